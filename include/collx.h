@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libcollx: collective communication between processes.
+ *
+ * Conventions, valid for every function here:
+ *   - Results are COLLX_OK (0), COLLX_IN_PROGRESS (1) or a negative COLLX_ERR_*.
+ *     Out-parameters are written on success only.
+ *   - Counts are elements, lengths are bytes, times carry their unit.
+ *   - A communicator is used by one thread at a time; different communicators
+ *     may be used by different threads at once.
+ *   - After an error on a communicator every later call on it returns that same
+ *     error; only collx_comm_destroy, collx_last_error, collx_comm_rank and
+ *     collx_comm_size remain useful.
+ *   - Buffers belong to the caller and are not touched after a call returned.
+ *   - Structures that may grow begin with their own size; set them up with the
+ *     matching _INIT macro. Members left zero mean the default.
+ */
+#ifndef COLLX_H
+#define COLLX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define COLLX_VERSION_MAJOR 0
+#define COLLX_VERSION_MINOR 1
+#define COLLX_VERSION_PATCH 0
+#define COLLX_VERSION 100 /* major * 10000 + minor * 100 + patch */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+	COLLX_OK = 0,
+	COLLX_IN_PROGRESS = 1,
+	COLLX_ERR_INVALID = -1,      /* an argument or variable is wrong */
+	COLLX_ERR_NOMEM = -2,        /* out of memory */
+	COLLX_ERR_SYSTEM = -3,       /* a system call failed */
+	COLLX_ERR_TIMEOUT = -4,      /* the operation's deadline passed */
+	COLLX_ERR_INIT_TIMEOUT = -5, /* creation's deadline passed */
+	COLLX_ERR_MISMATCH = -6,     /* ranks called different things */
+	COLLX_ERR_AUTH = -7,         /* a peer did not prove the job's secret */
+	COLLX_ERR_VERSION = -8,      /* a peer runs an incompatible libcollx */
+	COLLX_ERR_PEER_DEAD = -9,    /* a rank's process ended without leaving */
+	COLLX_ERR_PEER_LEFT = -10,   /* a rank destroyed its communicator */
+	COLLX_ERR_PEER_SILENT = -11, /* a rank is alive in name only */
+	COLLX_ERR_LINK = -12,        /* a connection or device failed */
+	COLLX_ERR_CORRUPT = -13,     /* data or a header arrived damaged */
+	COLLX_ERR_ABORTED = -14,
+	COLLX_ERR_REVOKED = -15,
+	COLLX_ERR_EXCLUDED = -16,
+	COLLX_ERR_NO_QUORUM = -17,
+	COLLX_ERR_NOFILES = -18,     /* out of file descriptors */
+	COLLX_ERR_DEVICE = -19,
+	COLLX_ERR_FORKED = -20,
+	COLLX_ERR_UNSUPPORTED = -21,
+	COLLX_ERR_INTERNAL = -22     /* a bug in libcollx: please report it */
+} collx_result;
+
+/* Element types. 8- and 16-bit floats are summed in float32; see collx(7). */
+typedef enum {
+	COLLX_INT8 = 0,
+	COLLX_UINT8 = 1,
+	COLLX_INT32 = 2,
+	COLLX_UINT32 = 3,
+	COLLX_INT64 = 4,
+	COLLX_UINT64 = 5,
+	COLLX_FLOAT16 = 6,
+	COLLX_FLOAT32 = 7,
+	COLLX_FLOAT64 = 8,
+	COLLX_BFLOAT16 = 9,
+	COLLX_TYPE_COUNT = 10
+} collx_type;
+
+typedef enum {
+	COLLX_SUM = 0,
+	COLLX_PROD = 1,
+	COLLX_MAX = 2,
+	COLLX_MIN = 3,
+	COLLX_AVG = 4,
+	COLLX_OP_COUNT = 5
+} collx_op;
+
+/* A communicator: a fixed group of ranks that call collectives together. */
+typedef struct collx_comm *collx_comm_t;
+
+/* Names one communicator to be; secret: whoever has it can join the job. */
+#define COLLX_UNIQUE_ID_BYTES 128
+typedef struct {
+	unsigned char bytes[COLLX_UNIQUE_ID_BYTES];
+} collx_unique_id;
+
+/* How a communicator is made. NULL means COLLX_CONFIG_INIT. */
+typedef struct {
+	size_t size;
+	uint32_t create_timeout_ms; /* 0: COLLX_CREATE_TIMEOUT_MS or 60 s */
+	uint32_t op_timeout_ms;     /* 0: COLLX_TIMEOUT_MS or 60 s */
+	uint32_t flags;             /* none yet: 0 */
+	uint32_t reserved;          /* 0 */
+} collx_config;
+#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0 }
+
+/* How one call is made. NULL means COLLX_OPTS_INIT: blocking, defaults. */
+typedef struct {
+	size_t size;
+	uint32_t timeout_ms; /* 0: the communicator's; COLLX_NO_TIMEOUT: none */
+	uint32_t flags;      /* none yet: 0 */
+} collx_opts;
+#define COLLX_OPTS_INIT { sizeof(collx_opts), 0, 0 }
+#define COLLX_NO_TIMEOUT UINT32_MAX
+
+/* COLLX_VERSION of the library that is linked. */
+int collx_version(void);
+
+/* A constant word for a code, "COLLX_ERR_TIMEOUT" say. Never NULL. */
+const char *collx_strerror(collx_result code);
+
+/*
+ * The line that explains the last error: of that communicator, or with NULL of
+ * the calling thread (for failed creations). Empty when there was none. Valid
+ * until the communicator is destroyed, or the thread's next failing call.
+ */
+const char *collx_last_error(collx_comm_t comm);
+
+/* Bytes of one element; 0 for an unknown type. */
+size_t collx_type_size(collx_type type);
+
+/* Makes a new id; one rank does, and hands it to all others out of band. */
+collx_result collx_get_unique_id(collx_unique_id *id);
+
+/*
+ * Creates a communicator of `size` ranks; every rank calls it with the same id
+ * and size and its own rank. Blocks until all have come or the deadline passes;
+ * the error then names the missing ranks. Ranks may be processes or threads.
+ */
+collx_result collx_comm_create(collx_comm_t *comm, int size, const collx_unique_id *id, int rank,
+			       const collx_config *config);
+
+/* The same from the variables that collx-run sets; see collx_env(7). */
+collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config);
+
+/*
+ * The same over a caller's own exchange: `allgather(ctx, send, recv, len)` puts
+ * len bytes of every rank into recv in rank order and returns 0 on success.
+ * Called a few times during creation, never later.
+ */
+typedef int (*collx_allgather_fn)(void *ctx, const void *send, void *recv, size_t len);
+collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
+				   void *ctx, int rank, const collx_config *config);
+
+/* Leaves; does not wait for others. NULL is fine. Not while a call is running. */
+collx_result collx_comm_destroy(collx_comm_t comm);
+
+/* The rank or the size; COLLX_ERR_INVALID for NULL. */
+int collx_comm_rank(collx_comm_t comm);
+int collx_comm_size(collx_comm_t comm);
+
+/*
+ * Collectives. Every rank of the communicator makes the same calls in the same
+ * order with the same count, type, op and root. In-place: sendbuf == recvbuf
+ * (allgather: sendbuf == recvbuf + rank * count elements; reduce_scatter:
+ * recvbuf == sendbuf + rank * count elements); otherwise buffers must not
+ * overlap. count may be 0. All ranks receive identical bits.
+ */
+
+/* recvbuf[i] = op over ranks of sendbuf[i]; both hold count elements. */
+collx_result collx_allreduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,
+			     collx_op op, collx_comm_t comm, const collx_opts *opts);
+
+/* recvbuf[i] = op over ranks of sendbuf[rank * recvcount + i]; sendbuf holds
+ * size * recvcount elements, recvbuf recvcount. */
+collx_result collx_reduce_scatter(const void *sendbuf, void *recvbuf, size_t recvcount,
+				  collx_type type, collx_op op, collx_comm_t comm,
+				  const collx_opts *opts);
+
+/* recvbuf[r * sendcount + i] = rank r's sendbuf[i]; recvbuf holds
+ * size * sendcount elements. */
+collx_result collx_allgather(const void *sendbuf, void *recvbuf, size_t sendcount, collx_type type,
+			     collx_comm_t comm, const collx_opts *opts);
+
+/* recvbuf = root's sendbuf; sendbuf is read on root only. */
+collx_result collx_broadcast(const void *sendbuf, void *recvbuf, size_t count, collx_type type,
+			     int root, collx_comm_t comm, const collx_opts *opts);
+
+/* As allreduce, but recvbuf is written on root only. */
+collx_result collx_reduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,
+			  collx_op op, int root, collx_comm_t comm, const collx_opts *opts);
+
+/* Returns when every rank has entered it. */
+collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

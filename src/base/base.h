@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bottom room: what every other room may use. Knows libc only.
+ */
+#ifndef CX_BASE_H
+#define CX_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "collx.h"
+
+struct pollfd;
+
+/* ---- errors: err.c ---- */
+
+/*
+ * Records one line for the calling thread and returns code. The function that
+ * decides an error calls it; everybody above only passes the code up.
+ */
+int cx_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same with ": <text of err>" appended; EMFILE and ENOMEM pick their own code. */
+int cx_fail_errno(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The calling thread's last line, "" if none. */
+const char *cx_error_text(void);
+void cx_error_clear(void);
+
+/* ---- the world outside: sys.c ---- */
+
+/*
+ * Time, randomness, memory and sockets of the control plane, in one table so
+ * that a test or the simulator can stand in for the world. Never NULL.
+ */
+struct cx_sys {
+	uint64_t (*now_ns)(void);                /* monotonic */
+	int (*random)(void *buf, size_t len);    /* 0 or -errno */
+	void *(*alloc)(size_t len);              /* zeroed; NULL when exhausted */
+	void (*release)(void *p);
+	int (*socket)(int domain, int type);     /* CLOEXEC and non-blocking; fd or -errno */
+	int (*bind)(int fd, const struct sockaddr *addr, socklen_t len);
+	int (*listen)(int fd, int backlog);
+	int (*accept)(int fd);                   /* CLOEXEC and non-blocking; fd or -errno */
+	int (*connect)(int fd, const struct sockaddr *addr, socklen_t len);
+	long (*sendmsg)(int fd, const struct msghdr *msg); /* no SIGPIPE; bytes or -errno */
+	long (*recvmsg)(int fd, struct msghdr *msg);       /* bytes, 0 at the end, or -errno */
+	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
+	int (*close)(int fd);
+};
+extern const struct cx_sys *cx_sys;
+extern const struct cx_sys cx_sys_real;
+
+static inline uint64_t cx_now_ns(void)
+{
+	return cx_sys->now_ns();
+}
+
+/* n * size bytes, zeroed, 64-byte aligned; NULL (and a recorded line) when
+ * exhausted or when the product overflows. */
+void *cx_alloc(size_t n, size_t size);
+void cx_free(void *p);
+
+/* ---- environment: env.c ---- */
+
+/* Every variable libcollx reads, in one table: collx-info and collx_env(7)
+ * print it, and no other file calls getenv. */
+enum cx_env {
+	CX_ENV_RANK,
+	CX_ENV_SIZE,
+	CX_ENV_LOCAL_RANK,
+	CX_ENV_ADDR,
+	CX_ENV_SECRET_FILE,
+	CX_ENV_TIMEOUT_MS,
+	CX_ENV_CREATE_TIMEOUT_MS,
+	CX_ENV_ALGO,
+	CX_ENV_TRANSPORT,
+	CX_ENV_KERNEL,
+	CX_ENV_SPIN_US,
+	CX_ENV_RUNTIME_DIR,
+	CX_ENV_COUNT
+};
+struct cx_env_entry {
+	const char *name;
+	const char *type;    /* "integer", "text", "path" */
+	const char *fallback; /* what counts when it is not set */
+	const char *help;
+};
+const struct cx_env_entry *cx_env_entry(enum cx_env v);
+/* The value, or NULL when unset or empty. */
+const char *cx_env_text(enum cx_env v);
+/* 1 and *out when set and an integer in [lo, hi]; 0 when unset; COLLX_ERR_INVALID otherwise. */
+int cx_env_int(enum cx_env v, long lo, long hi, long *out);
+
+/* ---- small things ---- */
+
+#define CX_LINE 64 /* bytes of a cache line */
+
+#define cx_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+static inline size_t cx_min(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline size_t cx_max(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static inline size_t cx_round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static inline void cx_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One line of text per thread for the last error, and the names of the codes. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base.h"
+
+enum { LINE_MAX_BYTES = 512 };
+
+static _Thread_local char line[LINE_MAX_BYTES];
+
+static const char *const names[] = {
+	[0] = "COLLX_OK",
+	[-COLLX_ERR_INVALID] = "COLLX_ERR_INVALID",
+	[-COLLX_ERR_NOMEM] = "COLLX_ERR_NOMEM",
+	[-COLLX_ERR_SYSTEM] = "COLLX_ERR_SYSTEM",
+	[-COLLX_ERR_TIMEOUT] = "COLLX_ERR_TIMEOUT",
+	[-COLLX_ERR_INIT_TIMEOUT] = "COLLX_ERR_INIT_TIMEOUT",
+	[-COLLX_ERR_MISMATCH] = "COLLX_ERR_MISMATCH",
+	[-COLLX_ERR_AUTH] = "COLLX_ERR_AUTH",
+	[-COLLX_ERR_VERSION] = "COLLX_ERR_VERSION",
+	[-COLLX_ERR_PEER_DEAD] = "COLLX_ERR_PEER_DEAD",
+	[-COLLX_ERR_PEER_LEFT] = "COLLX_ERR_PEER_LEFT",
+	[-COLLX_ERR_PEER_SILENT] = "COLLX_ERR_PEER_SILENT",
+	[-COLLX_ERR_LINK] = "COLLX_ERR_LINK",
+	[-COLLX_ERR_CORRUPT] = "COLLX_ERR_CORRUPT",
+	[-COLLX_ERR_ABORTED] = "COLLX_ERR_ABORTED",
+	[-COLLX_ERR_REVOKED] = "COLLX_ERR_REVOKED",
+	[-COLLX_ERR_EXCLUDED] = "COLLX_ERR_EXCLUDED",
+	[-COLLX_ERR_NO_QUORUM] = "COLLX_ERR_NO_QUORUM",
+	[-COLLX_ERR_NOFILES] = "COLLX_ERR_NOFILES",
+	[-COLLX_ERR_DEVICE] = "COLLX_ERR_DEVICE",
+	[-COLLX_ERR_FORKED] = "COLLX_ERR_FORKED",
+	[-COLLX_ERR_UNSUPPORTED] = "COLLX_ERR_UNSUPPORTED",
+	[-COLLX_ERR_INTERNAL] = "COLLX_ERR_INTERNAL",
+};
+
+const char *collx_strerror(collx_result code)
+{
+	if (code == COLLX_IN_PROGRESS)
+		return "COLLX_IN_PROGRESS";
+	if (code > 0 || -(int)code >= (int)(sizeof(names) / sizeof(names[0])))
+		return "unknown collx_result";
+	return names[-(int)code];
+}
+
+int cx_fail(int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	return code;
+}
+
+int cx_fail_errno(int err, const char *fmt, ...)
+{
+	char text[96];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (n >= 0 && (size_t)n < sizeof(line))
+		snprintf(line + n, sizeof(line) - (size_t)n, ": %s",
+			 strerror_r(err, text, sizeof(text)));
+	if (err == EMFILE || err == ENFILE)
+		return COLLX_ERR_NOFILES;
+	return err == ENOMEM ? COLLX_ERR_NOMEM : COLLX_ERR_SYSTEM;
+}
+
+const char *cx_error_text(void)
+{
+	return line;
+}
+
+void cx_error_clear(void)
+{
+	line[0] = '\0';
+}
