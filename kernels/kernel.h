@@ -7,12 +7,17 @@
  * FLOAT32 (cx_acc_type); partial results then have the accumulation type, and
  * an operand is "wide" when it does. Everything else accumulates in its type.
  *
- * Numerics (doc/DESIGN section 10; all variants give the same bits): integers
- * wrap; integer average truncates toward zero after wrapping sums; NaN
- * propagates through min and max (the result is a quiet NaN: the left operand's
- * if it is NaN, else the right's, quieted); -0 is below +0; conversion to a
- * short type rounds to nearest even, keeps the sign and top payload bits of a
- * NaN and quiets it.
+ * Numerics (doc/DESIGN section 10; in the default floating-point environment all
+ * variants give the same bits, whatever the compiler):
+ *   - Integers wrap; an integer average truncates toward zero, after wrapping
+ *     sums. A float average is the sum divided by the divisor as a float.
+ *   - A sum, product or average that is NaN is the canonical one: positive,
+ *     quiet, no payload (0x7e00, 0x7fc0, 0x7fc00000, 0x7ff8000000000000).
+ *   - NaN propagates through min and max, its payload too: the result is the left
+ *     operand if that is NaN, else the right one, quieted. -0 is below +0.
+ *   - Widening is exact; it quiets a NaN of FLOAT16, not of BFLOAT16. Narrowing
+ *     rounds to nearest even, keeps the sign and top payload bits of a NaN and
+ *     quiets it.
  */
 #ifndef CX_KERNEL_H
 #define CX_KERNEL_H
@@ -32,8 +37,8 @@ enum { CX_WIDE_DST = 1, CX_WIDE_A = 2, CX_WIDE_B = 4, CX_WIDTHS = 8 };
 /*
  * dst[i] = a[i] op b[i] for n elements. For COLLX_AVG this is the sum, and with
  * divisor > 1 (the last addition) the sum divided by it; other operations
- * ignore divisor. dst may be a or b; otherwise they do not overlap. Any
- * alignment.
+ * ignore divisor. dst may be a or b where it has the same width; otherwise they
+ * do not overlap. Any alignment.
  */
 typedef void (*cx_reduce_fn)(void *dst, const void *a, const void *b, size_t n, uint32_t divisor);
 

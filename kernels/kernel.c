@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The arithmetic room's front: what the types are, which variants there are and
+ * which one this processor gets. The arithmetic is in reduce_*.
+ */
+#include <string.h>
+
+#include "kernels/variants.h"
+
+const struct cx_kernels *const cx_kernel_variants[] = {
+	&cx_kernels_portable,
+#ifdef __x86_64__
+	&cx_kernels_avx2,
+#endif
+	NULL,
+};
+
+size_t collx_type_size(collx_type type)
+{
+	static const unsigned char size[COLLX_TYPE_COUNT] = {
+		[COLLX_INT8] = 1, [COLLX_UINT8] = 1, [COLLX_INT32] = 4, [COLLX_UINT32] = 4,
+		[COLLX_INT64] = 8, [COLLX_UINT64] = 8, [COLLX_FLOAT16] = 2, [COLLX_FLOAT32] = 4,
+		[COLLX_FLOAT64] = 8, [COLLX_BFLOAT16] = 2,
+	};
+
+	return (unsigned)type < COLLX_TYPE_COUNT ? size[type] : 0;
+}
+
+collx_type cx_acc_type(collx_type type, collx_op op)
+{
+	if (type != COLLX_FLOAT16 && type != COLLX_BFLOAT16)
+		return type;
+	return op == COLLX_MIN || op == COLLX_MAX ? type : COLLX_FLOAT32;
+}
+
+const struct cx_kernels *cx_kernels_pick(const char *name)
+{
+	const struct cx_kernels *best = NULL;
+
+	for (size_t i = 0; cx_kernel_variants[i]; i++) {
+		const struct cx_kernels *k = cx_kernel_variants[i];
+
+		if ((!name || !strcmp(name, k->name)) && k->usable())
+			best = k;
+	}
+	return best;
+}
