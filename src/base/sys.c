@@ -97,6 +97,17 @@ static long real_recvmsg(int fd, struct msghdr *msg)
 	return n < 0 ? -errno : n;
 }
 
+static int real_peer_uid(int fd, uint32_t *uid)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	*uid = cred.uid;
+	return 0;
+}
+
 static int real_poll(struct pollfd *fds, unsigned n, int timeout_ms)
 {
 	int ready = poll(fds, n, timeout_ms);
@@ -121,6 +132,7 @@ const struct cx_sys cx_sys_real = {
 	.connect = real_connect,
 	.sendmsg = real_sendmsg,
 	.recvmsg = real_recvmsg,
+	.peer_uid = real_peer_uid,
 	.poll = real_poll,
 	.close = real_close,
 };

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Who may talk to this job: mutual HMAC-SHA256 challenge and response over the
+ * job's secret, as pure functions on fixed-size messages. The client proves
+ * first, so a stranger learns nothing and costs one HMAC.
+ *
+ *   server -> client  challenge   magic, version, nonce
+ *   client -> server  proof       magic, version, job, claim, nonce, MAC("c", both so far)
+ *   server -> client  confirm     MAC("s", both so far)
+ *
+ * Direction labels stop reflection, both nonces stop replay, and everything a
+ * connection is for stands inside the MAC.
+ */
+#ifndef CX_AUTH_H
+#define CX_AUTH_H
+
+#include <stdint.h>
+
+enum {
+	CX_WIRE_VERSION = 1,
+	CX_SECRET_BYTES = 32,
+	CX_JOB_BYTES = 16,
+	CX_CHALLENGE_BYTES = 40,
+	CX_PROOF_BYTES = 108,
+	CX_CONFIRM_BYTES = 32
+};
+
+struct cx_secret {
+	unsigned char key[CX_SECRET_BYTES];
+	unsigned char job[CX_JOB_BYTES]; /* public name, derived from the key */
+};
+
+/* What a connection claims to be. */
+struct cx_claim {
+	uint32_t rank;
+	uint32_t ranks;
+	uint32_t kind; /* enum cx_conn_kind of boot.h */
+	uint32_t conn; /* which of several connections */
+};
+
+/* Derives the job's public name. */
+int cx_secret_init(struct cx_secret *s, const unsigned char key[CX_SECRET_BYTES]);
+/* The key from a file: 64 hexadecimal digits, mode without group and others, own user. */
+int cx_secret_read(struct cx_secret *s, const char *path);
+/* Overwrites it for good. */
+void cx_secret_wipe(struct cx_secret *s);
+
+int cx_auth_challenge(unsigned char out[CX_CHALLENGE_BYTES]);
+/* COLLX_ERR_VERSION when the server speaks another version. */
+int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
+		  const struct cx_claim *claim, unsigned char out[CX_PROOF_BYTES]);
+/* 0 and the claim, or COLLX_ERR_AUTH, COLLX_ERR_VERSION. */
+int cx_auth_check(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
+		  const unsigned char proof[CX_PROOF_BYTES], struct cx_claim *claim);
+int cx_auth_confirm(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
+		    const unsigned char proof[CX_PROOF_BYTES], unsigned char out[CX_CONFIRM_BYTES]);
+int cx_auth_confirmed(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
+		      const unsigned char proof[CX_PROOF_BYTES],
+		      const unsigned char confirm[CX_CONFIRM_BYTES]);
+
+#endif

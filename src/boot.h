@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How the ranks of a communicator meet, and the channel between them that stays
+ * open afterwards: every rank holds one authenticated connection to rank 0.
+ * Over it go the exchanges of creation, and later a leave, or the first error,
+ * which rank 0 passes on to all.
+ */
+#ifndef CX_BOOT_H
+#define CX_BOOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "auth.h"
+
+enum {
+	CX_MEET_MAX = 96,         /* bytes of a meeting point's name with its final 0 */
+	CX_RECORD_MAX = 512,      /* bytes that a rank gives to one exchange */
+	CX_FAULT_TEXT_MAX = 320
+};
+
+enum cx_conn_kind { CX_CONN_CONTROL = 1 };
+
+/* What it takes to meet. */
+struct cx_meeting {
+	struct cx_secret secret;
+	char where[CX_MEET_MAX]; /* "unix:PATH" */
+	int rank, ranks;
+	uint64_t deadline_ns;
+};
+
+struct cx_boot;
+
+/* "unix:PATH" of a meeting point for that job, in this user's runtime folder. */
+int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]);
+
+/* Connects all ranks with rank 0; returns when all have come. */
+int cx_boot_open(struct cx_boot **out, const struct cx_meeting *m);
+void cx_boot_close(struct cx_boot *b);
+
+/*
+ * Every rank gives len bytes (the same len everywhere, <= CX_RECORD_MAX) and a
+ * descriptor or -1; every rank gets all of them in rank order. fds may be NULL
+ * when no rank gives one; else the caller owns fds[0..ranks-1] afterwards (its
+ * own comes back as a duplicate). Until deadline_ns.
+ */
+int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
+		     uint64_t deadline_ns);
+
+/* ---- afterwards ---- */
+
+/* Looks at the channel without waiting. 0: nothing new; else the first error that
+ * any rank told or that the channel itself shows, always the same from then on.
+ * `seq` is the operation this rank is in: a rank that left after finishing it is
+ * no error. */
+int cx_boot_watch(struct cx_boot *b, uint64_t seq);
+
+/* Tells all ranks of this error; the first one told counts everywhere. */
+void cx_boot_tell(struct cx_boot *b, int code, const char *text);
+
+/* Tells all ranks that this one goes, having finished operation seq. */
+void cx_boot_leave(struct cx_boot *b, uint64_t seq);
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The public functions: arguments are checked here, and handed on. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "comm.h"
+
+/* ---- small ones ---- */
+
+int collx_version(void)
+{
+	return COLLX_VERSION;
+}
+
+const char *collx_last_error(collx_comm_t comm)
+{
+	return comm && comm->error ? comm->text : cx_error_text();
+}
+
+int collx_comm_rank(collx_comm_t comm)
+{
+	return comm ? comm->rank : cx_fail(COLLX_ERR_INVALID, "collx_comm_rank: comm is NULL");
+}
+
+int collx_comm_size(collx_comm_t comm)
+{
+	return comm ? comm->size : cx_fail(COLLX_ERR_INVALID, "collx_comm_size: comm is NULL");
+}
+
+/* ---- unique ids ---- */
+
+/* The 128 bytes of a collx_unique_id. */
+struct id {
+	uint16_t version;
+	uint16_t flags; /* 0 */
+	unsigned char key[CX_SECRET_BYTES];
+	char where[COLLX_UNIQUE_ID_BYTES - 4 - CX_SECRET_BYTES];
+};
+_Static_assert(sizeof(struct id) == COLLX_UNIQUE_ID_BYTES, "layout of a unique id");
+
+collx_result collx_get_unique_id(collx_unique_id *id)
+{
+	struct id made = { .version = CX_WIRE_VERSION };
+	char where[CX_MEET_MAX];
+	struct cx_secret secret;
+	int rc;
+
+	if (!id)
+		return cx_fail(COLLX_ERR_INVALID, "collx_get_unique_id: id is NULL");
+	rc = cx_sys->random(made.key, sizeof(made.key));
+	if (rc)
+		return cx_fail_errno(-rc, "random numbers");
+	rc = cx_secret_init(&secret, made.key);
+	if (!rc)
+		rc = cx_boot_place(where, secret.job);
+	cx_secret_wipe(&secret);
+	if (!rc && strlen(where) >= sizeof(made.where))
+		rc = cx_fail(COLLX_ERR_INVALID, "COLLX_RUNTIME_DIR is too long for a unique id");
+	if (!rc) {
+		strcpy(made.where, where);
+		memcpy(id, &made, sizeof(*id));
+	}
+	explicit_bzero(&made, sizeof(made));
+	return rc;
+}
+
+static int read_id(const collx_unique_id *id, struct cx_meeting *m)
+{
+	struct id got;
+	int rc = 0;
+
+	memcpy(&got, id, sizeof(got));
+	if (got.version != CX_WIRE_VERSION || got.flags)
+		rc = cx_fail(COLLX_ERR_VERSION, "the unique id is empty or of another libcollx");
+	else if (!memchr(got.where, '\0', sizeof(got.where)))
+		rc = cx_fail(COLLX_ERR_INVALID, "the unique id is damaged");
+	if (!rc)
+		snprintf(m->where, sizeof(m->where), "%s", got.where);
+	if (!rc)
+		rc = cx_secret_init(&m->secret, got.key);
+	explicit_bzero(&got, sizeof(got));
+	return rc;
+}
+
+/* ---- creation ---- */
+
+enum { DEFAULT_TIMEOUT_MS = 60000 };
+
+static uint64_t ms_to_ns(uint32_t ms)
+{
+	return ms == COLLX_NO_TIMEOUT ? UINT64_MAX : (uint64_t)ms * 1000000;
+}
+
+/* The configuration's value, else the variable's, else the default. */
+static int choose_timeout(uint32_t config_ms, enum cx_env variable, uint64_t *ns)
+{
+	long ms = DEFAULT_TIMEOUT_MS;
+	int rc = config_ms ? 0 : cx_env_int(variable, 1, 1000000000, &ms);
+
+	if (rc < 0)
+		return rc;
+	*ns = ms_to_ns(config_ms ? config_ms : (uint32_t)ms);
+	return 0;
+}
+
+struct creation {
+	struct cx_meeting meeting;
+	uint64_t op_timeout_ns;
+};
+
+static int begin_creation(struct creation *k, const collx_comm_t *comm, int size, int rank,
+			  const collx_config *config)
+{
+	static const collx_config defaults = COLLX_CONFIG_INIT;
+	uint64_t now = cx_now_ns(), limit_ns = 0;
+	int rc;
+
+	memset(k, 0, sizeof(*k));
+	if (!comm)
+		return cx_fail(COLLX_ERR_INVALID, "creation: comm is NULL");
+	if (size < 1 || rank < 0 || rank >= size)
+		return cx_fail(COLLX_ERR_INVALID, "creation: rank %d of %d ranks", rank, size);
+	if (!config)
+		config = &defaults;
+	if (config->size < sizeof(*config) || config->flags || config->reserved)
+		return cx_fail(COLLX_ERR_INVALID,
+			       "creation: config has unknown members or flags; begin with "
+			       "COLLX_CONFIG_INIT");
+	rc = choose_timeout(config->create_timeout_ms, CX_ENV_CREATE_TIMEOUT_MS, &limit_ns);
+	if (!rc)
+		rc = choose_timeout(config->op_timeout_ms, CX_ENV_TIMEOUT_MS, &k->op_timeout_ns);
+	k->meeting.rank = rank;
+	k->meeting.ranks = size;
+	k->meeting.deadline_ns = limit_ns == UINT64_MAX ? UINT64_MAX : now + limit_ns;
+	return rc;
+}
+
+collx_result collx_comm_create(collx_comm_t *comm, int size, const collx_unique_id *id, int rank,
+			       const collx_config *config)
+{
+	struct creation k;
+	int rc = begin_creation(&k, comm, size, rank, config);
+
+	if (!rc && !id)
+		rc = cx_fail(COLLX_ERR_INVALID, "creation: id is NULL");
+	if (!rc)
+		rc = read_id(id, &k.meeting);
+	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
+}
+
+static int need_env_int(enum cx_env v, long lo, long hi, int *out)
+{
+	long n;
+	int rc = cx_env_int(v, lo, hi, &n);
+
+	if (rc < 0)
+		return rc;
+	if (rc == 0)
+		return cx_fail(COLLX_ERR_INVALID, "%s is not set: start the program with collx-run",
+			       cx_env_entry(v)->name);
+	*out = (int)n;
+	return 0;
+}
+
+/* One host for now, so the local rank is the rank. */
+static int check_local_rank(int rank)
+{
+	long local;
+	int rc = cx_env_int(CX_ENV_LOCAL_RANK, 0, INT32_MAX, &local);
+
+	if (rc > 0 && local != rank)
+		return cx_fail(COLLX_ERR_INVALID,
+			       "COLLX_LOCAL_RANK=%ld contradicts COLLX_RANK=%d: "
+			       "this libcollx runs on one host",
+			       local, rank);
+	return rc < 0 ? rc : 0;
+}
+
+static int read_place_and_secret(struct cx_meeting *m)
+{
+	const char *where = cx_env_text(CX_ENV_ADDR), *file = cx_env_text(CX_ENV_SECRET_FILE);
+
+	if (!where || !file)
+		return cx_fail(COLLX_ERR_INVALID, "%s is not set: start the program with collx-run",
+			       where ? "COLLX_SECRET_FILE" : "COLLX_ADDR");
+	if (strlen(where) >= sizeof(m->where))
+		return cx_fail(COLLX_ERR_INVALID, "COLLX_ADDR is longer than %zu characters",
+			       sizeof(m->where) - 1);
+	strcpy(m->where, where);
+	return cx_secret_read(&m->secret, file);
+}
+
+collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config)
+{
+	struct creation k;
+	int rank = 0, size = 0, rc;
+
+	rc = need_env_int(CX_ENV_SIZE, 1, INT32_MAX, &size);
+	if (!rc)
+		rc = need_env_int(CX_ENV_RANK, 0, INT32_MAX, &rank);
+	if (!rc && rank >= size)
+		rc = cx_fail(COLLX_ERR_INVALID, "COLLX_RANK=%d contradicts COLLX_SIZE=%d", rank,
+			     size);
+	if (!rc)
+		rc = check_local_rank(rank);
+	if (!rc)
+		rc = begin_creation(&k, comm, size, rank, config);
+	if (!rc)
+		rc = read_place_and_secret(&k.meeting);
+	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
+}
+
+/* Rank 0's id, or its failure, through the caller's exchange. */
+static int share_id(collx_allgather_fn allgather, void *ctx, int size, int rank,
+		    collx_unique_id *id)
+{
+	collx_unique_id *all = cx_alloc((size_t)size, sizeof(*all));
+	int rc = all ? 0 : COLLX_ERR_NOMEM, made = 0;
+
+	memset(id, 0, sizeof(*id));
+	if (!rc && rank == 0)
+		made = collx_get_unique_id(id);
+	if (!rc && allgather(ctx, id, all, sizeof(*id)))
+		rc = cx_fail(COLLX_ERR_SYSTEM, "creation: the caller's allgather failed");
+	if (!rc)
+		*id = all[0];
+	if (all)
+		explicit_bzero(all, (size_t)size * sizeof(*all));
+	cx_free(all);
+	return rc ? rc : made;
+}
+
+collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
+				   void *ctx, int rank, const collx_config *config)
+{
+	collx_unique_id id;
+	struct creation k;
+	int rc = begin_creation(&k, comm, size, rank, config);
+
+	if (!rc && !allgather)
+		rc = cx_fail(COLLX_ERR_INVALID, "creation: allgather is NULL");
+	if (rc)
+		return rc;
+	rc = share_id(allgather, ctx, size, rank, &id);
+	if (!rc)
+		rc = read_id(&id, &k.meeting);
+	explicit_bzero(&id, sizeof(id));
+	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
+}
+
+collx_result collx_comm_destroy(collx_comm_t comm)
+{
+	cx_comm_close(comm);
+	return COLLX_OK;
+}
+
+/* ---- calls ---- */
+
+static int check_opts(const struct collx_comm *c, const char *name, const collx_opts *o,
+		      uint64_t *timeout_ns)
+{
+	*timeout_ns = c->op_timeout_ns;
+	if (!o)
+		return 0;
+	if (o->size < sizeof(*o) || o->flags)
+		return cx_fail(COLLX_ERR_INVALID,
+			       "%s: opts has unknown members or flags; begin with COLLX_OPTS_INIT",
+			       name);
+	if (o->timeout_ms)
+		*timeout_ns = ms_to_ns(o->timeout_ms);
+	return 0;
+}
+
+/* Bytes of one rank's input and output; COLLX_ERR_INVALID where they overflow. */
+static int check_extent(const struct collx_comm *c, const struct cx_request *r, const char *name,
+			size_t *in_bytes, size_t *out_bytes)
+{
+	size_t one, all;
+
+	if (__builtin_mul_overflow(r->count, collx_type_size(r->type), &one) ||
+	    __builtin_mul_overflow(one, (size_t)c->size, &all) || all > SIZE_MAX / 4)
+		return cx_fail(COLLX_ERR_INVALID, "%s: %zu elements a rank overflow", name, r->count);
+	*in_bytes = r->coll == CX_REDUCE_SCATTER ? all : one;
+	*out_bytes = r->coll == CX_ALLGATHER ? all : one;
+	return 0;
+}
+
+/* Where an in-place output must lie, from the input on. */
+static ptrdiff_t in_place_offset(const struct collx_comm *c, const struct cx_request *r, size_t one)
+{
+	if (r->coll == CX_ALLGATHER)
+		return -(ptrdiff_t)(one * (size_t)c->rank);
+	return r->coll == CX_REDUCE_SCATTER ? (ptrdiff_t)(one * (size_t)c->rank) : 0;
+}
+
+static int check_buffers(const struct collx_comm *c, const struct cx_request *r, const char *name)
+{
+	int reads = r->coll != CX_BROADCAST || c->rank == r->root;
+	int writes = r->coll != CX_REDUCE || c->rank == r->root;
+	size_t in_bytes = 0, out_bytes = 0;
+	uintptr_t in = (uintptr_t)r->in, out = (uintptr_t)r->out;
+	ptrdiff_t offset;
+	int rc = check_extent(c, r, name, &in_bytes, &out_bytes);
+
+	if (rc)
+		return rc;
+	if (r->count && ((reads && !r->in) || (writes && !r->out)))
+		return cx_fail(COLLX_ERR_INVALID, "%s: %s is NULL", name,
+			       reads && !r->in ? "sendbuf" : "recvbuf");
+	offset = in_place_offset(c, r, cx_min(in_bytes, out_bytes));
+	if (!reads || !writes || out == in + (uintptr_t)offset)
+		return 0;
+	if (in < out + out_bytes && out < in + in_bytes)
+		return cx_fail(COLLX_ERR_INVALID,
+			       "%s: sendbuf and recvbuf overlap but are not in place", name);
+	return 0;
+}
+
+static int check_request(const struct collx_comm *c, const struct cx_request *r, const char *name)
+{
+	if ((unsigned)r->type >= COLLX_TYPE_COUNT)
+		return cx_fail(COLLX_ERR_INVALID, "%s: unknown type %d", name, (int)r->type);
+	if ((unsigned)r->op >= COLLX_OP_COUNT)
+		return cx_fail(COLLX_ERR_INVALID, "%s: unknown operation %d", name, (int)r->op);
+	if (r->root < 0 || r->root >= c->size)
+		return cx_fail(COLLX_ERR_INVALID, "%s: root %d of %d ranks", name, r->root, c->size);
+	return check_buffers(c, r, name);
+}
+
+static collx_result run(collx_comm_t comm, const struct cx_request *r, const collx_opts *opts)
+{
+	const char *name = cx_coll_name(r->coll);
+	uint64_t timeout_ns;
+	int rc;
+
+	if (!comm)
+		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
+	rc = check_opts(comm, name, opts, &timeout_ns);
+	if (!rc && r->coll != CX_BARRIER)
+		rc = check_request(comm, r, name);
+	if (rc)
+		return rc;
+	if (r->count == 0 && !comm->error)
+		return COLLX_OK;
+	return cx_comm_run(comm, r, timeout_ns);
+}
+
+collx_result collx_allreduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,
+			     collx_op op, collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_ALLREDUCE, sendbuf, recvbuf, count, type, op, 0 };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_reduce_scatter(const void *sendbuf, void *recvbuf, size_t recvcount,
+				  collx_type type, collx_op op, collx_comm_t comm,
+				  const collx_opts *opts)
+{
+	const struct cx_request r = { CX_REDUCE_SCATTER, sendbuf, recvbuf, recvcount, type, op, 0 };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_allgather(const void *sendbuf, void *recvbuf, size_t sendcount, collx_type type,
+			     collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_ALLGATHER, sendbuf, recvbuf, sendcount, type, COLLX_SUM,
+				      0 };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_broadcast(const void *sendbuf, void *recvbuf, size_t count, collx_type type,
+			     int root, collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_BROADCAST, sendbuf, recvbuf, count, type, COLLX_SUM,
+				      root };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_reduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,
+			  collx_op op, int root, collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_REDUCE, sendbuf, recvbuf, count, type, op, root };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_BARRIER, NULL, NULL, 1, COLLX_UINT8, COLLX_SUM, 0 };
+
+	return run(comm, &r, opts);
+}

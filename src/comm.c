@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A communicator's life: meet, agree, connect; then one call after the other;
+ * and the first error, which ends it. After an error the lanes are closed before
+ * the call returns, so that nothing touches the caller's buffers any more.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "comm.h"
+
+/* ---- plans ---- */
+
+static int make_plan(struct collx_comm *c, struct cx_cached_plan *slot, const struct cx_algo *algo,
+		     int rank)
+{
+	const struct cx_shape shape = { .ranks = c->size, .rank = rank };
+
+	if (slot->plan)
+		cx_plan_destroy(slot->plan);
+	slot->plan = NULL;
+	return cx_plan_create(&slot->plan, algo, &shape);
+}
+
+static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
+		     const struct cx_plan **out)
+{
+	struct cx_cached_plan *oldest = &c->plans[0];
+	int rc;
+
+	for (int i = 0; i < CX_PLANS; i++) {
+		struct cx_cached_plan *p = &c->plans[i];
+
+		if (p->plan && p->plan->algo == algo && p->plan->shape.rank == rank) {
+			p->used = c->seq;
+			*out = p->plan;
+			return 0;
+		}
+		if (!p->plan || (oldest->plan && p->used < oldest->used))
+			oldest = p;
+	}
+	rc = make_plan(c, oldest, algo, rank);
+	oldest->used = c->seq;
+	*out = oldest->plan;
+	return rc;
+}
+
+/* ---- one call ---- */
+
+static uint32_t mix(uint64_t h, uint64_t v)
+{
+	h = (h ^ v) * 0x9e3779b97f4a7c15u;
+	return (uint32_t)(h >> 32);
+}
+
+/* What every rank must have called alike; the plan follows from it. */
+static uint32_t tag_of(const struct collx_comm *c, const struct cx_request *r)
+{
+	uint64_t h = mix(c->seq, r->count);
+
+	return mix(h << 32 | (uint32_t)r->root,
+		   (uint64_t)r->coll << 16 | (uint64_t)r->type << 8 | (uint64_t)r->op);
+}
+
+/* Fills where the caller's buffers stand in terms of blocks. */
+static void lay_out(const struct collx_comm *c, const struct cx_request *r, struct cx_call *call)
+{
+	call->fixed_blocks = r->coll == CX_ALLGATHER || r->coll == CX_REDUCE_SCATTER;
+	if (r->coll == CX_ALLGATHER)
+		call->in_first = (uint32_t)c->rank;
+	if (r->coll == CX_REDUCE_SCATTER)
+		call->out_first = (uint32_t)c->rank;
+}
+
+int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_call *call)
+{
+	size_t bytes = r->count * collx_type_size(r->type);
+	struct cx_choice choice;
+	int rank = (c->rank - r->root + c->size) % c->size;
+
+	*call = (struct cx_call){ .in = r->in, .out = r->out, .count = r->count, .type = r->type,
+				  .op = r->op, .root = r->root };
+	lay_out(c, r, call);
+	choice = cx_select(&c->agreed, r->coll, c->size,
+			   call->fixed_blocks ? bytes * (size_t)c->size : bytes);
+	call->block_bytes = choice.block_bytes;
+	call->tag = tag_of(c, r);
+	return find_plan(c, choice.algo, rank, &call->plan);
+}
+
+/* ---- waiting ---- */
+
+enum { WATCH_NS = 1000000, SLEEP_NS = 5000000, POLLS_A_LOOK = 64 };
+
+struct wait {
+	uint64_t since;   /* nothing moved since then; 0: not measured yet */
+	uint64_t start;   /* of the call, as first looked at */
+	uint64_t watched;
+	unsigned polls;
+};
+
+static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
+{
+	char where[160];
+
+	cx_exec_describe(&c->exec, where, sizeof(where));
+	return cx_fail(COLLX_ERR_TIMEOUT, "rank %d waited %.1f s for %s, operation %llu: %s",
+		       c->rank, (double)waited_ns / 1e9,
+		       cx_coll_name(c->exec.call.plan->algo->coll), (unsigned long long)c->seq,
+		       where);
+}
+
+/* The clock's part of waiting: deadline and control channel, now and then. */
+static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t timeout_ns)
+{
+	if (!w->start)
+		w->start = w->watched = now;
+	if (now - w->watched < WATCH_NS)
+		return 0;
+	w->watched = now;
+	if (now - w->start > timeout_ns)
+		return timed_out(c, now - w->start);
+	return cx_boot_watch(c->boot, c->seq);
+}
+
+/* Sleeps until something may have changed, unless it already did. */
+static int doze(struct collx_comm *c, int *moved)
+{
+	int rc;
+
+	c->transport->arm(c->port);
+	rc = cx_exec_poll(&c->exec, moved);
+	c->transport->sleep(c->port, rc || *moved ? 0 : SLEEP_NS);
+	return rc;
+}
+
+/* Nothing moved: spin, then yield, then sleep. As cx_exec_poll. */
+static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *moved)
+{
+	uint64_t now;
+	int rc;
+
+	if (c->limits.spin_ns && w->polls++ % POLLS_A_LOOK) {
+		cx_pause();
+		return 0;
+	}
+	now = cx_now_ns();
+	if (!w->since)
+		w->since = now;
+	rc = look(c, w, now, timeout_ns);
+	if (rc || now - w->since < c->limits.spin_ns)
+		return rc;
+	if (now - w->since < (uint64_t)c->limits.spin_ns + c->limits.yield_ns) {
+		w->polls = 0; /* look again after each yield */
+		sched_yield();
+		return 0;
+	}
+	w->polls = 0;
+	return doze(c, moved);
+}
+
+static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
+{
+	struct wait w = { 0 };
+	int moved, rc;
+
+	for (;;) {
+		rc = cx_exec_poll(&c->exec, &moved);
+		if (!rc && !moved)
+			rc = idle(c, &w, timeout_ns, &moved);
+		else if (!rc && ++w.polls % 4096 == 0)
+			rc = look(c, &w, cx_now_ns(), timeout_ns);
+		if (rc)
+			return rc < 0 ? rc : 0;
+		if (moved)
+			w.since = 0;
+	}
+}
+
+/* ---- the first error ---- */
+
+static int die(struct collx_comm *c, int code)
+{
+	int told;
+
+	cx_exec_fence(&c->exec);
+	snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
+	told = cx_boot_watch(c->boot, c->seq); /* somebody's earlier error comes first */
+	if (told) {
+		code = told;
+		snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
+	}
+	cx_boot_tell(c->boot, code, c->text);
+	c->error = code;
+	return cx_fail(code, "%s", c->text);
+}
+
+int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
+{
+	struct cx_call call;
+	int rc;
+
+	if (c->error)
+		return cx_fail(c->error, "%s", c->text);
+	c->seq++;
+	rc = cx_comm_prepare(c, r, &call);
+	if (!rc)
+		rc = cx_exec_start(&c->exec, &call);
+	if (!rc)
+		rc = wait_for_call(c, timeout_ns);
+	return rc ? die(c, rc) : 0;
+}
+
+/* ---- creation ---- */
+
+/* What the ranks tell each other first. Rank 0's `agreed` part counts for all. */
+struct hello {
+	uint32_t version;
+	uint32_t cursors;
+	uint64_t nonce;
+	uint64_t chunk;
+	char transport[16];
+	struct cx_select_agreed agreed;
+};
+
+
+_Static_assert(sizeof(struct hello) <= CX_RECORD_MAX, "a record is one frame");
+_Static_assert(sizeof(struct cx_addr) <= CX_RECORD_MAX, "a record is one frame");
+
+static int say_hello(struct collx_comm *c, struct hello *h)
+{
+	const char *transport = cx_env_text(CX_ENV_TRANSPORT);
+	int rc;
+
+	*h = (struct hello){ .version = COLLX_VERSION, .cursors = CX_CURSORS };
+	h->chunk = cx_topo_chunk(&c->topo, c->size);
+	snprintf(h->transport, sizeof(h->transport), "%s", transport ? transport : "shm");
+	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
+	if (rc)
+		return cx_fail_errno(-rc, "random numbers");
+	return cx_select_decide(&h->agreed, 1000 * c->size > c->topo.milli_cores);
+}
+
+static int check_hello(const struct hello *all, int ranks)
+{
+	for (int r = 1; r < ranks; r++)
+		if (all[r].version != all[0].version || all[r].cursors != all[0].cursors)
+			return cx_fail(COLLX_ERR_VERSION, "rank %d runs libcollx %u, rank 0 %u", r,
+				       all[r].version, all[0].version);
+	return 0;
+}
+
+static int open_port(struct collx_comm *c, const struct hello *zero)
+{
+	const struct cx_port_attr attr = {
+		.rank = c->rank, .ranks = c->size, .lanes = CX_CURSORS,
+		.chunk = zero->chunk, .numa_node = c->topo.numa_node, .nonce = zero->nonce,
+	};
+	char name[sizeof(zero->transport)];
+
+	memcpy(name, zero->transport, sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	c->agreed = zero->agreed;
+	c->transport = cx_transport_find(name);
+	if (!c->transport || !strcmp(name, "sim"))
+		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
+			       name);
+	return c->transport->open(&c->port, &attr);
+}
+
+static int agree(struct collx_comm *c, uint64_t deadline_ns)
+{
+	struct hello mine, *all = cx_alloc((size_t)c->size, sizeof(*all));
+	int rc = all ? say_hello(c, &mine) : COLLX_ERR_NOMEM;
+
+	if (!rc)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, deadline_ns);
+	if (!rc)
+		rc = check_hello(all, c->size);
+	if (!rc)
+		rc = open_port(c, &all[0]);
+	cx_free(all);
+	return rc;
+}
+
+static int open_lanes(struct collx_comm *c, struct cx_addr *addrs, int *fds, uint64_t deadline_ns)
+{
+	struct cx_addr mine = { .fd = -1 };
+	const struct cx_kernels *kernels = cx_kernels_pick(cx_env_text(CX_ENV_KERNEL));
+	int rc;
+
+	if (!kernels)
+		return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s is not usable here",
+			       cx_env_text(CX_ENV_KERNEL));
+	rc = c->transport->addr(c->port, &mine);
+	if (!rc)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), mine.fd, addrs, fds,
+				      deadline_ns);
+	if (rc)
+		return rc;
+	for (int r = 0; r < c->size; r++)
+		addrs[r].fd = fds[r];
+	rc = cx_exec_init(&c->exec, c->rank, c->size, c->transport, c->port, addrs, kernels);
+	for (int r = 0; r < c->size; r++)
+		if (fds[r] >= 0)
+			cx_sys->close(fds[r]);
+	return rc;
+}
+
+static int connect_ranks(struct collx_comm *c, uint64_t deadline_ns)
+{
+	struct cx_addr *addrs = cx_alloc((size_t)c->size, sizeof(*addrs));
+	int *fds = cx_alloc((size_t)c->size, sizeof(*fds));
+	int rc = addrs && fds ? open_lanes(c, addrs, fds, deadline_ns) : COLLX_ERR_NOMEM;
+
+	cx_free(addrs);
+	cx_free(fds);
+	return rc;
+}
+
+/* The last step: nobody returns a communicator before all have one. */
+static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
+{
+	uint32_t mine = 1, *all = cx_alloc((size_t)c->size, sizeof(*all));
+	int rc = COLLX_ERR_NOMEM;
+
+	if (all)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, deadline_ns);
+	cx_free(all);
+	return rc;
+}
+
+static int read_limits(struct collx_comm *c)
+{
+	long spin_us;
+	int rc = cx_topo_read(&c->topo);
+
+	if (rc)
+		return rc;
+	c->limits = cx_topo_wait_limits(&c->topo, c->size);
+	rc = cx_env_int(CX_ENV_SPIN_US, 0, 1000000, &spin_us);
+	if (rc > 0)
+		c->limits.spin_ns = (unsigned)spin_us * 1000;
+	return rc < 0 ? rc : 0;
+}
+
+int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns)
+{
+	struct collx_comm *c = cx_alloc(1, sizeof(*c));
+	uint64_t deadline_ns = m->deadline_ns;
+	int rc = c ? 0 : COLLX_ERR_NOMEM;
+
+	if (c) {
+		c->rank = m->rank;
+		c->size = m->ranks;
+		c->op_timeout_ns = op_timeout_ns;
+		rc = cx_boot_open(&c->boot, m);
+	}
+	cx_secret_wipe(&m->secret);
+	if (!rc)
+		rc = read_limits(c);
+	if (!rc)
+		rc = agree(c, deadline_ns);
+	if (!rc)
+		rc = connect_ranks(c, deadline_ns);
+	if (!rc)
+		rc = all_ready(c, deadline_ns);
+	if (!rc) {
+		*out = c;
+		return 0;
+	}
+	if (c && c->boot)
+		cx_boot_tell(c->boot, rc, cx_error_text());
+	cx_comm_close(c);
+	return rc;
+}
+
+void cx_comm_close(struct collx_comm *c)
+{
+	if (!c)
+		return;
+	if (c->boot && !c->error)
+		cx_boot_leave(c->boot, c->seq);
+	cx_exec_fini(&c->exec);
+	if (c->port)
+		c->transport->close(c->port);
+	for (int i = 0; i < CX_PLANS; i++)
+		if (c->plans[i].plan)
+			cx_plan_destroy(c->plans[i].plan);
+	if (c->boot)
+		cx_boot_close(c->boot);
+	cx_free(c);
+}

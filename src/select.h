@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Which algorithm runs: one table, a pure function of what all ranks know. What
+ * varies (forced algorithms, more ranks than cores) is decided by rank 0 at
+ * creation and taken over by everybody.
+ */
+#ifndef CX_SELECT_H
+#define CX_SELECT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "plan.h"
+
+/* What rank 0 decides; travels in the creation's first exchange. */
+struct cx_select_agreed {
+	int8_t forced[CX_NCOLL]; /* index in cx_algos, or -1 */
+	uint8_t crowded;         /* more ranks than cores on this host */
+};
+
+struct cx_choice {
+	const struct cx_algo *algo;
+	size_t block_bytes; /* of a segment's block */
+};
+
+/* Reads COLLX_ALGO. */
+int cx_select_decide(struct cx_select_agreed *a, int crowded);
+
+/* bytes: of the whole vector (allgather, reduce_scatter: of all blocks together). */
+struct cx_choice cx_select(const struct cx_select_agreed *a, enum cx_coll coll, int ranks,
+			   size_t bytes);
+
+/* The table; with ranks > 0 only rows for that number; coll CX_NCOLL: all. */
+void cx_select_print(FILE *to, enum cx_coll coll, int ranks);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Frames on an authenticated control connection: a fixed head, at most
+ * CX_FRAME_MAX bytes after it, and at most one descriptor. Both directions are
+ * non-blocking; a connection buffers one incoming frame.
+ */
+#ifndef CX_WIRE_H
+#define CX_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CX_FRAME_MAX = 512 };
+
+enum cx_frame_kind {
+	CX_FRAME_RECORD = 1, /* arg: whose record */
+	CX_FRAME_FAULT,      /* arg: code; the body is its text */
+	CX_FRAME_LEAVE       /* arg: who; the body is the last finished operation */
+};
+
+struct cx_frame_head {
+	uint16_t kind;
+	uint16_t len;
+	int32_t arg;
+};
+
+struct cx_wire {
+	int fd;              /* -1: closed */
+	size_t have;         /* bytes of head and body that are here */
+	int passed_fd;       /* -1: none */
+	struct cx_frame_head head;
+	unsigned char body[CX_FRAME_MAX];
+};
+
+void cx_wire_init(struct cx_wire *w, int fd);
+void cx_wire_close(struct cx_wire *w);
+
+/* Sends a whole frame, waiting for room until the deadline (0: not at all).
+ * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. */
+int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
+		 int fd, uint64_t deadline_ns);
+
+/* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
+ * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */
+int cx_wire_receive(struct cx_wire *w);
+/* Makes room for the next frame. */
+void cx_wire_next(struct cx_wire *w);
+
+/* Sends or receives exactly len raw bytes of the handshake. */
+int cx_wire_put(int fd, const void *buf, size_t len, uint64_t deadline_ns);
+int cx_wire_get(int fd, void *buf, size_t len, uint64_t deadline_ns);
+
+/* Waits for an event until the deadline. 1, 0 when it passed, or an error. */
+int cx_wire_wait(int fd, short events, uint64_t deadline_ns);
+
+#endif
