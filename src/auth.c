@@ -67,6 +67,24 @@ int cx_secret_init(struct cx_secret *s, const unsigned char key[CX_SECRET_BYTES]
 	return 0;
 }
 
+int cx_secret_derive(struct cx_secret *out, const struct cx_secret *from, uint64_t nonce)
+{
+	static const char label[] = "collx lanes";
+	unsigned char text[sizeof(label) + 8], key[CX_SECRET_BYTES];
+	unsigned len = sizeof(key);
+	int rc = 0;
+
+	memcpy(text, label, sizeof(label));
+	put32(text + sizeof(label), (uint32_t)nonce);
+	put32(text + sizeof(label) + 4, (uint32_t)(nonce >> 32));
+	if (!HMAC(EVP_sha256(), from->key, CX_SECRET_BYTES, text, sizeof(text), key, &len))
+		rc = cx_fail(COLLX_ERR_NOMEM, "libcrypto could not compute an HMAC");
+	if (!rc)
+		rc = cx_secret_init(out, key);
+	OPENSSL_cleanse(key, sizeof(key));
+	return rc;
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -45,6 +45,16 @@ int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]
 	return 0;
 }
 
+int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own)
+{
+	if (m->place.addr.ss_family == AF_UNIX)
+		return cx_place_parse(own, "tcp:127.0.0.1:0");
+	if (b->rank)
+		return cx_place_of_connection(own, b->wires[0].fd, 0);
+	*own = m->place;
+	return cx_place_set_port(own, 0);
+}
+
 /* ---- faults ---- */
 
 void cx_boot_send_fault(struct cx_wire *w, int code, const char *text)
@@ -319,7 +329,7 @@ static int boot_alloc(struct cx_boot **out, const struct cx_meeting *m)
 	return COLLX_ERR_NOMEM;
 }
 
-int cx_boot_open(struct cx_boot **out, const struct cx_meeting *m)
+int cx_boot_open(struct cx_boot **out, struct cx_meeting *m)
 {
 	struct cx_boot *b;
 	int rc = boot_alloc(&b, m);

@@ -12,19 +12,19 @@
 #include <stdint.h>
 
 #include "auth.h"
+#include "place.h"
 
 enum {
-	CX_MEET_MAX = 96,         /* bytes of a meeting point's name with its final 0 */
 	CX_RECORD_MAX = 512,      /* bytes that a rank gives to one exchange */
 	CX_FAULT_TEXT_MAX = 320
 };
 
-enum cx_conn_kind { CX_CONN_CONTROL = 1 };
+enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2 };
 
 /* What it takes to meet. */
 struct cx_meeting {
 	struct cx_secret secret;
-	char where[CX_MEET_MAX]; /* "unix:PATH" */
+	struct cx_place place;
 	int rank, ranks;
 	uint64_t deadline_ns;
 };
@@ -35,7 +35,7 @@ struct cx_boot;
 int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]);
 
 /* Connects all ranks with rank 0; returns when all have come. */
-int cx_boot_open(struct cx_boot **out, const struct cx_meeting *m);
+int cx_boot_open(struct cx_boot **out, struct cx_meeting *m);
 void cx_boot_close(struct cx_boot *b);
 
 /*
@@ -46,6 +46,11 @@ void cx_boot_close(struct cx_boot *b);
  */
 int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
 		     uint64_t deadline_ns);
+
+/* Where this rank can listen so that the others reach it, port 0: rank 0 at the
+ * meeting's address, another rank at the one it reached rank 0 from; all on the
+ * loopback when they met at a unix socket. */
+int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own);
 
 /* ---- afterwards ---- */
 

@@ -76,7 +76,7 @@ static int read_id(const collx_unique_id *id, struct cx_meeting *m)
 	else if (!memchr(got.where, '\0', sizeof(got.where)))
 		rc = cx_fail(COLLX_ERR_INVALID, "the unique id is damaged");
 	if (!rc)
-		snprintf(m->where, sizeof(m->where), "%s", got.where);
+		rc = cx_place_parse(&m->place, got.where);
 	if (!rc)
 		rc = cx_secret_init(&m->secret, got.key);
 	explicit_bzero(&got, sizeof(got));
@@ -180,15 +180,13 @@ static int check_local_rank(int rank)
 static int read_place_and_secret(struct cx_meeting *m)
 {
 	const char *where = cx_env_text(CX_ENV_ADDR), *file = cx_env_text(CX_ENV_SECRET_FILE);
+	int rc;
 
 	if (!where || !file)
 		return cx_fail(COLLX_ERR_INVALID, "%s is not set: start the program with collx-run",
 			       where ? "COLLX_SECRET_FILE" : "COLLX_ADDR");
-	if (strlen(where) >= sizeof(m->where))
-		return cx_fail(COLLX_ERR_INVALID, "COLLX_ADDR is longer than %zu characters",
-			       sizeof(m->where) - 1);
-	strcpy(m->where, where);
-	return cx_secret_read(&m->secret, file);
+	rc = cx_place_parse(&m->place, where);
+	return rc ? rc : cx_secret_read(&m->secret, file);
 }
 
 collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config)

@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "comm.h"
+#include "mesh.h"
 
 /* ---- plans ---- */
 
@@ -264,6 +265,7 @@ static int open_port(struct collx_comm *c, const struct hello *zero)
 	memcpy(name, zero->transport, sizeof(name));
 	name[sizeof(name) - 1] = '\0';
 	c->agreed = zero->agreed;
+	c->nonce = zero->nonce;
 	c->transport = cx_transport_find(name);
 	if (!c->transport || !strcmp(name, "sim"))
 		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
@@ -286,38 +288,67 @@ static int agree(struct collx_comm *c, uint64_t deadline_ns)
 	return rc;
 }
 
-static int open_lanes(struct collx_comm *c, struct cx_addr *addrs, int *fds, uint64_t deadline_ns)
+/* How to reach a lane's other end: [peer * CX_CURSORS + lane]. */
+struct reach {
+	struct cx_addr *addrs;
+	int *fds;
+};
+
+static void reach_fini(const struct collx_comm *c, struct reach *way)
+{
+	for (int i = 0; way->fds && i < c->size * CX_CURSORS; i++)
+		if (way->fds[i] >= 0)
+			cx_sys->close(way->fds[i]);
+	cx_free(way->fds);
+	cx_free(way->addrs);
+}
+
+static int reach_init(const struct collx_comm *c, struct reach *way)
+{
+	size_t n = (size_t)c->size * CX_CURSORS;
+
+	way->addrs = cx_alloc(n, sizeof(*way->addrs));
+	way->fds = cx_alloc(n, sizeof(*way->fds));
+	for (size_t i = 0; way->fds && i < n; i++)
+		way->fds[i] = -1;
+	return way->addrs && way->fds ? 0 : COLLX_ERR_NOMEM;
+}
+
+/* Fills in the addresses, and the connections where the transport wants them. */
+static int find_ways(struct collx_comm *c, const struct cx_meeting *m, struct reach *way)
 {
 	struct cx_addr mine = { .fd = -1 };
+	int rc = c->transport->addr(c->port, &mine);
+
+	if (!rc)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), mine.fd, way->addrs,
+				      way->fds, m->deadline_ns);
+	for (int i = c->size * CX_CURSORS; !rc && i-- > 0;)
+		way->addrs[i] = way->addrs[i / CX_CURSORS];
+	if (!rc && c->transport->wants_connection)
+		rc = cx_mesh_open(c->boot, m, c->nonce, CX_CURSORS, way->fds);
+	for (int i = 0; !rc && i < c->size * CX_CURSORS; i++)
+		way->addrs[i].fd =
+			way->fds[c->transport->wants_connection ? i : i / CX_CURSORS];
+	return rc;
+}
+
+static int connect_ranks(struct collx_comm *c, const struct cx_meeting *m)
+{
 	const struct cx_kernels *kernels = cx_kernels_pick(cx_env_text(CX_ENV_KERNEL));
+	struct reach way;
 	int rc;
 
 	if (!kernels)
 		return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s is not usable here",
 			       cx_env_text(CX_ENV_KERNEL));
-	rc = c->transport->addr(c->port, &mine);
+	rc = reach_init(c, &way);
 	if (!rc)
-		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), mine.fd, addrs, fds,
-				      deadline_ns);
-	if (rc)
-		return rc;
-	for (int r = 0; r < c->size; r++)
-		addrs[r].fd = fds[r];
-	rc = cx_exec_init(&c->exec, c->rank, c->size, c->transport, c->port, addrs, kernels);
-	for (int r = 0; r < c->size; r++)
-		if (fds[r] >= 0)
-			cx_sys->close(fds[r]);
-	return rc;
-}
-
-static int connect_ranks(struct collx_comm *c, uint64_t deadline_ns)
-{
-	struct cx_addr *addrs = cx_alloc((size_t)c->size, sizeof(*addrs));
-	int *fds = cx_alloc((size_t)c->size, sizeof(*fds));
-	int rc = addrs && fds ? open_lanes(c, addrs, fds, deadline_ns) : COLLX_ERR_NOMEM;
-
-	cx_free(addrs);
-	cx_free(fds);
+		rc = find_ways(c, m, &way);
+	if (!rc)
+		rc = cx_exec_init(&c->exec, c->rank, c->size, c->transport, c->port, way.addrs,
+				  kernels);
+	reach_fini(c, &way);
 	return rc;
 }
 
@@ -347,34 +378,39 @@ static int read_limits(struct collx_comm *c)
 	return rc < 0 ? rc : 0;
 }
 
+static int build(struct collx_comm *c, struct cx_meeting *m)
+{
+	int rc = cx_boot_open(&c->boot, m);
+
+	if (!rc)
+		rc = read_limits(c);
+	if (!rc)
+		rc = agree(c, m->deadline_ns);
+	if (!rc)
+		rc = connect_ranks(c, m);
+	if (!rc)
+		rc = all_ready(c, m->deadline_ns);
+	if (rc && c->boot)
+		cx_boot_tell(c->boot, rc, cx_error_text());
+	return rc;
+}
+
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns)
 {
 	struct collx_comm *c = cx_alloc(1, sizeof(*c));
-	uint64_t deadline_ns = m->deadline_ns;
-	int rc = c ? 0 : COLLX_ERR_NOMEM;
+	int rc = COLLX_ERR_NOMEM;
 
 	if (c) {
 		c->rank = m->rank;
 		c->size = m->ranks;
 		c->op_timeout_ns = op_timeout_ns;
-		rc = cx_boot_open(&c->boot, m);
+		rc = build(c, m);
 	}
 	cx_secret_wipe(&m->secret);
 	if (!rc)
-		rc = read_limits(c);
-	if (!rc)
-		rc = agree(c, deadline_ns);
-	if (!rc)
-		rc = connect_ranks(c, deadline_ns);
-	if (!rc)
-		rc = all_ready(c, deadline_ns);
-	if (!rc) {
 		*out = c;
-		return 0;
-	}
-	if (c && c->boot)
-		cx_boot_tell(c->boot, rc, cx_error_text());
-	cx_comm_close(c);
+	else
+		cx_comm_close(c);
 	return rc;
 }
 

@@ -32,6 +32,7 @@ struct collx_comm {
 	const struct cx_transport *transport;
 	struct cx_port *port;
 	struct cx_topo topo;
+	uint64_t nonce;        /* of this communicator, drawn by rank 0 */
 };
 
 /* One call as the API gives it. Arguments are checked here. */

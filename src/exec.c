@@ -421,7 +421,7 @@ int cx_exec_init(struct cx_exec *e, int rank, int ranks, const struct cx_transpo
 
 		if (peer == rank)
 			continue;
-		rc = transport->lane_open(port, peer, &addrs[peer], i % CX_CURSORS,
+		rc = transport->lane_open(port, peer, &addrs[i], i % CX_CURSORS,
 					  &e->links[i].lane);
 		if (rc) {
 			cx_exec_fini(e);

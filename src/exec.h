@@ -81,7 +81,7 @@ struct cx_exec {
 	struct cx_cursor cursor[CX_CURSORS];
 };
 
-/* Lanes to all peers over an open port; addrs[rank] are the peers' addresses. */
+/* Lanes to all peers over an open port; addrs[peer * CX_CURSORS + lane]. */
 int cx_exec_init(struct cx_exec *e, int rank, int ranks, const struct cx_transport *transport,
 		 struct cx_port *port, const struct cx_addr *addrs,
 		 const struct cx_kernels *kernels);

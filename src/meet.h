@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Meeting at a unix socket: rank 0 listens in a private folder, the others come
- * and prove the job's secret. Used by boot.c only.
+ * The meeting: rank 0 listens at a place, the others come and prove the job's
+ * secret. Used by boot.c only.
  */
 #ifndef CX_MEET_H
 #define CX_MEET_H
@@ -12,7 +12,7 @@
 /* Rank 0: accepts until every other rank is in wires[rank], then closes the door.
  * Strangers (another user, no proof within 2 s, a wrong secret) are dropped and
  * counted; a rank that is there twice, or of another size, ends the meeting. */
-int cx_meet_host(const struct cx_meeting *m, struct cx_wire *wires);
+int cx_meet_host(struct cx_meeting *m, struct cx_wire *wires);
 
 /* Others: comes to rank 0, trying again while it is not there yet. */
 int cx_meet_join(const struct cx_meeting *m, struct cx_wire *wire);

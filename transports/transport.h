@@ -80,6 +80,10 @@ struct cx_xfer {
 struct cx_transport {
 	const char *name;
 
+	/* lane_open wants in addr->fd a connected stream socket to that peer, made for
+	 * this lane alone and authenticated; it takes its own duplicate. */
+	int wants_connection;
+
 	/* Makes a port. COLLX_ERR_UNSUPPORTED where the medium is absent. */
 	int (*open)(struct cx_port **port, const struct cx_port_attr *attr);
 

@@ -45,6 +45,9 @@ struct cx_sys {
 	int (*connect)(int fd, const struct sockaddr *addr, socklen_t len);
 	long (*sendmsg)(int fd, const struct msghdr *msg); /* no SIGPIPE; bytes or -errno */
 	long (*recvmsg)(int fd, struct msghdr *msg);       /* bytes, 0 at the end, or -errno */
+	int (*connected)(int fd);                          /* after EINPROGRESS; 0 or -errno */
+	int (*setopt)(int fd, int level, int name, int value);
+	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */
 	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
 	int (*close)(int fd);

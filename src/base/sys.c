@@ -97,6 +97,24 @@ static long real_recvmsg(int fd, struct msghdr *msg)
 	return n < 0 ? -errno : n;
 }
 
+static int real_connected(int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) ? -errno : -err;
+}
+
+static int real_setopt(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) ? -errno : 0;
+}
+
+static int real_local_name(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return getsockname(fd, addr, len) ? -errno : 0;
+}
+
 static int real_peer_uid(int fd, uint32_t *uid)
 {
 	struct ucred cred;
@@ -132,6 +150,9 @@ const struct cx_sys cx_sys_real = {
 	.connect = real_connect,
 	.sendmsg = real_sendmsg,
 	.recvmsg = real_recvmsg,
+	.connected = real_connected,
+	.setopt = real_setopt,
+	.local_name = real_local_name,
 	.peer_uid = real_peer_uid,
 	.poll = real_poll,
 	.close = real_close,

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The door of door.h. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "door.h"
+#include "wire.h"
+
+enum { STRANGERS_MAX = 64 /* connections without proof beyond two for each expected one */ };
+static const uint64_t handshake_ns = 2000000000;
+
+/* A connection that has not proved itself yet. */
+struct pending {
+	int fd;
+	uint64_t deadline_ns;
+	size_t have;
+	unsigned char challenge[CX_CHALLENGE_BYTES];
+	unsigned char proof[CX_PROOF_BYTES];
+};
+
+struct cx_door {
+	struct cx_place place;
+	const struct cx_secret *secret;
+	cx_seat_fn seat;
+	void *ctx;
+	int fd;
+	unsigned refused; /* strangers so far */
+	char why[128];    /* why the last one was */
+	unsigned npending, max_pending;
+	struct pending *pending;
+	struct pollfd *fds; /* the listener's and those of pending */
+};
+
+/* Takes pending[i] off the list; its descriptor is the caller's. */
+static int take(struct cx_door *d, unsigned i)
+{
+	int fd = d->pending[i].fd;
+
+	d->pending[i] = d->pending[--d->npending];
+	return fd;
+}
+
+static void refuse(struct cx_door *d, unsigned i, const char *why)
+{
+	d->refused++;
+	snprintf(d->why, sizeof(d->why), "%s", why);
+	cx_sys->close(take(d, i));
+}
+
+/* On a unix socket only our own user may speak; elsewhere the proof alone counts. */
+static int may_speak(const struct cx_place *place, int fd)
+{
+	uint32_t uid;
+
+	return place->addr.ss_family != AF_UNIX ||
+	       (!cx_sys->peer_uid(fd, &uid) && uid == geteuid());
+}
+
+/* Takes new connections in; the one nearest its deadline makes room. */
+static int let_in(struct cx_door *d)
+{
+	for (;;) {
+		int fd = cx_sys->accept(d->fd);
+		unsigned oldest = 0;
+		struct pending *p;
+
+		if (fd == -EAGAIN)
+			return 0;
+		if (fd < 0)
+			return cx_fail_errno(-fd, "accepting at %s", d->place.name);
+		for (unsigned i = 1; i < d->npending; i++)
+			if (d->pending[i].deadline_ns < d->pending[oldest].deadline_ns)
+				oldest = i;
+		if (d->npending == d->max_pending)
+			refuse(d, oldest, "too many silent connections");
+		p = &d->pending[d->npending++];
+		*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns };
+		if (!may_speak(&d->place, fd))
+			refuse(d, d->npending - 1, "a process of another user");
+		else if (cx_auth_challenge(p->challenge) ||
+			 cx_wire_put(fd, p->challenge, sizeof(p->challenge), 0))
+			refuse(d, d->npending - 1, cx_error_text());
+	}
+}
+
+static int confirm(struct cx_door *d, unsigned i, const struct cx_claim *claim)
+{
+	struct pending *p = &d->pending[i];
+	unsigned char answer[CX_CONFIRM_BYTES];
+
+	if (cx_auth_confirm(d->secret, p->challenge, p->proof, answer) ||
+	    cx_wire_put(p->fd, answer, sizeof(answer), 0)) {
+		refuse(d, i, cx_error_text());
+		return 0;
+	}
+	return d->seat(d->ctx, claim, take(d, i));
+}
+
+/* Reads on at one pending connection. */
+static int hear(struct cx_door *d, unsigned i)
+{
+	struct pending *p = &d->pending[i];
+	struct iovec v = { p->proof + p->have, sizeof(p->proof) - p->have };
+	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+	struct cx_claim claim;
+	long n = cx_sys->recvmsg(p->fd, &msg);
+
+	if (n == -EAGAIN)
+		return 0;
+	if (n <= 0) {
+		refuse(d, i, "a connection closed before its proof");
+		return 0;
+	}
+	p->have += (size_t)n;
+	if (p->have < sizeof(p->proof))
+		return 0;
+	if (!cx_auth_check(d->secret, p->challenge, p->proof, &claim))
+		return confirm(d, i, &claim);
+	refuse(d, i, cx_error_text());
+	return 0;
+}
+
+static int door_round(struct cx_door *d, uint64_t deadline_ns)
+{
+	uint64_t now = cx_now_ns();
+	int rc, ready;
+
+	if (now >= deadline_ns)
+		return COLLX_ERR_INIT_TIMEOUT;
+	for (unsigned i = d->npending; i-- > 0;)
+		if (now >= d->pending[i].deadline_ns)
+			refuse(d, i, "a connection sent no proof within 2 s");
+	d->fds[0] = (struct pollfd){ .fd = d->fd, .events = POLLIN };
+	for (unsigned i = 0; i < d->npending; i++)
+		d->fds[i + 1] = (struct pollfd){ .fd = d->pending[i].fd, .events = POLLIN };
+	ready = cx_sys->poll(d->fds, d->npending + 1,
+			     (int)cx_min((deadline_ns - now) / 1000000 + 1, 100));
+	if (ready < 0)
+		return cx_fail_errno(-ready, "poll");
+	for (unsigned i = d->npending; i-- > 0;) {
+		rc = d->fds[i + 1].revents ? hear(d, i) : 0;
+		if (rc)
+			return rc;
+	}
+	return d->fds[0].revents ? let_in(d) : 0;
+}
+
+int cx_door_wait(struct cx_door *d, const int *missing, uint64_t deadline_ns)
+{
+	int rc = 0;
+
+	while (!rc && *missing)
+		rc = door_round(d, deadline_ns);
+	return rc;
+}
+
+void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
+{
+	text[0] = '\0';
+	if (d->refused)
+		snprintf(text, len, "; %u connections refused, the last: %s", d->refused, d->why);
+}
+
+static int door_alloc(struct cx_door **out, int expected)
+{
+	struct cx_door *d = cx_alloc(1, sizeof(*d));
+
+	if (!d)
+		return COLLX_ERR_NOMEM;
+	d->fd = -1;
+	d->max_pending = STRANGERS_MAX + 2 * (unsigned)expected;
+	d->pending = cx_alloc(d->max_pending, sizeof(*d->pending));
+	d->fds = cx_alloc(d->max_pending + 1, sizeof(*d->fds));
+	*out = d;
+	if (d->pending && d->fds)
+		return 0;
+	cx_door_close(d);
+	return COLLX_ERR_NOMEM;
+}
+
+int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_secret *secret,
+		 int expected, cx_seat_fn seat, void *ctx)
+{
+	struct cx_door *d;
+	int rc = door_alloc(&d, expected);
+
+	if (rc)
+		return rc;
+	rc = cx_place_listen(place);
+	if (rc < 0) {
+		cx_door_close(d);
+		return rc;
+	}
+	d->fd = rc;
+	d->place = *place;
+	d->secret = secret;
+	d->seat = seat;
+	d->ctx = ctx;
+	*out = d;
+	return 0;
+}
+
+void cx_door_close(struct cx_door *d)
+{
+	if (d->fd >= 0)
+		cx_place_unlisten(&d->place, d->fd);
+	while (d->npending)
+		cx_sys->close(take(d, 0));
+	cx_free(d->pending);
+	cx_free(d->fds);
+	cx_free(d);
+}
+
+/* ---- the other side ---- */
+
+static int prove(const struct cx_place *place, const struct cx_secret *secret,
+		 const struct cx_claim *claim, int fd, uint64_t deadline_ns)
+{
+	unsigned char challenge[CX_CHALLENGE_BYTES], proof[CX_PROOF_BYTES];
+	unsigned char answer[CX_CONFIRM_BYTES];
+	int rc;
+
+	if (!may_speak(place, fd))
+		return cx_fail(COLLX_ERR_AUTH, "the process at %s belongs to another user",
+			       place->name);
+	rc = cx_wire_get(fd, challenge, sizeof(challenge), deadline_ns);
+	if (!rc)
+		rc = cx_auth_prove(secret, challenge, claim, proof);
+	if (!rc)
+		rc = cx_wire_put(fd, proof, sizeof(proof), deadline_ns);
+	if (!rc)
+		rc = cx_wire_get(fd, answer, sizeof(answer), deadline_ns);
+	if (rc == COLLX_ERR_PEER_DEAD)
+		return cx_fail(COLLX_ERR_AUTH,
+			       "%s turned rank %u away: do all ranks have the same secret?",
+			       place->name, claim->rank);
+	return rc ? rc : cx_auth_confirmed(secret, challenge, proof, answer);
+}
+
+int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
+		  const struct cx_claim *claim, uint64_t deadline_ns)
+{
+	int fd = cx_place_connect(place, deadline_ns);
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	rc = prove(place, secret, claim, fd, deadline_ns);
+	if (!rc)
+		return fd;
+	cx_sys->close(fd);
+	return rc;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Connects all ranks with all; see mesh.h. Waiting for lower ranks cannot go round
+ * in a circle: rank 0 connects to nobody, and lets everybody in. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "door.h"
+#include "mesh.h"
+
+struct mesh {
+	const struct cx_meeting *m;
+	struct cx_secret secret;
+	int lanes;
+	int *fds;
+	int missing;
+};
+
+static int seat(void *ctx, const struct cx_claim *claim, int fd)
+{
+	struct mesh *w = ctx;
+	size_t i = (size_t)claim->rank * (size_t)w->lanes + claim->conn;
+
+	if (claim->kind != CX_CONN_LANE || claim->ranks != (uint32_t)w->m->ranks ||
+	    claim->rank >= claim->ranks || claim->rank <= (uint32_t)w->m->rank ||
+	    claim->conn >= (uint32_t)w->lanes || w->fds[i] >= 0) {
+		cx_sys->close(fd);
+		return cx_fail(COLLX_ERR_INVALID, "rank %u came for lane %u, which is not to be",
+			       claim->rank, claim->conn);
+	}
+	w->fds[i] = fd;
+	w->missing--;
+	return 0;
+}
+
+static int enter_lower(struct mesh *w, char (*names)[CX_MEET_MAX])
+{
+	struct cx_claim claim = { .rank = (uint32_t)w->m->rank, .ranks = (uint32_t)w->m->ranks,
+				  .kind = CX_CONN_LANE };
+	struct cx_place place;
+	int rc;
+
+	for (int r = 0; r < w->m->rank; r++) {
+		names[r][CX_MEET_MAX - 1] = '\0';
+		rc = cx_place_parse(&place, names[r]);
+		for (int l = 0; !rc && l < w->lanes; l++) {
+			claim.conn = (uint32_t)l;
+			rc = cx_door_enter(&place, &w->secret, &claim, w->m->deadline_ns);
+			if (rc >= 0) {
+				w->fds[r * w->lanes + l] = rc;
+				rc = 0;
+			}
+		}
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int let_in_higher(struct mesh *w, struct cx_door *d)
+{
+	char strangers[192];
+	int rc = cx_door_wait(d, &w->missing, w->m->deadline_ns);
+
+	if (rc != COLLX_ERR_INIT_TIMEOUT)
+		return rc;
+	cx_door_strangers(d, strangers, sizeof(strangers));
+	return cx_fail(rc, "creation: %d connections to rank %d were not made before the deadline%s",
+		       w->missing, w->m->rank, strangers);
+}
+
+static int connect_all(struct mesh *w, struct cx_boot *b, char (*names)[CX_MEET_MAX])
+{
+	char mine[CX_MEET_MAX] = "";
+	struct cx_place own;
+	struct cx_door *d;
+	int rc = cx_boot_own_place(b, w->m, &own);
+
+	if (!rc)
+		rc = cx_door_open(&d, &own, &w->secret, w->missing, seat, w);
+	if (rc)
+		return rc;
+	memcpy(mine, own.name, sizeof(mine));
+	rc = cx_boot_exchange(b, mine, sizeof(mine), -1, names, NULL, w->m->deadline_ns);
+	if (!rc)
+		rc = enter_lower(w, names);
+	if (!rc)
+		rc = let_in_higher(w, d);
+	cx_door_close(d);
+	return rc;
+}
+
+int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, int lanes,
+		 int *fds)
+{
+	struct mesh w = { .m = m, .lanes = lanes, .fds = fds,
+			  .missing = (m->ranks - 1 - m->rank) * lanes };
+	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)m->ranks, sizeof(*names));
+	int rc = names ? cx_secret_derive(&w.secret, &m->secret, nonce) : COLLX_ERR_NOMEM;
+
+	for (int i = 0; i < m->ranks * lanes; i++)
+		fds[i] = -1;
+	if (!rc)
+		rc = connect_all(&w, b, names);
+	for (int i = 0; rc && i < m->ranks * lanes; i++) {
+		if (fds[i] >= 0)
+			cx_sys->close(fds[i]);
+		fds[i] = -1;
+	}
+	cx_secret_wipe(&w.secret);
+	cx_free(names);
+	return rc;
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Names of meeting points, and the sockets at them; see place.h. */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "place.h"
+#include "wire.h"
+
+enum { SOCKET_NAME_CHARS = 32 /* hexadecimal digits: a job's name */ };
+
+static const struct sockaddr *sockaddr_of(const struct cx_place *p)
+{
+	return (const struct sockaddr *)&p->addr;
+}
+
+static struct sockaddr_un *unix_of(struct cx_place *p)
+{
+	return (struct sockaddr_un *)&p->addr;
+}
+
+static const char *path_of(const struct cx_place *p)
+{
+	return ((const struct sockaddr_un *)&p->addr)->sun_path;
+}
+
+/* ---- names ---- */
+
+static int parse_unix(struct cx_place *p, const char *path)
+{
+	struct sockaddr_un *un = unix_of(p);
+
+	if (path[0] != '/' || strlen(path) >= sizeof(un->sun_path) || strrchr(path, '/') == path)
+		return cx_fail(COLLX_ERR_INVALID, "meeting point unix:%s is not unix:/FOLDER/NAME",
+			       path);
+	un->sun_family = AF_UNIX;
+	strcpy(un->sun_path, path);
+	p->len = sizeof(*un);
+	return 0;
+}
+
+/* Splits "HOST:PORT" or "[ADDRESS]:PORT" in place. */
+static int split_host(char *text, char **host, char **port)
+{
+	char *end;
+
+	*host = text;
+	end = strrchr(text, ':');
+	if (text[0] == '[') {
+		*host = text + 1;
+		end = strchr(text, ']');
+		if (!end || end[1] != ':')
+			return COLLX_ERR_INVALID;
+		*end++ = '\0';
+	}
+	if (!end || !**host || !end[1] || strspn(end + 1, "0123456789") != strlen(end + 1))
+		return COLLX_ERR_INVALID;
+	*end = '\0';
+	*port = end + 1;
+	return strtol(*port, NULL, 10) > 65535 ? COLLX_ERR_INVALID : 0;
+}
+
+static int parse_tcp(struct cx_place *p, const char *text)
+{
+	const struct addrinfo want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+	char copy[CX_MEET_MAX], *host, *port;
+	struct addrinfo *got;
+	int rc;
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	if (split_host(copy, &host, &port))
+		return cx_fail(COLLX_ERR_INVALID,
+			       "meeting point tcp:%s is not tcp:HOST:PORT or tcp:[ADDRESS]:PORT",
+			       text);
+	rc = getaddrinfo(host, port, &want, &got);
+	if (rc)
+		return cx_fail(COLLX_ERR_SYSTEM, "meeting point tcp:%s: host %s: %s", text, host,
+			       gai_strerror(rc));
+	memcpy(&p->addr, got->ai_addr, got->ai_addrlen);
+	p->len = got->ai_addrlen;
+	freeaddrinfo(got);
+	return 0;
+}
+
+int cx_place_parse(struct cx_place *p, const char *name)
+{
+	memset(p, 0, sizeof(*p));
+	if (strlen(name) >= sizeof(p->name))
+		return cx_fail(COLLX_ERR_INVALID, "meeting point %.20s... is longer than %d characters",
+			       name, CX_MEET_MAX - 1);
+	strcpy(p->name, name);
+	if (!strncmp(name, "unix:", 5))
+		return parse_unix(p, name + 5);
+	if (!strncmp(name, "tcp:", 4))
+		return parse_tcp(p, name + 4);
+	return cx_fail(COLLX_ERR_INVALID, "meeting point '%s' is neither unix:/PATH nor tcp:HOST:PORT",
+		       name);
+}
+
+static in_port_t *port_of(struct cx_place *p)
+{
+	if (p->addr.ss_family == AF_INET6)
+		return &((struct sockaddr_in6 *)&p->addr)->sin6_port;
+	return &((struct sockaddr_in *)&p->addr)->sin_port;
+}
+
+
+/* Writes the name that belongs to the address. */
+static int rename_tcp(struct cx_place *p)
+{
+	char host[INET6_ADDRSTRLEN + 20], port[8];
+	int rc = getnameinfo(sockaddr_of(p), p->len, host, sizeof(host), port, sizeof(port),
+			     NI_NUMERICHOST | NI_NUMERICSERV);
+
+	if (rc)
+		return cx_fail(COLLX_ERR_SYSTEM, "an address has no name: %s", gai_strerror(rc));
+	snprintf(p->name, sizeof(p->name),
+		 p->addr.ss_family == AF_INET6 ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+	return 0;
+}
+
+int cx_place_set_port(struct cx_place *p, int port)
+{
+	*port_of(p) = htons((in_port_t)port);
+	return rename_tcp(p);
+}
+
+int cx_place_of_connection(struct cx_place *p, int fd, int port)
+{
+	int rc;
+
+	memset(p, 0, sizeof(*p));
+	p->len = sizeof(p->addr);
+	rc = cx_sys->local_name(fd, (struct sockaddr *)&p->addr, &p->len);
+	if (rc)
+		return cx_fail_errno(-rc, "the address of a connection");
+	return cx_place_set_port(p, port);
+}
+
+/* ---- unix sockets lie in a private folder ---- */
+
+static void folder_of(const struct cx_place *p, char folder[sizeof(p->name)])
+{
+	snprintf(folder, sizeof(p->name), "%s", p->name + 5);
+	*strrchr(folder, '/') = '\0';
+}
+
+/* Makes or accepts the folder; it must be ours alone. */
+static int private_folder(const char *folder)
+{
+	struct stat st;
+
+	if (mkdir(folder, 0700) && errno != EEXIST)
+		return cx_fail_errno(errno, "folder %s for the ranks to meet in", folder);
+	if (lstat(folder, &st))
+		return cx_fail_errno(errno, "folder %s", folder);
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
+		return cx_fail(COLLX_ERR_AUTH,
+			       "folder %s must be a directory of user %u with mode 0700; "
+			       "COLLX_RUNTIME_DIR names another one",
+			       folder, (unsigned)geteuid());
+	return 0;
+}
+
+/* Does somebody listen there? */
+static int answers(const struct sockaddr_un *addr)
+{
+	int fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
+	int rc;
+
+	if (fd < 0)
+		return 1;
+	rc = cx_sys->connect(fd, (const struct sockaddr *)addr, sizeof(*addr));
+	cx_sys->close(fd);
+	return rc != -ECONNREFUSED && rc != -ENOENT;
+}
+
+/* Removes the sockets of jobs that were killed while they met. */
+static void sweep(const char *folder)
+{
+	DIR *dir = opendir(folder);
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir))) {
+		struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+		if (strlen(d->d_name) != SOCKET_NAME_CHARS ||
+		    strspn(d->d_name, "0123456789abcdef") != SOCKET_NAME_CHARS)
+			continue;
+		if ((size_t)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", folder,
+				     d->d_name) < sizeof(addr.sun_path) &&
+		    !answers(&addr))
+			unlink(addr.sun_path);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int bind_unix(struct cx_place *p, int fd)
+{
+	char folder[sizeof(p->name)];
+	int rc;
+
+	folder_of(p, folder);
+	for (int tries = 0; tries < 8; tries++) {
+		rc = private_folder(folder);
+		if (rc)
+			return rc;
+		sweep(folder);
+		rc = cx_sys->bind(fd, sockaddr_of(p), p->len);
+		if (rc == -EADDRINUSE && answers(unix_of(p)))
+			return cx_fail(COLLX_ERR_INVALID,
+				       "rank 0 is taken: another process meets at %s", p->name);
+		if (rc == -EADDRINUSE)
+			unlink(path_of(p));
+		else if (rc != -ENOENT) /* ENOENT: another job just removed the empty folder */
+			return rc ? cx_fail_errno(-rc, "meeting point %s", p->name) : 0;
+	}
+	return cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", p->name);
+}
+
+static int bind_tcp(struct cx_place *p, int fd)
+{
+	int rc = cx_sys->setopt(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+	if (!rc)
+		rc = cx_sys->bind(fd, sockaddr_of(p), p->len);
+	if (rc == -EADDRINUSE)
+		return cx_fail(COLLX_ERR_INVALID,
+			       "rank 0 is taken: another process listens at %s", p->name);
+	if (!rc && *port_of(p) == 0)
+		rc = cx_sys->local_name(fd, (struct sockaddr *)&p->addr, &p->len);
+	return rc ? cx_fail_errno(-rc, "meeting point %s", p->name) : rename_tcp(p);
+}
+
+int cx_place_listen(struct cx_place *p)
+{
+	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
+	int rc;
+
+	if (fd < 0)
+		return cx_fail_errno(-fd, "socket for %s", p->name);
+	rc = p->addr.ss_family == AF_UNIX ? bind_unix(p, fd) : bind_tcp(p, fd);
+	if (!rc) {
+		rc = cx_sys->listen(fd, 1024);
+		if (!rc)
+			return fd;
+		rc = cx_fail_errno(-rc, "listening at %s", p->name);
+		cx_place_unlisten(p, fd);
+		return rc;
+	}
+	cx_sys->close(fd);
+	return rc;
+}
+
+void cx_place_unlisten(const struct cx_place *p, int fd)
+{
+	char folder[sizeof(p->name)];
+
+	cx_sys->close(fd);
+	if (p->addr.ss_family != AF_UNIX)
+		return;
+	unlink(path_of(p));
+	folder_of(p, folder);
+	rmdir(folder); /* fails while other jobs meet there */
+}
+
+/* ---- connecting ---- */
+
+/* A rank 0 that starts late, or whose queue is full, is worth another try. */
+static int may_come(int err)
+{
+	return err == ENOENT || err == ECONNREFUSED || err == EAGAIN || err == ETIMEDOUT ||
+	       err == EHOSTUNREACH || err == ENETUNREACH || err == ECONNRESET;
+}
+
+/* One try: a descriptor or -errno. */
+static int try_connect(const struct cx_place *p, uint64_t deadline_ns)
+{
+	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	if (p->addr.ss_family != AF_UNIX)
+		cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	rc = cx_sys->connect(fd, sockaddr_of(p), p->len);
+	if (rc == -EINPROGRESS) {
+		rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
+		rc = rc == 1 ? cx_sys->connected(fd) : rc == 0 ? -ETIMEDOUT : -EIO;
+	}
+	if (!rc)
+		return fd;
+	cx_sys->close(fd);
+	return rc;
+}
+
+int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns)
+{
+	long nap_ns = 200000;
+
+	for (;;) {
+		struct timespec nap = { 0, nap_ns };
+		int fd = try_connect(p, deadline_ns);
+
+		if (fd >= 0)
+			return fd;
+		if (!may_come(-fd))
+			return cx_fail_errno(-fd, "connecting to %s", p->name);
+		if (cx_now_ns() >= deadline_ns) {
+			cx_fail_errno(-fd, "creation: nobody answered at %s before the deadline",
+				      p->name);
+			return COLLX_ERR_INIT_TIMEOUT;
+		}
+		nanosleep(&nap, NULL);
+		nap_ns = nap_ns < 20000000 ? nap_ns * 2 : nap_ns;
+	}
+}

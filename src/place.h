@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Where processes meet: unix:/PATH, tcp:HOST:PORT or tcp:[ADDRESS]:PORT.
+ * Listening and connecting there, through cx_sys, with deadlines.
+ */
+#ifndef CX_PLACE_H
+#define CX_PLACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum { CX_MEET_MAX = 96 /* bytes of a place's name with its final 0 */ };
+
+struct cx_place {
+	char name[CX_MEET_MAX];
+	struct sockaddr_storage addr;
+	socklen_t len;
+};
+
+/* COLLX_ERR_INVALID for a malformed name, COLLX_ERR_SYSTEM for an unknown host. */
+int cx_place_parse(struct cx_place *p, const char *name);
+
+/* A listening descriptor, or an error. A unix socket lies in a folder that is made
+ * private, where it must be; tcp port 0 becomes a free one. */
+int cx_place_listen(struct cx_place *p);
+void cx_place_unlisten(const struct cx_place *p, int fd);
+
+/* A connected descriptor, trying again while nobody listens yet. */
+int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns);
+
+/* The address by which this connection reaches us, as a place with that port. */
+int cx_place_of_connection(struct cx_place *p, int fd, int port);
+
+int cx_place_set_port(struct cx_place *p, int port);
+
+#endif
