@@ -93,13 +93,19 @@ int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_
 
 /* ---- waiting ---- */
 
-enum { WATCH_NS = 1000000, SLEEP_NS = 5000000, POLLS_A_LOOK = 64 };
+enum {
+	WATCH_NS = 1000000,
+	SLEEP_NS = 5000000,
+	EAGER_POLLS = 32, /* without a pause, which costs as much as a message */
+	POLLS_A_LOOK = 64 /* polls for each reading of the clock */
+};
 
 struct wait {
 	uint64_t since;   /* nothing moved since then; 0: not measured yet */
 	uint64_t start;   /* of the call, as first looked at */
 	uint64_t watched;
-	unsigned polls;
+	unsigned idle;  /* polls since anything moved */
+	unsigned busy;  /* polls that moved something */
 };
 
 static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
@@ -143,8 +149,9 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	uint64_t now;
 	int rc;
 
-	if (c->limits.spin_ns && w->polls++ % POLLS_A_LOOK) {
-		cx_pause();
+	if (c->limits.spin_ns && ++w->idle % POLLS_A_LOOK) {
+		if (w->idle > EAGER_POLLS)
+			cx_pause();
 		return 0;
 	}
 	now = cx_now_ns();
@@ -154,11 +161,11 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	if (rc || now - w->since < c->limits.spin_ns)
 		return rc;
 	if (now - w->since < (uint64_t)c->limits.spin_ns + c->limits.yield_ns) {
-		w->polls = 0; /* look again after each yield */
+		w->idle = POLLS_A_LOOK - 1; /* look again after each yield */
 		sched_yield();
 		return 0;
 	}
-	w->polls = 0;
+	w->idle = POLLS_A_LOOK - 1;
 	return doze(c, moved);
 }
 
@@ -171,12 +178,12 @@ static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
 		rc = cx_exec_poll(&c->exec, &moved);
 		if (!rc && !moved)
 			rc = idle(c, &w, timeout_ns, &moved);
-		else if (!rc && ++w.polls % 4096 == 0)
+		else if (!rc && ++w.busy % 4096 == 0)
 			rc = look(c, &w, cx_now_ns(), timeout_ns);
 		if (rc)
 			return rc < 0 ? rc : 0;
 		if (moved)
-			w.since = 0;
+			w.since = w.idle = 0;
 	}
 }
 
@@ -372,6 +379,8 @@ int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_time
 		*out = c;
 		return 0;
 	}
+	if (c)
+		c->error = rc; /* to close without a farewell, whose failure would be the line */
 	if (c && c->boot)
 		cx_boot_tell(c->boot, rc, cx_error_text());
 	cx_comm_close(c);

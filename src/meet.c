@@ -189,6 +189,16 @@ static int same_user(int fd)
 	return !cx_sys->peer_uid(fd, &uid) && uid == geteuid();
 }
 
+static unsigned oldest(const struct host *h)
+{
+	unsigned first = 0;
+
+	for (unsigned i = 1; i < h->npending; i++)
+		if (h->pending[i].deadline_ns < h->pending[first].deadline_ns)
+			first = i;
+	return first;
+}
+
 /* Takes new connections in; the oldest silent one makes room. */
 static int let_in(struct host *h)
 {
@@ -201,7 +211,7 @@ static int let_in(struct host *h)
 		if (fd < 0)
 			return cx_fail_errno(-fd, "accepting at %s", h->m->where);
 		if (h->npending == PENDING_MAX)
-			refuse(h, 0, "too many silent connections");
+			refuse(h, oldest(h), "too many silent connections");
 		p = &h->pending[h->npending++];
 		*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns };
 		if (!same_user(fd))
