@@ -8,9 +8,10 @@
  *   - Counts are elements, lengths are bytes, times carry their unit.
  *   - A communicator is used by one thread at a time; different communicators
  *     may be used by different threads at once.
- *   - After an error on a communicator every later call on it returns that same
- *     error; only collx_comm_destroy, collx_last_error, collx_comm_rank and
- *     collx_comm_size remain useful.
+ *   - An argument refused with COLLX_ERR_INVALID changes nothing. After any other
+ *     error on a communicator every later call on it returns that same error; only
+ *     collx_comm_destroy, collx_last_error, collx_comm_rank and collx_comm_size
+ *     remain useful.
  *   - Buffers belong to the caller and are not touched after a call returned.
  *   - Structures that may grow begin with their own size; set them up with the
  *     matching _INIT macro. Members left zero mean the default.
@@ -160,7 +161,8 @@ int collx_comm_size(collx_comm_t comm);
  * order with the same count, type, op and root. In-place: sendbuf == recvbuf
  * (allgather: sendbuf == recvbuf + rank * count elements; reduce_scatter:
  * recvbuf == sendbuf + rank * count elements); otherwise buffers must not
- * overlap. count may be 0. All ranks receive identical bits.
+ * overlap. With count 0 a call returns at once and compares nothing. All ranks
+ * receive identical bits.
  */
 
 /* recvbuf[i] = op over ranks of sendbuf[i]; both hold count elements. */

@@ -56,7 +56,9 @@ collx_result collx_get_unique_id(collx_unique_id *id)
 		rc = cx_boot_place(where, secret.job);
 	cx_secret_wipe(&secret);
 	if (!rc && strlen(where) >= sizeof(made.where))
-		rc = cx_fail(COLLX_ERR_INVALID, "COLLX_RUNTIME_DIR is too long for a unique id");
+		rc = cx_fail(COLLX_ERR_INVALID,
+			     "COLLX_RUNTIME_DIR is %zu characters too long for a unique id",
+			     strlen(where) - sizeof(made.where) + 1);
 	if (!rc) {
 		strcpy(made.where, where);
 		memcpy(id, &made, sizeof(*id));
@@ -334,13 +336,13 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 
 	if (!comm)
 		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
+	if (comm->error)
+		return cx_comm_run(comm, r, 0);
 	rc = check_opts(comm, name, opts, &timeout_ns);
 	if (!rc && r->coll != CX_BARRIER)
 		rc = check_request(comm, r, name);
-	if (rc)
+	if (rc || r->count == 0)
 		return rc;
-	if (r->count == 0 && !comm->error)
-		return COLLX_OK;
 	return cx_comm_run(comm, r, timeout_ns);
 }
 

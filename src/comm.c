@@ -94,13 +94,19 @@ int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_
 
 /* ---- waiting ---- */
 
-enum { WATCH_NS = 1000000, SLEEP_NS = 5000000, POLLS_A_LOOK = 64 };
+enum {
+	WATCH_NS = 1000000,
+	SLEEP_NS = 5000000,
+	EAGER_POLLS = 32, /* without a pause, which costs as much as a message */
+	POLLS_A_LOOK = 64 /* polls for each reading of the clock */
+};
 
 struct wait {
 	uint64_t since;   /* nothing moved since then; 0: not measured yet */
 	uint64_t start;   /* of the call, as first looked at */
 	uint64_t watched;
-	unsigned polls;
+	unsigned idle;  /* polls since anything moved */
+	unsigned busy;  /* polls that moved something */
 };
 
 static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
@@ -144,8 +150,9 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	uint64_t now;
 	int rc;
 
-	if (c->limits.spin_ns && w->polls++ % POLLS_A_LOOK) {
-		cx_pause();
+	if (c->limits.spin_ns && ++w->idle % POLLS_A_LOOK) {
+		if (w->idle > EAGER_POLLS)
+			cx_pause();
 		return 0;
 	}
 	now = cx_now_ns();
@@ -155,11 +162,11 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	if (rc || now - w->since < c->limits.spin_ns)
 		return rc;
 	if (now - w->since < (uint64_t)c->limits.spin_ns + c->limits.yield_ns) {
-		w->polls = 0; /* look again after each yield */
+		w->idle = POLLS_A_LOOK - 1; /* look again after each yield */
 		sched_yield();
 		return 0;
 	}
-	w->polls = 0;
+	w->idle = POLLS_A_LOOK - 1;
 	return doze(c, moved);
 }
 
@@ -172,12 +179,12 @@ static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
 		rc = cx_exec_poll(&c->exec, &moved);
 		if (!rc && !moved)
 			rc = idle(c, &w, timeout_ns, &moved);
-		else if (!rc && ++w.polls % 4096 == 0)
+		else if (!rc && ++w.busy % 4096 == 0)
 			rc = look(c, &w, cx_now_ns(), timeout_ns);
 		if (rc)
 			return rc < 0 ? rc : 0;
 		if (moved)
-			w.since = 0;
+			w.since = w.idle = 0;
 	}
 }
 
@@ -390,7 +397,10 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 		rc = connect_ranks(c, m);
 	if (!rc)
 		rc = all_ready(c, m->deadline_ns);
-	if (rc && c->boot)
+	if (!rc)
+		return 0;
+	c->error = rc; /* to close without a farewell, whose failure would be the line */
+	if (c->boot)
 		cx_boot_tell(c->boot, rc, cx_error_text());
 	return rc;
 }

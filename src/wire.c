@@ -187,6 +187,10 @@ static int fill(struct cx_wire *w, size_t want)
 		if (n < 0)
 			return cx_fail_errno((int)-n, "receiving on a control connection");
 		keep_descriptor(w, &msg);
+		if (msg.msg_flags & MSG_CTRUNC)
+			return cx_fail(COLLX_ERR_NOFILES,
+				       "no descriptor was free to receive a peer's: raise the "
+				       "limit of open files (ulimit -n)");
 		w->have += (size_t)n;
 	}
 	return 1;

@@ -44,7 +44,7 @@ struct cx_port_attr {
 	int lanes;          /* per pair */
 	size_t chunk;       /* bytes of one in-flight piece, a multiple of 64; sized to the L2 */
 	int numa_node;      /* where the rank runs; -1: unknown */
-	uint64_t nonce;     /* same on all ranks of a communicator, random: guards against mix-ups */
+	uint64_t nonce;     /* same on all ranks, random: guards against mix-ups */
 	struct cx_sim *sim; /* transport "sim" only */
 };
 
@@ -98,7 +98,7 @@ struct cx_transport {
 
 	/* Opens this port's end of lane number `lane` to rank `peer`. Both ends open it;
 	 * the first message may be sent before the other end did. The address (and
-	 * its fd) is only borrowed. */
+	 * its fd) is only borrowed. A lane number is opened once in a port's life. */
 	int (*lane_open)(struct cx_port *port, int peer, const struct cx_addr *addr, int lane,
 			 struct cx_lane **out);
 
@@ -119,8 +119,9 @@ struct cx_transport {
 	/* ---- optional; the registry fills the gaps ---- */
 
 	/* The next readable piece of the lane's next message, described by x (len,
-	 * tag, done), wherever it lies: *data and its bytes (> 0, at most len -
-	 * done; pieces other than the last are multiples of 64), or 0: nothing yet.
+	 * tag; done and status 0 at first), wherever it lies: *data and its bytes
+	 * (> 0, at most chunk and len - done; pieces other than the last are
+	 * multiples of 64), or 0: nothing yet, or a recv is posted before it.
 	 * Repeated without release it gives the same piece. A message of length 0
 	 * is received with recv. */
 	long (*peek)(struct cx_lane *lane, struct cx_xfer *x, const void **data);
@@ -130,7 +131,8 @@ struct cx_transport {
 	void (*release)(struct cx_lane *lane, struct cx_xfer *x, size_t n);
 
 	/* Room to write the next piece of an outgoing message in place, like peek;
-	 * commit sends n bytes of it. Only while no send is posted on the lane. */
+	 * commit sends n bytes of it (all of it, or a multiple of 64). 0 while a send
+	 * is posted on the lane. Nothing else is sent until x is complete. */
 	long (*reserve)(struct cx_lane *lane, struct cx_xfer *x, void **room);
 	void (*commit)(struct cx_lane *lane, struct cx_xfer *x, size_t n);
 
@@ -155,6 +157,18 @@ const struct cx_transport *cx_transport_find(const char *name);
 /* Is this optional slot really there? */
 int cx_transport_has_peek(const struct cx_transport *t);
 int cx_transport_has_reserve(const struct cx_transport *t);
+
+/* ---- for transport files: the stubs a table names where it has nothing ---- */
+
+long cx_stub_peek(struct cx_lane *lane, struct cx_xfer *x, const void **data);
+void cx_stub_release(struct cx_lane *lane, struct cx_xfer *x, size_t n);
+long cx_stub_reserve(struct cx_lane *lane, struct cx_xfer *x, void **room);
+void cx_stub_commit(struct cx_lane *lane, struct cx_xfer *x, size_t n);
+void cx_stub_arm(struct cx_port *port);
+void cx_stub_sleep(struct cx_port *port, uint64_t timeout_ns);
+int cx_stub_reg(struct cx_port *port, void *buf, size_t len, void **handle);
+void cx_stub_dereg(struct cx_port *port, void *handle);
+void cx_stub_stats(struct cx_port *port, struct cx_port_stats *out);
 
 /* ---- sim.c: a world of ports in one process under virtual time ---- */
 
