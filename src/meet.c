@@ -127,7 +127,8 @@ static int bind_at(int fd, const struct sockaddr_un *addr)
 		sweep(folder);
 		rc = cx_sys->bind(fd, (const struct sockaddr *)addr, sizeof(*addr));
 		if (rc == -EADDRINUSE && answers(addr))
-			return cx_fail(COLLX_ERR_INVALID, "rank 0 is taken: another process meets at %s",
+			return cx_fail(COLLX_ERR_INVALID,
+				       "rank 0 is taken: another process meets at %s",
 				       addr->sun_path);
 		if (rc == -EADDRINUSE)
 			unlink(addr->sun_path);
@@ -135,7 +136,8 @@ static int bind_at(int fd, const struct sockaddr_un *addr)
 			return rc ? cx_fail_errno(-rc, "meeting point %s", addr->sun_path) : 0;
 		rc = 0;
 	}
-	return rc ? rc : cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", addr->sun_path);
+	return rc ? rc
+		  : cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", addr->sun_path);
 }
 
 static int open_door(const struct sockaddr_un *addr)
@@ -418,7 +420,8 @@ static int prove_to_host(const struct cx_meeting *m, int fd)
 	int rc;
 
 	if (!same_user(fd))
-		return cx_fail(COLLX_ERR_AUTH, "the process at %s belongs to another user", m->where);
+		return cx_fail(COLLX_ERR_AUTH, "the process at %s belongs to another user",
+			       m->where);
 	rc = cx_wire_get(fd, challenge, sizeof(challenge), m->deadline_ns);
 	if (!rc)
 		rc = cx_auth_prove(&m->secret, challenge, &claim, proof);
@@ -428,7 +431,8 @@ static int prove_to_host(const struct cx_meeting *m, int fd)
 		rc = cx_wire_get(fd, confirm, sizeof(confirm), m->deadline_ns);
 	if (rc == COLLX_ERR_PEER_DEAD)
 		return cx_fail(COLLX_ERR_AUTH,
-			       "rank 0 at %s turned rank %d away: do all ranks have the same secret?",
+			       "rank 0 at %s turned rank %d away: do all ranks have the same "
+			       "secret?",
 			       m->where, m->rank);
 	return rc ? rc : cx_auth_confirmed(&m->secret, challenge, proof, confirm);
 }
