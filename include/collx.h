@@ -27,6 +27,9 @@
 #define COLLX_VERSION_PATCH 0
 #define COLLX_VERSION 100 /* major * 10000 + minor * 100 + patch */
 
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -193,6 +196,9 @@ collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts);
 
 #ifdef __cplusplus
 }
+#endif
+#ifdef __GNUC__
+#pragma GCC visibility pop
 #endif
 
 #endif

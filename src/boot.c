@@ -37,10 +37,12 @@ int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]
 	if (folder)
 		n = snprintf(where, CX_MEET_MAX, "unix:%s/%s", folder, name);
 	else
-		n = snprintf(where, CX_MEET_MAX, "unix:/tmp/collx-%u/%s", (unsigned)geteuid(), name);
+		n = snprintf(where, CX_MEET_MAX, "unix:/tmp/collx-%u/%s", (unsigned)geteuid(),
+			     name);
 	if (n >= CX_MEET_MAX || where[5] != '/')
 		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_RUNTIME_DIR must be an absolute path of at most %d characters",
+			       "COLLX_RUNTIME_DIR must be an absolute path of at most %d "
+			       "characters",
 			       CX_MEET_MAX - 7 - 2 * CX_JOB_BYTES);
 	return 0;
 }
@@ -146,7 +148,8 @@ static int hear_end(struct cx_boot *b, int from)
 	if (b->left[from])
 		return 0;
 	snprintf(text, sizeof(text),
-		 "rank %d died: its process ended without leaving (control connection closed)", from);
+		 "rank %d died: its process ended without leaving (control connection closed)",
+		 from);
 	return set_fault(b, COLLX_ERR_PEER_DEAD, text);
 }
 

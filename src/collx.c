@@ -280,7 +280,8 @@ static int check_extent(const struct collx_comm *c, const struct cx_request *r, 
 
 	if (__builtin_mul_overflow(r->count, collx_type_size(r->type), &one) ||
 	    __builtin_mul_overflow(one, (size_t)c->size, &all) || all > SIZE_MAX / 4)
-		return cx_fail(COLLX_ERR_INVALID, "%s: %zu elements a rank overflow", name, r->count);
+		return cx_fail(COLLX_ERR_INVALID, "%s: %zu elements a rank overflow", name,
+			       r->count);
 	*in_bytes = r->coll == CX_REDUCE_SCATTER ? all : one;
 	*out_bytes = r->coll == CX_ALLGATHER ? all : one;
 	return 0;
@@ -324,7 +325,8 @@ static int check_request(const struct collx_comm *c, const struct cx_request *r,
 	if ((unsigned)r->op >= COLLX_OP_COUNT)
 		return cx_fail(COLLX_ERR_INVALID, "%s: unknown operation %d", name, (int)r->op);
 	if (r->root < 0 || r->root >= c->size)
-		return cx_fail(COLLX_ERR_INVALID, "%s: root %d of %d ranks", name, r->root, c->size);
+		return cx_fail(COLLX_ERR_INVALID, "%s: root %d of %d ranks", name, r->root,
+			       c->size);
 	return check_buffers(c, r, name);
 }
 

@@ -231,6 +231,7 @@ struct hello {
 	uint64_t nonce;
 	uint64_t chunk;
 	char transport[16];
+	struct cx_topo topo;
 	struct cx_select_agreed agreed;
 };
 
@@ -246,10 +247,11 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	*h = (struct hello){ .version = COLLX_VERSION, .cursors = CX_CURSORS };
 	h->chunk = cx_topo_chunk(&c->topo, c->size);
 	snprintf(h->transport, sizeof(h->transport), "%s", transport ? transport : "shm");
+	h->topo = c->topo;
 	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
 	if (rc)
 		return cx_fail_errno(-rc, "random numbers");
-	return cx_select_decide(&h->agreed, 1000 * c->size > c->topo.milli_cores);
+	return cx_select_decide(&h->agreed);
 }
 
 static int check_hello(const struct hello *all, int ranks)
@@ -259,6 +261,17 @@ static int check_hello(const struct hello *all, int ranks)
 			return cx_fail(COLLX_ERR_VERSION, "rank %d runs libcollx %u, rank 0 %u", r,
 				       all[r].version, all[0].version);
 	return 0;
+}
+
+static int decide_waiting(struct collx_comm *c)
+{
+	long spin_us;
+	int rc = cx_env_int(CX_ENV_SPIN_US, 0, 1000000, &spin_us);
+
+	c->limits = cx_topo_wait_limits(&c->topo, c->size);
+	if (rc > 0)
+		c->limits.spin_ns = (unsigned)spin_us * 1000;
+	return rc < 0 ? rc : 0;
 }
 
 static int open_port(struct collx_comm *c, const struct hello *zero)
@@ -273,6 +286,7 @@ static int open_port(struct collx_comm *c, const struct hello *zero)
 	name[sizeof(name) - 1] = '\0';
 	c->agreed = zero->agreed;
 	c->nonce = zero->nonce;
+	c->agreed.crowded = 1000 * c->size > c->topo.milli_cores;
 	c->transport = cx_transport_find(name);
 	if (!c->transport || !strcmp(name, "sim"))
 		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
@@ -289,6 +303,10 @@ static int agree(struct collx_comm *c, uint64_t deadline_ns)
 		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, deadline_ns);
 	if (!rc)
 		rc = check_hello(all, c->size);
+	for (int r = 0; !rc && r < c->size; r++)
+		cx_topo_join(&c->topo, &all[r].topo);
+	if (!rc)
+		rc = decide_waiting(c);
 	if (!rc)
 		rc = open_port(c, &all[0]);
 	cx_free(all);
@@ -371,26 +389,12 @@ static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
 	return rc;
 }
 
-static int read_limits(struct collx_comm *c)
-{
-	long spin_us;
-	int rc = cx_topo_read(&c->topo);
-
-	if (rc)
-		return rc;
-	c->limits = cx_topo_wait_limits(&c->topo, c->size);
-	rc = cx_env_int(CX_ENV_SPIN_US, 0, 1000000, &spin_us);
-	if (rc > 0)
-		c->limits.spin_ns = (unsigned)spin_us * 1000;
-	return rc < 0 ? rc : 0;
-}
-
 static int build(struct collx_comm *c, struct cx_meeting *m)
 {
 	int rc = cx_boot_open(&c->boot, m);
 
 	if (!rc)
-		rc = read_limits(c);
+		rc = cx_topo_read(&c->topo);
 	if (!rc)
 		rc = agree(c, m->deadline_ns);
 	if (!rc)

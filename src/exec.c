@@ -394,7 +394,8 @@ void cx_exec_describe(const struct cx_exec *e, char *text, size_t len)
 		if (c->segment == SIZE_MAX || c->done == c->next)
 			continue;
 		s = step_of(e, f);
-		snprintf(text, len, "%s rank %d (step %u of %u, segment %zu of %zu, %zu of %zu bytes)",
+		snprintf(text, len,
+			 "%s rank %d (step %u of %u, segment %zu of %zu, %zu of %zu bytes)",
 			 doing[s->op], (s->peer + e->call.root) % e->ranks, f->step + 1,
 			 e->call.plan->nsteps, c->segment + 1, e->segments, f->x.done, f->x.len);
 		return;

@@ -102,7 +102,8 @@ static int force(struct cx_select_agreed *a, char *item)
 	algo = coll == CX_NCOLL ? NULL : cx_algo_find(coll, name);
 	if (!algo)
 		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_ALGO: there is no algorithm %s:%s; collx-info algos lists them",
+			       "COLLX_ALGO: there is no algorithm %s:%s; collx-info algos lists "
+			       "them",
 			       item, name);
 	for (int i = 0; cx_algos[i]; i++)
 		if (cx_algos[i] == algo)
@@ -110,14 +111,14 @@ static int force(struct cx_select_agreed *a, char *item)
 	return 0;
 }
 
-int cx_select_decide(struct cx_select_agreed *a, int crowded)
+int cx_select_decide(struct cx_select_agreed *a)
 {
 	const char *text = cx_env_text(CX_ENV_ALGO);
 	char copy[256], *rest = copy, *item;
 	int rc = 0;
 
 	memset(a->forced, -1, sizeof(a->forced));
-	a->crowded = (uint8_t)(crowded != 0);
+	a->crowded = 0;
 	if (!text)
 		return 0;
 	if (strlen(text) >= sizeof(copy))

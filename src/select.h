@@ -16,7 +16,7 @@
 /* What rank 0 decides; travels in the creation's first exchange. */
 struct cx_select_agreed {
 	int8_t forced[CX_NCOLL]; /* index in cx_algos, or -1 */
-	uint8_t crowded;         /* more ranks than cores on this host */
+	uint8_t crowded;         /* more ranks than cores; found by all from the same facts */
 };
 
 struct cx_choice {
@@ -24,8 +24,8 @@ struct cx_choice {
 	size_t block_bytes; /* of a segment's block */
 };
 
-/* Reads COLLX_ALGO. */
-int cx_select_decide(struct cx_select_agreed *a, int crowded);
+/* Reads COLLX_ALGO; not crowded. */
+int cx_select_decide(struct cx_select_agreed *a);
 
 /* bytes: of the whole vector (allgather, reduce_scatter: of all blocks together). */
 struct cx_choice cx_select(const struct cx_select_agreed *a, enum cx_coll coll, int ranks,

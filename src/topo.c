@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,6 +191,10 @@ static void describe(struct cx_topo *topo, hwloc_topology_t t, hwloc_const_bitma
 	int nodes = count(t, allowed, HWLOC_OBJ_NUMANODE);
 	hwloc_obj_t o = NULL;
 
+	memset(topo->cpus, 0, sizeof(topo->cpus));
+	for (int cpu = 0; cpu < 8 * CX_CPU_BYTES; cpu++)
+		if (hwloc_bitmap_isset(allowed, (unsigned)cpu))
+			topo->cpus[cpu / 8] |= (unsigned char)(1 << cpu % 8);
 	topo->cores = cores < 1 ? 1 : cores;
 	topo->milli_cores = smaller_quota(1000 * topo->cores, quota_milli);
 	topo->packages = packages < 1 ? 1 : packages;
@@ -253,6 +256,24 @@ int cx_topo_read_synthetic(struct cx_topo *topo, const char *description, const 
 	return rc;
 }
 
+static int quota_of(const struct cx_topo *topo)
+{
+	return topo->milli_cores < 1000 * topo->cores ? topo->milli_cores : 0;
+}
+
+void cx_topo_join(struct cx_topo *topo, const struct cx_topo *other)
+{
+	int quota = smaller_quota(quota_of(topo), quota_of(other)), cores = 0;
+
+	for (int i = 0; i < CX_CPU_BYTES; i++) {
+		topo->cpus[i] |= other->cpus[i];
+		cores += __builtin_popcount(topo->cpus[i]);
+	}
+	if (cores > topo->cores)
+		topo->cores = cores;
+	topo->milli_cores = smaller_quota(1000 * topo->cores, quota);
+}
+
 /* ---- decisions ---- */
 
 struct cx_wait_limits cx_topo_wait_limits(const struct cx_topo *topo, int local_ranks)
@@ -295,14 +316,12 @@ size_t cx_topo_chunk(const struct cx_topo *topo, int local_ranks)
 int cx_topo_helper_cpu(const struct cx_topo *topo, int local_ranks, int local_rank, int i)
 {
 	long nth = (long)local_ranks * (1 + i) + local_rank;
-	cpu_set_t set;
 
-	if (nth >= topo->cores || sched_getaffinity(0, sizeof(set), &set))
+	if (nth >= topo->cores)
 		return -1;
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (CPU_ISSET(cpu, &set) && !nth--)
+	for (int cpu = 0; cpu < 8 * CX_CPU_BYTES; cpu++)
+		if (topo->cpus[cpu / 8] >> cpu % 8 & 1 && !nth--)
 			return cpu;
-	}
 	return -1;
 }
 

@@ -10,8 +10,11 @@
 #include <stddef.h>
 #include <stdio.h>
 
+enum { CX_CPU_BYTES = 128 /* processing units 0..1023 */ };
+
 struct cx_topo {
-	int cores;         /* processing units that affinity allows, at least 1 */
+	unsigned char cpus[CX_CPU_BYTES]; /* those that affinity allows, by OS index */
+	int cores;         /* how many, at least 1 */
 	int milli_cores;   /* 1000 * cores, less where a cgroup quota says so */
 	int packages;      /* sockets among the allowed cores */
 	int numa_nodes;    /* NUMA nodes among the allowed cores */
@@ -34,6 +37,10 @@ int cx_topo_read_synthetic(struct cx_topo *topo, const char *description, const 
  * a core, 0 for none. Pure; for the test. */
 int cx_topo_parse_quota(const char *text);
 
+/* Adds what another rank of this host may use: bound each to its own core, ranks
+ * have many together. Any order of ranks gives the same sum. */
+void cx_topo_join(struct cx_topo *topo, const struct cx_topo *other);
+
 /* How a rank waits: spin, then yield, then sleep. */
 struct cx_wait_limits {
 	unsigned spin_ns;  /* spinning with pause; 0: never spin */
@@ -49,8 +56,8 @@ struct cx_wait_limits cx_topo_wait_limits(const struct cx_topo *topo, int local_
  * when many ranks share memory. */
 size_t cx_topo_chunk(const struct cx_topo *topo, int local_ranks);
 
-/* The processing unit (OS index) for helper thread number i of local rank r: off
- * the ranks' own cores where there are spare ones, -1 where there are none. */
+/* The processing unit (OS index) for helper thread number i of local rank r: beyond
+ * the first local_ranks ones where there are spare ones, -1 where there are none. */
 int cx_topo_helper_cpu(const struct cx_topo *topo, int local_ranks, int local_rank, int i);
 
 void cx_topo_print(const struct cx_topo *topo, FILE *to);

@@ -22,9 +22,15 @@ struct world_attr {
 struct world {
 	const struct cx_transport *t;
 	struct cx_sim *sim;
+	bool wired; /* lanes are connections made here */
 	struct cx_port *port[2];
 	struct cx_lane *lane[2][WORLD_LANES];
 };
+
+/* What "tcp" runs over: AF_INET at first, AF_INET6 or AF_UNIX. */
+extern int conformance_family;
+/* A pair of connected stream sockets on this host; 0 or -1. */
+int stream_pair(int family, int fd[2]);
 
 /* 0, or the error; then nothing is left open. */
 int world_open(struct world *w, const char *transport, const struct world_attr *attr);

@@ -271,8 +271,11 @@ static void stream_arrive(struct stream *s)
 		s->moving++;
 	else
 		stream_schedule(s, m, sim->now + draw_delay(sim));
-	if (s->moving < s->sent)
-		heap_add(s);
+	if (s->moving == s->sent)
+		return;
+	/* The pieces of the one before may have come later than it was due. */
+	at(s, s->moving)->due = cx_max(at(s, s->moving)->due, sim->now);
+	heap_add(s);
 }
 
 /* ---- posted transfers ---- */

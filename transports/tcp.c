@@ -40,19 +40,10 @@
 #include "src/base/base.h"
 #include "transports/transport.h"
 
-#ifndef T_STAGING
-#define T_STAGING 65536
-#endif
-#ifndef T_LONG
-#define T_LONG 16384
-#endif
-#ifndef T_TURN
-#define T_TURN (1 << 20)
-#endif
 enum {
-	STAGING = T_STAGING,
-	LONG = T_LONG,
-	TURN = T_TURN,
+	STAGING = 65536,
+	LONG = 16384,  /* where a read more costs less than copying */
+	TURN = 262144, /* most payload of one system call: the other way waits meanwhile */
 	USER_TIMEOUT_MS = 30000
 };
 
@@ -208,13 +199,13 @@ static int compare(struct cx_lane *l, const struct cx_xfer *x, const struct head
 	if (!memcmp(got, &want, sizeof(want)))
 		return 1;
 	want = header_of(l->in_hash, l->begins, tag, len);
-	if (got->check != want.check || len > PTRDIFF_MAX)
-		return fail(l, cx_fail(COLLX_ERR_CORRUPT, "rank %d lane %d: damaged header of message "
-				       "%llu: tag %08x, length %llu", l->peer, l->number,
-				       (unsigned long long)l->begins, tag, (unsigned long long)len));
-	return fail(l, cx_fail(COLLX_ERR_MISMATCH,
-			       "rank %d lane %d sent %llu bytes tagged %08x, expected %zu tagged %08x",
-			       l->peer, l->number, (unsigned long long)len, tag, x->len, x->tag));
+	if (got->check == want.check && len <= PTRDIFF_MAX)
+		return fail(l, cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %llu bytes tagged "
+				       "%08x, expected %zu tagged %08x", l->peer, l->number,
+				       (unsigned long long)len, tag, x->len, x->tag));
+	return fail(l, cx_fail(COLLX_ERR_CORRUPT, "rank %d lane %d: damaged header of message "
+			       "%llu: tag %08x, length %llu", l->peer, l->number,
+			       (unsigned long long)l->begins, tag, (unsigned long long)len));
 }
 
 /* ---- sending ---- */
@@ -387,7 +378,7 @@ static size_t piece(const struct cx_lane *l, const struct cx_xfer *x)
 {
 	size_t rest = x->len - x->done, have = unread(l);
 
-	return have < rest ? have & ~(size_t)(CX_LINE - 1) : rest;
+	return cx_min(have < rest ? have / CX_LINE * CX_LINE : rest, l->port->attr.chunk);
 }
 
 static long tcp_peek(struct cx_lane *l, struct cx_xfer *x, const void **data)
@@ -512,9 +503,10 @@ static int tcp_open(struct cx_port **out, const struct cx_port_attr *attr)
 {
 	struct cx_port *port;
 
-	if (attr->ranks < 1 || attr->rank < 0 || attr->rank >= attr->ranks || attr->lanes < 1)
-		return cx_fail(COLLX_ERR_INVALID, "tcp: rank %d of %d, %d lanes", attr->rank,
-			       attr->ranks, attr->lanes);
+	if (attr->ranks < 1 || attr->rank < 0 || attr->rank >= attr->ranks || attr->lanes < 1 ||
+	    attr->chunk < CX_LINE || attr->chunk % CX_LINE)
+		return cx_fail(COLLX_ERR_INVALID, "tcp: rank %d of %d, %d lanes, chunk %zu",
+			       attr->rank, attr->ranks, attr->lanes, attr->chunk);
 	port = cx_alloc(1, sizeof(*port));
 	if (!port)
 		return COLLX_ERR_NOMEM;
@@ -675,6 +667,7 @@ static void tcp_lane_close(struct cx_lane *l)
 
 const struct cx_transport cx_transport_tcp = {
 	.name = "tcp",
+	.wants_connection = 1,
 	.open = tcp_open,
 	.close = tcp_close,
 	.addr = tcp_addr,

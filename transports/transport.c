@@ -11,9 +11,10 @@
 
 enum { NAP_NS = 50000 };
 
-extern const struct cx_transport cx_transport_shm, cx_transport_sim;
+extern const struct cx_transport cx_transport_shm, cx_transport_sim, cx_transport_tcp;
 
-const struct cx_transport *const cx_transports[] = { &cx_transport_shm, &cx_transport_sim, NULL };
+const struct cx_transport *const cx_transports[] = { &cx_transport_shm, &cx_transport_tcp,
+						     &cx_transport_sim, NULL };
 
 const struct cx_transport *cx_transport_find(const char *name)
 {

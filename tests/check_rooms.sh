@@ -1,0 +1,85 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Who may include whom. The first line whose pattern matches a file is its room; it may
+# include the headers that match the rest of the line. "pure" rooms never see each other.
+set -u
+cd "${srcdir:-$(dirname "$0")/..}" || exit 99
+
+base='include/collx.h src/base/base.h'
+contracts='src/plan.h transports/transport.h kernels/kernel.h'
+table="
+include/collx.h
+src/base/*              $base
+kernels/*               $base kernels/*.h
+transports/*            $base transports/*.h
+src/plan*|src/algo*     $base src/plan*.h src/algo*.h
+src/exec.[ch]           $base $contracts src/exec.h
+src/comm.[ch]           $base $contracts src/*.h
+src/collx.c             $base $contracts src/*.h
+src/select.[ch]         $base src/plan.h src/topo.h src/select.h
+src/topo.[ch]           $base src/topo.h
+src/auth.[ch]           $base src/auth.h
+src/wire.[ch]           $base src/wire.h
+src/meet.[ch]           $base src/meet.h src/wire.h src/auth.h src/boot.h
+src/boot.[ch]           $base src/meet.h src/wire.h src/auth.h src/boot.h
+perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
+perf/*                  include/collx.h perf/*.h
+examples/*              include/collx.h
+tools/*                 $base src/auth.h src/boot.h
+tests/*                 *
+"
+# Foreign libraries have one door each.
+doors='hwloc.h src/topo.c
+openssl/* src/auth.c
+criterion/* tests/*'
+
+bad=0
+say() { echo "$1"; bad=1; }
+
+# Prints the allowed patterns of the room that file $1 is in; fails outside any room.
+room() {
+	local patterns allowed p
+	while read -r patterns allowed; do
+		for p in ${patterns//|/ }; do
+			# shellcheck disable=SC2053
+			[[ -n $p && $1 == $p ]] && { echo "$allowed"; return 0; }
+		done
+	done <<<"$table"
+	return 1
+}
+
+# The project header that `#include "$2"` in file $1 means.
+resolve() {
+	local d path
+	for d in "$(dirname "$1")" . include src src/base; do
+		[ -f "$d/$2" ] || continue
+		path=$(realpath --relative-to=. "$d/$2")
+		echo "$path"
+		return 0
+	done
+	return 1
+}
+
+set -f
+while IFS= read -r file; do
+	allowed=$(room "$file") || { say "$file:1: in no room of this table"; continue; }
+	while IFS=: read -r line text; do
+		name=$(sed 's/.*include *["<]\([^">]*\)[">].*/\1/' <<<"$text")
+		if [[ $text == *'"'* ]]; then
+			header=$(resolve "$file" "$name") ||
+				{ say "$file:$line: no such header: $name"; continue; }
+			ok=0
+			# shellcheck disable=SC2053
+			for p in $allowed; do [[ $header == $p ]] && ok=1; done
+			[ $ok = 1 ] || say "$file:$line: may not include $header"
+		else
+			while read -r header door; do
+				# shellcheck disable=SC2053
+				[[ $name == $header && $file != $door && $file != tests/* ]] &&
+					say "$file:$line: <$name> belongs to $door alone"
+			done <<<"$doors"
+		fi
+	done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' "$file")
+done < <(find include src kernels transports perf tools examples tests -name '*.[ch]' 2>/dev/null |
+	sort)
+exit $bad

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Ranks as threads of one process, two communicators at once, all collectives:
+ * for ThreadSanitizer, which Criterion does not survive, so a program of its own.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/cases.h"
+#include "tests/world.h"
+
+enum { GROUPS = 2, RANKS = 3, ROUNDS = 3 };
+
+struct rank {
+	const collx_unique_id *id;
+	int rank, group;
+	int failed;
+	pthread_t thread;
+};
+
+static struct test_case case_of(int what, int count, int round, int group)
+{
+	struct test_case k = { .v = { [F_WHAT] = (unsigned char)what, [F_RANKS] = RANKS - 1,
+				      [F_COUNT] = (unsigned char)count,
+				      [F_TYPE] = (unsigned char)((what + round * 3 + group) % 10),
+				      [F_OP] = (unsigned char)((what + round) % 5),
+				      [F_PLACE] = (unsigned char)(round % 2),
+				      [F_ROOT] = (unsigned char)(round % 3),
+				      [F_MODE] = MODE_THREADS },
+			       .seed = (uint32_t)(1000 * what + 10 * round + group) };
+
+	for (int f = 0; f < FACTORS; f++)
+		if (!factor_allowed((enum factor)f, k.v[f], what))
+			k.v[f] = 0;
+	return k;
+}
+
+static void run_case(collx_comm_t c, const struct case_memory *m, const struct test_case *k,
+		     int rank)
+{
+	struct cx_request r = case_begin(m, k, rank);
+	int rc;
+
+	c->agreed.forced[r.coll] = (int8_t)case_algo(k);
+	rc = case_call(c, &r, NULL);
+	if (EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(c)))
+		case_check(m, k, rank, &r);
+}
+
+static void *run_rank(void *arg)
+{
+	struct rank *me = arg;
+	struct case_memory m = { 0 };
+	collx_comm_t c = NULL;
+	int rc;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		rc = collx_comm_create(&c, RANKS, &me->id[round], me->rank, NULL);
+		if (!EXPECT(rc == 0, "%s", collx_last_error(NULL)))
+			break;
+		if (!m.room && case_memory_make(&m, 100003, RANKS))
+			break;
+		for (int what = 0; what < factor_values(F_WHAT); what++)
+			for (int count = 0; count < factor_values(F_COUNT); count++) {
+				struct test_case k = case_of(what, count, round, me->group);
+
+				run_case(c, &m, &k, me->rank);
+			}
+		collx_comm_destroy(c);
+	}
+	case_memory_free(&m);
+	me->failed = expect_failures();
+	return NULL;
+}
+
+int main(void)
+{
+	static collx_unique_id ids[GROUPS][ROUNDS];
+	static struct rank ranks[GROUPS * RANKS];
+	char base[64];
+	int failed = folder_make(base);
+
+	for (int i = 0; i < GROUPS * ROUNDS; i++)
+		failed |= collx_get_unique_id(&ids[i / ROUNDS][i % ROUNDS]);
+	for (int i = 0; !failed && i < GROUPS * RANKS; i++) {
+		ranks[i] = (struct rank){ .id = ids[i / RANKS], .rank = i % RANKS,
+					  .group = i / RANKS };
+		if (pthread_create(&ranks[i].thread, NULL, run_rank, &ranks[i]))
+			return 99;
+	}
+	for (int i = 0; !failed && i < GROUPS * RANKS; i++)
+		pthread_join(ranks[i].thread, NULL);
+	for (int i = 0; i < GROUPS * RANKS; i++)
+		failed |= ranks[i].failed;
+	failed |= folder_gone(base);
+	printf("%d ranks in %d communicators: %s\n", GROUPS * RANKS, GROUPS,
+	       failed ? "failed" : "all is well");
+	return failed != 0;
+}

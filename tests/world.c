@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Ranks as processes or threads; see world.h. */
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/base/base.h"
+#include "tests/world.h"
+
+enum { DEADLINE_S = 120, PRINT_MAX = 20 };
+
+/* ---- checks ---- */
+
+static _Thread_local int failures;
+
+int expect_at(int ok, const char *file, int line, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+	int n;
+
+	if (ok)
+		return 1;
+	if (failures++ >= PRINT_MAX)
+		return 0;
+	n = snprintf(text, sizeof(text), "%s:%d: ", file, line);
+	va_start(ap, fmt);
+	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "%s\n", text);
+	return 0;
+}
+
+int expect_failures(void)
+{
+	return failures;
+}
+
+/* ---- small things ---- */
+
+uint64_t now_ms(void)
+{
+	return cx_sys_real.now_ns() / 1000000;
+}
+
+void nap_ms(unsigned ms)
+{
+	struct timespec t = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+uint64_t mix64(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15u;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+	return x ^ x >> 31;
+}
+
+int open_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = -1; /* the folder's own */
+
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+/* ---- the folder ---- */
+
+int folder_make(char base[64])
+{
+	char run[72];
+
+	for (int v = 0; v < CX_ENV_COUNT; v++)
+		unsetenv(cx_env_entry((enum cx_env)v)->name);
+	strcpy(base, "/tmp/collx-t-XXXXXX");
+	if (!mkdtemp(base)) {
+		perror("mkdtemp");
+		return 1;
+	}
+	snprintf(run, sizeof(run), "%s/run", base);
+	return setenv("COLLX_RUNTIME_DIR", run, 1);
+}
+
+static void list_folder(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir)))
+		if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
+			fprintf(stderr, "left behind: %s/%s\n", path, d->d_name);
+	if (dir)
+		closedir(dir);
+}
+
+int folder_gone(const char *base)
+{
+	char run[72];
+
+	if (!rmdir(base))
+		return 0;
+	snprintf(run, sizeof(run), "%s/run", base);
+	list_folder(base);
+	list_folder(run);
+	return 1;
+}
+
+/* ---- processes ---- */
+
+pid_t rank_fork(void)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(99);
+	failures = 0;
+	return 0;
+}
+
+#ifdef __SANITIZE_ADDRESS__
+int __lsan_do_recoverable_leak_check(void);
+
+static int leaks(void)
+{
+	return __lsan_do_recoverable_leak_check();
+}
+#else
+static int leaks(void)
+{
+	return 0;
+}
+#endif
+
+void rank_exit(void)
+{
+	if (failures)
+		_exit(1);
+	_exit(leaks() ? 2 : 0);
+}
+
+/* 0 when that is how rank r was to end. */
+static int judge(int r, int status, unsigned killed)
+{
+	if (killed >> r & 1 ? WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
+			    : WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	if (WIFSIGNALED(status))
+		fprintf(stderr, "rank %d was killed by signal %d\n", r, WTERMSIG(status));
+	else
+		fprintf(stderr, "rank %d exited with status %d\n", r, WEXITSTATUS(status));
+	return 1;
+}
+
+/* Reaps who has ended; returns how many ended the wrong way. */
+static int reap(pid_t *pids, int n, unsigned killed, int *left)
+{
+	int wrong = 0, status;
+
+	*left = 0;
+	for (int r = 0; r < n; r++) {
+		if (pids[r] <= 0)
+			continue;
+		if (waitpid(pids[r], &status, WNOHANG) == 0) {
+			++*left;
+			continue;
+		}
+		pids[r] = 0;
+		wrong += judge(r, status, killed);
+	}
+	return wrong;
+}
+
+int ranks_wait(pid_t *pids, int n, unsigned killed, unsigned deadline_s)
+{
+	uint64_t end = now_ms() + 1000 * (uint64_t)(deadline_s ? deadline_s : DEADLINE_S);
+	int wrong, left;
+
+	while ((wrong = reap(pids, n, killed, &left)) == 0 && left && now_ms() < end)
+		nap_ms(1);
+	if (!wrong && left)
+		fprintf(stderr, "%d ranks ran past the deadline\n", left);
+	for (int r = 0; r < n; r++) {
+		if (pids[r] <= 0)
+			continue;
+		if (wrong) { /* the others' words may tell why */
+			uint64_t grace = now_ms() + 300;
+
+			while (now_ms() < grace && !waitpid(pids[r], NULL, WNOHANG))
+				nap_ms(1);
+		}
+		kill(pids[r], SIGKILL);
+		waitpid(pids[r], NULL, 0);
+		pids[r] = 0;
+	}
+	return wrong || left;
+}
+
+/* ---- worlds ---- */
+
+struct seat {
+	const struct world *w;
+	const collx_unique_id *id;
+	int rank;
+	int failed;
+	pthread_t thread;
+};
+
+static void take_seat(const struct world *w, const collx_unique_id *id, int rank)
+{
+	collx_comm_t comm = NULL;
+	int rc;
+
+	if (w->raw) {
+		w->raw(id, rank, w->size, w->arg);
+		return;
+	}
+	rc = collx_comm_create(&comm, w->size, id, rank, w->config);
+	if (!EXPECT(rc == 0, "rank %d of %d: creation: %s: %s", rank, w->size, collx_strerror(rc),
+		    collx_last_error(NULL)))
+		return;
+	w->fn(comm, rank, w->size, w->arg);
+	collx_comm_destroy(comm);
+}
+
+static int run_processes(const struct world *w, const collx_unique_id *id)
+{
+	pid_t pids[WORLD_MAX];
+	int rc = 0, n = 0;
+
+	fflush(stdout);
+	fflush(stderr);
+	for (; n < w->size; n++) {
+		pids[n] = rank_fork();
+		if (pids[n] < 0) {
+			perror("fork");
+			rc = 1;
+			break;
+		}
+		if (pids[n] == 0) {
+			take_seat(w, id, n);
+			rank_exit();
+		}
+	}
+	return ranks_wait(pids, n, w->killed, rc ? 1 : w->deadline_s) || rc;
+}
+
+static void *thread_main(void *arg)
+{
+	struct seat *s = arg;
+
+	failures = 0;
+	take_seat(s->w, s->id, s->rank);
+	s->failed = failures;
+	return NULL;
+}
+
+static int run_threads(const struct world *w, const collx_unique_id *id)
+{
+	static struct seat seats[WORLD_MAX]; /* outlives a thread that hangs */
+	struct timespec end;
+	int failed = 0;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += w->deadline_s ? w->deadline_s : DEADLINE_S;
+	for (int r = 0; r < w->size; r++) {
+		seats[r] = (struct seat){ .w = w, .id = id, .rank = r };
+		if (pthread_create(&seats[r].thread, NULL, thread_main, &seats[r])) {
+			perror("pthread_create");
+			abort();
+		}
+	}
+	for (int r = 0; r < w->size; r++) {
+		if (pthread_timedjoin_np(seats[r].thread, NULL, &end)) {
+			fprintf(stderr, "rank %d (a thread) ran past the deadline\n", r);
+			abort();
+		}
+		if (seats[r].failed)
+			fprintf(stderr, "rank %d (a thread) failed\n", r);
+		failed += seats[r].failed;
+	}
+	return failed != 0;
+}
+
+int world_run(const struct world *w)
+{
+	collx_unique_id id;
+	char base[64];
+	int rc;
+
+	if (folder_make(base))
+		return 1;
+	rc = collx_get_unique_id(&id);
+	if (rc)
+		fprintf(stderr, "unique id: %s\n", collx_last_error(NULL));
+	else
+		rc = w->threads ? run_threads(w, &id) : run_processes(w, &id);
+	return folder_gone(base) || rc;
+}
