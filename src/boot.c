@@ -5,6 +5,7 @@
  * any other rank wires[0].
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -306,7 +307,7 @@ int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, vo
 	for (int r = 0; fds && r < b->ranks; r++)
 		fds[r] = -1;
 	if (fds && fd >= 0) {
-		fds[b->rank] = dup(fd);
+		fds[b->rank] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		if (fds[b->rank] < 0)
 			return cx_fail_errno(errno, "duplicating a descriptor");
 	}
