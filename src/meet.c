@@ -95,7 +95,12 @@ int cx_meet_join(const struct cx_meeting *m, struct cx_wire *wire)
 	const struct cx_claim claim = { .rank = (uint32_t)m->rank, .ranks = (uint32_t)m->ranks,
 					.kind = CX_CONN_CONTROL };
 	int fd = cx_door_enter(&m->place, &m->secret, &claim, m->deadline_ns);
+	char why[192];
 
+	if (fd == COLLX_ERR_INIT_TIMEOUT) {
+		snprintf(why, sizeof(why), "%s", cx_error_text());
+		return cx_fail(fd, "creation: rank 0 did not open its door: %s", why);
+	}
 	if (fd < 0)
 		return fd;
 	cx_wire_init(wire, fd);

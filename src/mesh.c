@@ -65,7 +65,8 @@ static int let_in_higher(struct mesh *w, struct cx_door *d)
 	if (rc != COLLX_ERR_INIT_TIMEOUT)
 		return rc;
 	cx_door_strangers(d, strangers, sizeof(strangers));
-	return cx_fail(rc, "creation: %d connections to rank %d were not made before the deadline%s",
+	return cx_fail(rc,
+		       "creation: %d connections to rank %d were not made before the deadline%s",
 		       w->missing, w->m->rank, strangers);
 }
 

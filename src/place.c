@@ -98,15 +98,16 @@ int cx_place_parse(struct cx_place *p, const char *name)
 {
 	memset(p, 0, sizeof(*p));
 	if (strlen(name) >= sizeof(p->name))
-		return cx_fail(COLLX_ERR_INVALID, "meeting point %.20s... is longer than %d characters",
-			       name, CX_MEET_MAX - 1);
+		return cx_fail(COLLX_ERR_INVALID,
+			       "meeting point %.20s... is longer than %d characters", name,
+			       CX_MEET_MAX - 1);
 	strcpy(p->name, name);
 	if (!strncmp(name, "unix:", 5))
 		return parse_unix(p, name + 5);
 	if (!strncmp(name, "tcp:", 4))
 		return parse_tcp(p, name + 4);
-	return cx_fail(COLLX_ERR_INVALID, "meeting point '%s' is neither unix:/PATH nor tcp:HOST:PORT",
-		       name);
+	return cx_fail(COLLX_ERR_INVALID,
+		       "meeting point '%s' is neither unix:/PATH nor tcp:HOST:PORT", name);
 }
 
 static in_port_t *port_of(struct cx_place *p)
@@ -320,8 +321,7 @@ int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns)
 		if (!may_come(-fd))
 			return cx_fail_errno(-fd, "connecting to %s", p->name);
 		if (cx_now_ns() >= deadline_ns) {
-			cx_fail_errno(-fd, "creation: nobody answered at %s before the deadline",
-				      p->name);
+			cx_fail_errno(-fd, "nobody answered at %s before the deadline", p->name);
 			return COLLX_ERR_INIT_TIMEOUT;
 		}
 		nanosleep(&nap, NULL);

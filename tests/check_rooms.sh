@@ -6,6 +6,7 @@ set -u
 cd "${srcdir:-$(dirname "$0")/..}" || exit 99
 
 base='include/collx.h src/base/base.h'
+meeting='src/wire.h src/place.h src/auth.h src/boot.h'
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -20,8 +21,10 @@ src/select.[ch]         $base src/plan.h src/topo.h src/select.h
 src/topo.[ch]           $base src/topo.h
 src/auth.[ch]           $base src/auth.h
 src/wire.[ch]           $base src/wire.h
-src/meet.[ch]           $base src/meet.h src/wire.h src/auth.h src/boot.h
-src/boot.[ch]           $base src/meet.h src/wire.h src/auth.h src/boot.h
+src/place.[ch]          $base src/wire.h src/place.h
+src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
+src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
+src/boot.[ch]           $base $meeting src/meet.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h

@@ -38,11 +38,14 @@ static int open_port(struct simworld *w, int r, size_t chunk)
 
 static int open_lanes(struct simworld *w)
 {
-	struct cx_addr addrs[WORLD_MAX];
+	struct cx_addr addrs[WORLD_MAX * CX_CURSORS];
 	int rc = 0;
 
-	for (int r = 0; !rc && r < w->ranks; r++)
-		rc = w->comms[r].transport->addr(w->comms[r].port, &addrs[r]);
+	for (int i = 0; !rc && i < w->ranks * CX_CURSORS; i++) {
+		struct collx_comm *c = &w->comms[i / CX_CURSORS];
+
+		rc = c->transport->addr(c->port, &addrs[i]);
+	}
 	for (int r = 0; !rc && r < w->ranks; r++) {
 		struct collx_comm *c = &w->comms[r];
 
