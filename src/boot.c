@@ -29,9 +29,18 @@ struct cx_boot {
 
 int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES])
 {
-	const char *folder = cx_env_text(CX_ENV_RUNTIME_DIR);
+	const char *folder = cx_env_text(CX_ENV_RUNTIME_DIR), *fixed = cx_env_text(CX_ENV_ADDR);
 	char name[2 * CX_JOB_BYTES + 1];
 	int n;
+
+	if (fixed && !strncmp(fixed, "tcp:", 4)) {
+		snprintf(where, CX_MEET_MAX, "%s", fixed);
+		return strlen(fixed) < CX_MEET_MAX
+			       ? 0
+			       : cx_fail(COLLX_ERR_INVALID,
+					 "COLLX_ADDR is longer than %d characters",
+					 CX_MEET_MAX - 1);
+	}
 
 	for (int i = 0; i < CX_JOB_BYTES; i++)
 		snprintf(name + 2 * i, 3, "%02x", job[i]);

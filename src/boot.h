@@ -31,7 +31,8 @@ struct cx_meeting {
 
 struct cx_boot;
 
-/* "unix:PATH" of a meeting point for that job, in this user's runtime folder. */
+/* Where that job meets: COLLX_ADDR when it is a tcp place, else "unix:PATH" in this
+ * user's runtime folder. */
 int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]);
 
 /* Connects all ranks with rank 0; returns when all have come. */

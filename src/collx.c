@@ -165,17 +165,18 @@ static int need_env_int(enum cx_env v, long lo, long hi, int *out)
 	return 0;
 }
 
-/* One host for now, so the local rank is the rank. */
+/* Where ranks meet at a unix socket they are of one host. */
 static int check_local_rank(int rank)
 {
+	const char *where = cx_env_text(CX_ENV_ADDR);
+	int one_host = !where || strncmp(where, "tcp:", 4);
 	long local;
 	int rc = cx_env_int(CX_ENV_LOCAL_RANK, 0, INT32_MAX, &local);
 
-	if (rc > 0 && local != rank)
+	if (rc > 0 && (local > rank || (one_host && local != rank)))
 		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_LOCAL_RANK=%ld contradicts COLLX_RANK=%d: "
-			       "this libcollx runs on one host",
-			       local, rank);
+			       "COLLX_LOCAL_RANK=%ld contradicts COLLX_RANK=%d%s", local, rank,
+			       one_host ? " where all ranks are of one host" : "");
 	return rc < 0 ? rc : 0;
 }
 

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/base.h"
 #include "comm.h"
@@ -224,6 +225,8 @@ int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeo
 
 /* ---- creation ---- */
 
+enum { HOST_BYTES = 36 /* of the boot id */ };
+
 /* What the ranks tell each other first. Rank 0's `agreed` part counts for all. */
 struct hello {
 	uint32_t version;
@@ -231,23 +234,36 @@ struct hello {
 	uint64_t nonce;
 	uint64_t chunk;
 	char transport[16];
+	unsigned char host[HOST_BYTES];
 	struct cx_topo topo;
 	struct cx_select_agreed agreed;
 };
-
-
 _Static_assert(sizeof(struct hello) <= CX_RECORD_MAX, "a record is one frame");
 _Static_assert(sizeof(struct cx_addr) <= CX_RECORD_MAX, "a record is one frame");
 
-static int say_hello(struct collx_comm *c, struct hello *h)
+/* Names the running kernel; empty where that cannot be had. */
+static void read_host(unsigned char host[HOST_BYTES])
 {
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	memset(host, 0, HOST_BYTES);
+	if (f && fread(host, 1, HOST_BYTES, f) != HOST_BYTES)
+		memset(host, 0, HOST_BYTES);
+	if (f)
+		fclose(f);
+}
+
+static int say_hello(struct collx_comm *c, const struct cx_meeting *m, struct hello *h)
+{
+	const char *usual = m->place.addr.ss_family == AF_UNIX ? "shm" : "tcp";
 	const char *transport = cx_env_text(CX_ENV_TRANSPORT);
 	int rc;
 
 	*h = (struct hello){ .version = COLLX_VERSION, .cursors = CX_CURSORS };
 	h->chunk = cx_topo_chunk(&c->topo, c->size);
-	snprintf(h->transport, sizeof(h->transport), "%s", transport ? transport : "shm");
+	snprintf(h->transport, sizeof(h->transport), "%s", transport ? transport : usual);
 	h->topo = c->topo;
+	read_host(h->host);
 	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
 	if (rc)
 		return cx_fail_errno(-rc, "random numbers");
@@ -260,15 +276,15 @@ static int check_hello(const struct hello *all, int ranks)
 		if (all[r].version != all[0].version || all[r].cursors != all[0].cursors)
 			return cx_fail(COLLX_ERR_VERSION, "rank %d runs libcollx %u, rank 0 %u", r,
 				       all[r].version, all[0].version);
-	return 0;
+	return cx_select_check(&all[0].agreed);
 }
 
-static int decide_waiting(struct collx_comm *c)
+static int decide_waiting(struct collx_comm *c, int local_ranks)
 {
 	long spin_us;
 	int rc = cx_env_int(CX_ENV_SPIN_US, 0, 1000000, &spin_us);
 
-	c->limits = cx_topo_wait_limits(&c->topo, c->size);
+	c->limits = cx_topo_wait_limits(&c->topo, local_ranks);
 	if (rc > 0)
 		c->limits.spin_ns = (unsigned)spin_us * 1000;
 	return rc < 0 ? rc : 0;
@@ -286,7 +302,6 @@ static int open_port(struct collx_comm *c, const struct hello *zero)
 	name[sizeof(name) - 1] = '\0';
 	c->agreed = zero->agreed;
 	c->nonce = zero->nonce;
-	c->agreed.crowded = 1000 * c->size > c->topo.milli_cores;
 	c->transport = cx_transport_find(name);
 	if (!c->transport || !strcmp(name, "sim"))
 		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
@@ -294,21 +309,55 @@ static int open_port(struct collx_comm *c, const struct hello *zero)
 	return c->transport->open(&c->port, &attr);
 }
 
-static int agree(struct collx_comm *c, uint64_t deadline_ns)
+/* The ranks of r's host: how many, and what they may use together. */
+static int ranks_of_host(const struct hello *all, int ranks, int r, struct cx_topo *topo)
+{
+	int n = 0;
+
+	*topo = all[r].topo;
+	for (int i = 0; i < ranks; i++)
+		if (!memcmp(all[i].host, all[r].host, HOST_BYTES)) {
+			cx_topo_join(topo, &all[i].topo);
+			n++;
+		}
+	return n;
+}
+
+static int is_first_of_host(const struct hello *all, int r)
+{
+	for (int i = 0; i < r; i++)
+		if (!memcmp(all[i].host, all[r].host, HOST_BYTES))
+			return 0;
+	return 1;
+}
+
+/* What all ranks find alike: is there a host with more ranks than cores? */
+static int is_crowded(const struct hello *all, int ranks)
+{
+	struct cx_topo topo;
+
+	for (int r = 0; r < ranks; r++)
+		if (is_first_of_host(all, r) &&
+		    1000 * ranks_of_host(all, ranks, r, &topo) > topo.milli_cores)
+			return 1;
+	return 0;
+}
+
+static int agree(struct collx_comm *c, const struct cx_meeting *m)
 {
 	struct hello mine, *all = cx_alloc((size_t)c->size, sizeof(*all));
-	int rc = all ? say_hello(c, &mine) : COLLX_ERR_NOMEM;
+	int rc = all ? say_hello(c, m, &mine) : COLLX_ERR_NOMEM;
 
 	if (!rc)
-		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, deadline_ns);
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, m->deadline_ns);
 	if (!rc)
 		rc = check_hello(all, c->size);
-	for (int r = 0; !rc && r < c->size; r++)
-		cx_topo_join(&c->topo, &all[r].topo);
 	if (!rc)
-		rc = decide_waiting(c);
+		rc = decide_waiting(c, ranks_of_host(all, c->size, c->rank, &c->topo));
 	if (!rc)
 		rc = open_port(c, &all[0]);
+	if (!rc)
+		c->agreed.crowded = (uint8_t)is_crowded(all, c->size);
 	cx_free(all);
 	return rc;
 }
@@ -396,7 +445,7 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 	if (!rc)
 		rc = cx_topo_read(&c->topo);
 	if (!rc)
-		rc = agree(c, m->deadline_ns);
+		rc = agree(c, m);
 	if (!rc)
 		rc = connect_ranks(c, m);
 	if (!rc)

@@ -130,6 +130,22 @@ int cx_select_decide(struct cx_select_agreed *a)
 	return rc;
 }
 
+int cx_select_check(const struct cx_select_agreed *a)
+{
+	int n = 0;
+
+	while (cx_algos[n])
+		n++;
+	for (int coll = 0; coll < CX_NCOLL; coll++) {
+		int i = a->forced[coll];
+
+		if (i < -1 || i >= n || (i >= 0 && (int)cx_algos[i]->coll != coll))
+			return cx_fail(COLLX_ERR_CORRUPT, "rank 0 forces algorithm %d for %s", i,
+				       cx_coll_name((enum cx_coll)coll));
+	}
+	return 0;
+}
+
 void cx_select_print(FILE *to, enum cx_coll coll, int ranks)
 {
 	static const char *const crowds[] = { "no", "yes", "any" };

@@ -27,6 +27,9 @@ struct cx_choice {
 /* Reads COLLX_ALGO; not crowded. */
 int cx_select_decide(struct cx_select_agreed *a);
 
+/* Rank 0's word is checked before it is taken: 0 or COLLX_ERR_CORRUPT. */
+int cx_select_check(const struct cx_select_agreed *a);
+
 /* bytes: of the whole vector (allgather, reduce_scatter: of all blocks together). */
 struct cx_choice cx_select(const struct cx_select_agreed *a, enum cx_coll coll, int ranks,
 			   size_t bytes);

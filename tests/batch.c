@@ -103,6 +103,7 @@ static int run_world(struct batch *b)
 {
 	const struct world w = {
 		.size = case_ranks(&b->cases[0]), .threads = b->cases[0].v[F_MODE] == MODE_THREADS,
+		.transport = b->cases[0].v[F_MODE] == MODE_TCP ? "tcp" : NULL,
 		.deadline_s = 600, .fn = run_rank, .arg = b,
 	};
 

@@ -31,6 +31,7 @@ enum mode {
 	MODE_SIM,
 	MODE_PROCESSES,
 	MODE_THREADS,
+	MODE_TCP,   /* processes; every lane a TCP connection */
 	MODE_MIXED, /* processes; every other rank computes with the portable kernels */
 	MODES
 };

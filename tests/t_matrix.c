@@ -72,6 +72,11 @@ Test(matrix, threads, .timeout = 600)
 	run_mode(MODE_THREADS);
 }
 
+Test(matrix, processes_over_tcp, .timeout = 600)
+{
+	run_mode(MODE_TCP);
+}
+
 Test(matrix, processes_with_mixed_kernels, .timeout = 600)
 {
 	run_mode(MODE_MIXED);

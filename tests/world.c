@@ -306,7 +306,7 @@ int world_run(const struct world *w)
 	char base[64];
 	int rc;
 
-	if (folder_make(base))
+	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)))
 		return 1;
 	rc = collx_get_unique_id(&id);
 	if (rc)

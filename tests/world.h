@@ -24,6 +24,7 @@ struct world {
 	unsigned killed;            /* bit r: rank r ends by SIGKILL */
 	unsigned deadline_s;        /* 0: 120 s */
 	const collx_config *config; /* of the communicators */
+	const char *transport;      /* NULL: the library's choice */
 	world_fn *fn;               /* with a communicator that world_run made */
 	world_raw_fn *raw;          /* instead of fn: the rank makes its own */
 	void *arg;

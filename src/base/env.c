@@ -12,7 +12,8 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 	[CX_ENV_LOCAL_RANK] = { "COLLX_LOCAL_RANK", "integer", "",
 				"Rank among the ranks of this host; set by collx-run." },
 	[CX_ENV_ADDR] = { "COLLX_ADDR", "text", "",
-			  "Where the ranks meet: unix:PATH; set by collx-run." },
+			  "Where the ranks meet: unix:PATH, or tcp:HOST:PORT at rank 0's host; "
+			  "set by collx-run. Where it is tcp:..., unique ids meet there too." },
 	[CX_ENV_SECRET_FILE] = { "COLLX_SECRET_FILE", "path", "",
 				 "File (mode 0600, own user) with the job's secret, 32 bytes as 64 "
 				 "hexadecimal digits; set by collx-run." },
@@ -22,8 +23,9 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 				       "Deadline of communicator creation in milliseconds." },
 	[CX_ENV_ALGO] = { "COLLX_ALGO", "text", "chosen by size",
 			  "Forces algorithms: COLL:NAME[,COLL:NAME...]. Rank 0's value counts." },
-	[CX_ENV_TRANSPORT] = { "COLLX_TRANSPORT", "text", "shm",
-			       "Forces the transport: shm. Rank 0's value counts." },
+	[CX_ENV_TRANSPORT] = { "COLLX_TRANSPORT", "text",
+			       "shm at a unix meeting point, else tcp",
+			       "Forces the transport: shm or tcp. Rank 0's value counts." },
 	[CX_ENV_KERNEL] = { "COLLX_KERNEL", "text", "best of this processor",
 			    "Forces the reduction kernels: portable or avx2." },
 	[CX_ENV_SPIN_US] = { "COLLX_SPIN_US", "integer", "by cores and local ranks",
