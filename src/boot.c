@@ -221,6 +221,20 @@ int cx_boot_watch(struct cx_boot *b, uint64_t seq)
 	return 0;
 }
 
+int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms)
+{
+	uint64_t end = cx_now_ns() + (uint64_t)wait_ms * 1000000;
+
+	for (;;) {
+		uint64_t now = cx_now_ns();
+		int rc = cx_boot_watch(b, seq);
+
+		if (rc || now >= end)
+			return rc;
+		poll_wires(b, (int)((end - now) / 1000000) + 1);
+	}
+}
+
 /* ---- exchange ---- */
 
 struct exchange {

@@ -61,6 +61,9 @@ int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struc
  * no error. */
 int cx_boot_watch(struct cx_boot *b, uint64_t seq);
 
+/* The same, waiting for a word at most so long. */
+int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms);
+
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
 

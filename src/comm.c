@@ -191,13 +191,18 @@ static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
 
 /* ---- the first error ---- */
 
+/* A lane that ended says little: mostly its other end had heard of an error first.
+ * Somebody's word comes soon then. */
+enum { HEARSAY_MS = 500 };
+
 static int die(struct collx_comm *c, int code)
 {
+	int hearsay = code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
 	int told;
 
 	cx_exec_fence(&c->exec);
 	snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
-	told = cx_boot_watch(c->boot, c->seq); /* somebody's earlier error comes first */
+	told = cx_boot_listen(c->boot, c->seq, hearsay ? HEARSAY_MS : 0);
 	if (told) {
 		code = told;
 		snprintf(c->text, sizeof(c->text), "%s", cx_error_text());

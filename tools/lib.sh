@@ -21,6 +21,8 @@ to_check='
 g++               collx.h must compile in C++, too
 libcriterion-dev  the unit tests
 mandoc            checks the manual pages
+iproute2          two hosts in network namespaces, with root
+procps            finds a process to kill
 universal-ctags   measures the length of functions
 shellcheck        reads the scripts'
 to_compare='

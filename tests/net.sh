@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Two hosts: network namespaces of this test with a cable between them, two ranks in
+# each, started with plain environment variables. Every collective, every value checked,
+# over IPv4 and IPv6; then a rank is killed, and the others must say so.
+set -u
+cd "${builddir:-.}" || exit 99
+
+[ "$(id -u)" = 0 ] || { echo "network namespaces need root"; exit 77; }
+command -v ip >/dev/null || { echo "no ip command: apt-get install iproute2"; exit 77; }
+
+a=cxa$$ b=cxb$$ dir=$(mktemp -d)
+clean() {
+	ip netns del $a 2>/dev/null
+	ip netns del $b 2>/dev/null
+	rm -rf "$dir"
+}
+trap clean EXIT
+ip netns add $a && ip netns add $b || { echo "cannot make network namespaces"; exit 1; }
+ip link add cx0 netns $a type veth peer name cx0 netns $b || exit 1
+for ns in $a $b; do
+	ip -n $ns link set lo up
+	ip -n $ns link set cx0 up
+done
+ip -n $a addr add 10.77.0.1/24 dev cx0
+ip -n $b addr add 10.77.0.2/24 dev cx0
+ip -n $a addr add fd77::1/64 dev cx0 nodad
+ip -n $b addr add fd77::2/64 dev cx0 nodad
+
+(umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$dir/secret")
+export COLLX_SIZE=4 COLLX_SECRET_FILE=$dir/secret COLLX_CREATE_TIMEOUT_MS=20000
+
+# job ADDRESS COMMAND...: ranks 0 and 1 in the first namespace, 2 and 3 in the second.
+job() {
+	local rank ns
+	export COLLX_ADDR=$1
+	shift
+	pids=()
+	for rank in 0 1 2 3; do
+		ns=$a
+		[ $rank -lt 2 ] || ns=$b
+		COLLX_RANK=$rank ip netns exec $ns "$@" >"$dir/out.$rank" 2>&1 &
+		pids+=($!)
+	done
+}
+
+failed=0
+wrong() {
+	echo "$1"
+	tail -n 5 "$dir"/out.*
+	failed=1
+}
+
+for coll in allreduce reduce_scatter allgather broadcast reduce barrier; do
+	for addr in tcp:10.77.0.1:7700 'tcp:[fd77::1]:7701'; do
+		job "$addr" timeout 60 ./collx-perf $coll -b 8 -e 1M -f 16 -n 5 -c 1 -d float
+		for rank in 0 1 2 3; do
+			wait "${pids[$rank]}" || wrong "$coll at $addr: rank $rank: exit $?"
+		done
+		[ $coll = barrier ] || grep -q 'Out of bounds values : 0 OK' "$dir/out.0" ||
+			wrong "$coll at $addr: no values checked"
+	done
+done
+
+job tcp:10.77.0.1:7702 timeout 60 ./collx-perf allreduce -b 4M -e 4M -n 100000 -c 0
+sleep 2
+kill -9 "$(pgrep -P "${pids[3]}" -f collx-perf | head -n 1)" 2>/dev/null ||
+	wrong "there was no rank 3 to kill"
+for rank in 0 1 2; do
+	wait "${pids[$rank]}"
+	[ $? = 2 ] || wrong "rank $rank did not report the death"
+	grep -q 'rank 3' "$dir/out.$rank" || wrong "rank $rank does not name rank 3"
+done
+exit $failed
