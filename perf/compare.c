@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One round of a side-by-side comparison: an allreduce of each given size, back
- * to back, in the same loop for every library. perf/compare runs rounds of
+ * to back, in the same loop for every library. perf/side-by-side runs rounds of
  * several libraries in turn and prints ratios of medians.
  *
  *   compare-NAME BYTES...    prints "BYTES MICROSECONDS" a line

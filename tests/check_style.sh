@@ -19,7 +19,7 @@ c_files=() scripts=() pages=()
 for f in "${all[@]}"; do
 	case $f in
 	*.[ch]) c_files+=("$f") ;;
-	*.sh | tools/* | perf/compare | .ci/run) scripts+=("$f") ;;
+	*.sh | tools/* | perf/side-by-side | .ci/run) scripts+=("$f") ;;
 	man/*) pages+=("$f") ;;
 	esac
 done
