@@ -108,6 +108,7 @@ struct wait {
 	uint64_t watched;
 	unsigned idle;  /* polls since anything moved */
 	unsigned busy;  /* polls that moved something */
+	bool in_vain;   /* the spin of this pause is over */
 };
 
 static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
@@ -132,6 +133,27 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 	if (now - w->start > timeout_ns)
 		return timed_out(c, now - w->start);
 	return cx_boot_watch(c->boot, c->seq);
+}
+
+/*
+ * Spinning pays while the peers run on other cores. Where they wait for this very
+ * core, as when somebody else's process has taken one, each spin is lost time for
+ * both; the next one is shorter then, and grows again as it succeeds.
+ */
+static void spun_in_vain(struct collx_comm *c, struct wait *w)
+{
+	if (!w->in_vain)
+		c->spin_ns /= 4;
+	w->in_vain = true;
+}
+
+/* Something moved. */
+static void go_on(struct collx_comm *c, struct wait *w)
+{
+	if (w->idle && !w->in_vain)
+		c->spin_ns = (unsigned)cx_min(2 * c->spin_ns + 1000, c->limits.spin_ns);
+	w->since = w->idle = 0;
+	w->in_vain = false;
 }
 
 /* Sleeps until something may have changed, unless it already did. */
@@ -160,9 +182,10 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	if (!w->since)
 		w->since = now;
 	rc = look(c, w, now, timeout_ns);
-	if (rc || now - w->since < c->limits.spin_ns)
+	if (rc || now - w->since < c->spin_ns)
 		return rc;
-	if (now - w->since < (uint64_t)c->limits.spin_ns + c->limits.yield_ns) {
+	spun_in_vain(c, w);
+	if (now - w->since < (uint64_t)c->spin_ns + c->limits.yield_ns) {
 		w->idle = POLLS_A_LOOK - 1; /* look again after each yield */
 		sched_yield();
 		return 0;
@@ -178,14 +201,14 @@ static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
 
 	for (;;) {
 		rc = cx_exec_poll(&c->exec, &moved);
+		if (rc || moved)
+			go_on(c, &w);
 		if (!rc && !moved)
 			rc = idle(c, &w, timeout_ns, &moved);
 		else if (!rc && ++w.busy % 4096 == 0)
 			rc = look(c, &w, cx_now_ns(), timeout_ns);
 		if (rc)
 			return rc < 0 ? rc : 0;
-		if (moved)
-			w.since = w.idle = 0;
 	}
 }
 
@@ -292,6 +315,7 @@ static int decide_waiting(struct collx_comm *c, int local_ranks)
 	c->limits = cx_topo_wait_limits(&c->topo, local_ranks);
 	if (rc > 0)
 		c->limits.spin_ns = (unsigned)spin_us * 1000;
+	c->spin_ns = c->limits.spin_ns;
 	return rc < 0 ? rc : 0;
 }
 

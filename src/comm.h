@@ -25,6 +25,7 @@ struct collx_comm {
 	uint64_t seq;          /* operations begun */
 	uint64_t op_timeout_ns;
 	struct cx_wait_limits limits;
+	unsigned spin_ns;      /* of the next wait: less after spinning in vain */
 	struct cx_select_agreed agreed;
 	struct cx_exec exec;
 	struct cx_cached_plan plans[CX_PLANS];
