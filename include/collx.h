@@ -152,7 +152,8 @@ typedef int (*collx_allgather_fn)(void *ctx, const void *send, void *recv, size_
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
 				   void *ctx, int rank, const collx_config *config);
 
-/* Leaves; does not wait for others. NULL is fine. Not while a call is running. */
+/* Leaves; does not wait for others, but for at most 2 s where they do not read what
+ * they are told. NULL is fine. Not while a call is running. */
 collx_result collx_comm_destroy(collx_comm_t comm);
 
 /* The rank or the size; COLLX_ERR_INVALID for NULL. */

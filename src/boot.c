@@ -109,10 +109,12 @@ void cx_boot_tell(struct cx_boot *b, int code, const char *text)
 
 void cx_boot_leave(struct cx_boot *b, uint64_t seq)
 {
+	const uint64_t patience = 2000000000, until = cx_now_ns() + patience;
+
 	for (int r = first_wire(b); r <= last_wire(b); r++)
 		if (b->wires[r].fd >= 0)
 			cx_wire_send(&b->wires[r], CX_FRAME_LEAVE, b->rank, &seq, sizeof(seq), -1,
-				     0);
+				     until);
 }
 
 /* ---- what comes in ---- */

@@ -67,7 +67,9 @@ int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms);
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
 
-/* Tells all ranks that this one goes, having finished operation seq. */
+/* Tells all ranks that this one goes, having finished operation seq; waits at most
+ * 2 s for those whose connection is full. A rank that missed it would take this
+ * one for dead. */
 void cx_boot_leave(struct cx_boot *b, uint64_t seq);
 
 #endif

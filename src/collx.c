@@ -250,8 +250,19 @@ collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather
 	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
 }
 
+/* A forked child has neither the memory nor the say of its parent. */
+static int check_fork(const struct collx_comm *c, const char *name)
+{
+	if (c->forks == cx_fork_count())
+		return 0;
+	return cx_fail(COLLX_ERR_FORKED, "%s: the communicator was made before fork, by the parent",
+		       name);
+}
+
 collx_result collx_comm_destroy(collx_comm_t comm)
 {
+	if (comm && check_fork(comm, "destroy"))
+		return COLLX_ERR_FORKED;
 	cx_comm_close(comm);
 	return COLLX_OK;
 }
@@ -339,6 +350,9 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 
 	if (!comm)
 		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
+	rc = check_fork(comm, name);
+	if (rc)
+		return rc;
 	if (comm->error)
 		return cx_comm_run(comm, r, 0);
 	rc = check_opts(comm, name, opts, &timeout_ns);

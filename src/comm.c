@@ -218,13 +218,18 @@ static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
  * Somebody's word comes soon then. */
 enum { HEARSAY_MS = 500 };
 
-static int die(struct collx_comm *c, int code)
+static int die(struct collx_comm *c, const struct cx_request *r, int code)
 {
 	int hearsay = code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
 	int told;
 
+	if (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT)
+		snprintf(c->text, sizeof(c->text), "rank %d in %s of %zu, operation %llu: %s",
+			 c->rank, cx_coll_name(r->coll), r->count, (unsigned long long)c->seq,
+			 cx_error_text());
+	else
+		snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
 	cx_exec_fence(&c->exec);
-	snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
 	told = cx_boot_listen(c->boot, c->seq, hearsay ? HEARSAY_MS : 0);
 	if (told) {
 		code = told;
@@ -248,7 +253,7 @@ int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeo
 		rc = cx_exec_start(&c->exec, &call);
 	if (!rc)
 		rc = wait_for_call(c, timeout_ns);
-	return rc ? die(c, rc) : 0;
+	return rc ? die(c, r, rc) : 0;
 }
 
 /* ---- creation ---- */
@@ -496,6 +501,8 @@ int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_time
 		c->rank = m->rank;
 		c->size = m->ranks;
 		c->op_timeout_ns = op_timeout_ns;
+		cx_fork_watch();
+		c->forks = cx_fork_count();
 		rc = build(c, m);
 	}
 	cx_secret_wipe(&m->secret);

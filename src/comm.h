@@ -20,6 +20,7 @@ struct cx_cached_plan {
 
 struct collx_comm {
 	int rank, size;
+	unsigned forks;        /* cx_fork_count when it was made: a child's is higher */
 	int error;             /* sticky: why this communicator is dead */
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t seq;          /* operations begun */

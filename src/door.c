@@ -12,6 +12,7 @@
 #include "wire.h"
 
 enum { STRANGERS_MAX = 64 /* connections without proof beyond two for each expected one */ };
+enum { ENTER_TRIES = 3 };
 static const uint64_t handshake_ns = 2000000000;
 
 /* A connection that has not proved itself yet. */
@@ -235,24 +236,33 @@ static int prove(const struct cx_place *place, const struct cx_secret *secret,
 		rc = cx_wire_put(fd, proof, sizeof(proof), deadline_ns);
 	if (!rc)
 		rc = cx_wire_get(fd, answer, sizeof(answer), deadline_ns);
-	if (rc == COLLX_ERR_PEER_DEAD)
-		return cx_fail(COLLX_ERR_AUTH,
-			       "%s turned rank %u away: do all ranks have the same secret?",
-			       place->name, claim->rank);
 	return rc ? rc : cx_auth_confirmed(secret, challenge, proof, answer);
 }
 
 int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
 		  const struct cx_claim *claim, uint64_t deadline_ns)
 {
-	int fd = cx_place_connect(place, deadline_ns);
-	int rc;
+	uint64_t until_ns = deadline_ns;
 
-	if (fd < 0)
-		return fd;
-	rc = prove(place, secret, claim, fd, deadline_ns);
-	if (!rc)
-		return fd;
-	cx_sys->close(fd);
-	return rc;
+	for (int tries = 0; tries < ENTER_TRIES; tries++) {
+		int fd = cx_place_connect(place, until_ns), rc;
+
+		if (fd == COLLX_ERR_INIT_TIMEOUT && tries)
+			return cx_fail(COLLX_ERR_PEER_DEAD,
+				       "%s closed before rank %u was in: its process died or "
+				       "failed, see its error",
+				       place->name, claim->rank);
+		if (fd < 0)
+			return fd;
+		rc = prove(place, secret, claim, fd, deadline_ns);
+		if (!rc)
+			return fd;
+		cx_sys->close(fd);
+		if (rc != COLLX_ERR_PEER_DEAD)
+			return rc;
+		/* Perhaps too slow, or crowded out by strangers; but then it still listens. */
+		until_ns = cx_min(deadline_ns, cx_now_ns() + handshake_ns);
+	}
+	return cx_fail(COLLX_ERR_AUTH, "%s turned rank %u away: do all ranks have the same secret?",
+		       place->name, claim->rank);
 }

@@ -75,6 +75,42 @@ static int nobody_more(const struct host *h, const struct cx_door *d)
 		       h->m->ranks, h->m->place.name, strangers);
 }
 
+/* Hears who of the seated died, and may come again, or has failed. */
+static int look_round(struct host *h)
+{
+	for (int r = 1; r < h->m->ranks; r++) {
+		struct cx_wire *w = &h->wires[r];
+		int rc = w->fd >= 0 ? cx_wire_receive(w) : 0;
+
+		if (rc == COLLX_ERR_PEER_DEAD) {
+			cx_wire_close(w);
+			h->missing++;
+		} else if (rc == 1 && w->head.kind == CX_FRAME_FAULT && w->head.arg < 0) {
+			return cx_fail(w->head.arg, "%.*s", w->head.len, (const char *)w->body);
+		} else if (rc < 0) {
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static int wait_for_all(struct host *h, struct cx_door *d)
+{
+	const uint64_t look_ns = 100000000;
+	int rc = 0;
+
+	while (!rc && h->missing) {
+		uint64_t now = cx_now_ns();
+
+		if (now >= h->m->deadline_ns)
+			return nobody_more(h, d);
+		rc = cx_door_wait(d, &h->missing, cx_min(h->m->deadline_ns, now + look_ns));
+		if (rc == COLLX_ERR_INIT_TIMEOUT)
+			rc = look_round(h);
+	}
+	return rc;
+}
+
 int cx_meet_host(struct cx_meeting *m, struct cx_wire *wires)
 {
 	struct host h = { m, wires, m->ranks - 1 };
@@ -83,9 +119,7 @@ int cx_meet_host(struct cx_meeting *m, struct cx_wire *wires)
 
 	if (rc)
 		return rc;
-	rc = cx_door_wait(d, &h.missing, m->deadline_ns);
-	if (rc == COLLX_ERR_INIT_TIMEOUT)
-		rc = nobody_more(&h, d);
+	rc = wait_for_all(&h, d);
 	cx_door_close(d);
 	return rc;
 }

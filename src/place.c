@@ -19,16 +19,14 @@
 #include "place.h"
 #include "wire.h"
 
-enum { SOCKET_NAME_CHARS = 32 /* hexadecimal digits: a job's name */ };
+enum {
+	SOCKET_NAME_CHARS = 32, /* hexadecimal digits: a job's name */
+	BACKLOG = 1024
+};
 
 static const struct sockaddr *sockaddr_of(const struct cx_place *p)
 {
 	return (const struct sockaddr *)&p->addr;
-}
-
-static struct sockaddr_un *unix_of(struct cx_place *p)
-{
-	return (struct sockaddr_un *)&p->addr;
 }
 
 static const char *path_of(const struct cx_place *p)
@@ -40,7 +38,7 @@ static const char *path_of(const struct cx_place *p)
 
 static int parse_unix(struct cx_place *p, const char *path)
 {
-	struct sockaddr_un *un = unix_of(p);
+	struct sockaddr_un *un = (struct sockaddr_un *)&p->addr;
 
 	if (path[0] != '/' || strlen(path) >= sizeof(un->sun_path) || strrchr(path, '/') == path)
 		return cx_fail(COLLX_ERR_INVALID, "meeting point unix:%s is not unix:/FOLDER/NAME",
@@ -158,32 +156,36 @@ static void folder_of(const struct cx_place *p, char folder[sizeof(p->name)])
 	*strrchr(folder, '/') = '\0';
 }
 
-/* Makes or accepts the folder; it must be ours alone. */
+/* Makes or accepts the folder, which must be ours alone. 1: made; 0: it was there;
+ * -ENOENT: another job removed it meanwhile; or an error. */
 static int private_folder(const char *folder)
 {
 	struct stat st;
+	int made = !mkdir(folder, 0700);
 
-	if (mkdir(folder, 0700) && errno != EEXIST)
+	if (!made && errno != EEXIST)
 		return cx_fail_errno(errno, "folder %s for the ranks to meet in", folder);
 	if (lstat(folder, &st))
-		return cx_fail_errno(errno, "folder %s", folder);
+		return errno == ENOENT ? -ENOENT : cx_fail_errno(errno, "folder %s", folder);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
 		return cx_fail(COLLX_ERR_AUTH,
 			       "folder %s must be a directory of user %u with mode 0700; "
 			       "COLLX_RUNTIME_DIR names another one",
 			       folder, (unsigned)geteuid());
-	return 0;
+	return made;
 }
 
 /* Does somebody listen there? */
-static int answers(const struct sockaddr_un *addr)
+static int answers(const char *path)
 {
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
 	int rc;
 
 	if (fd < 0)
 		return 1;
-	rc = cx_sys->connect(fd, (const struct sockaddr *)addr, sizeof(*addr));
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	rc = cx_sys->connect(fd, (const struct sockaddr *)&addr, sizeof(addr));
 	cx_sys->close(fd);
 	return rc != -ECONNREFUSED && rc != -ENOENT;
 }
@@ -195,41 +197,74 @@ static void sweep(const char *folder)
 	struct dirent *d;
 
 	while (dir && (d = readdir(dir))) {
-		struct sockaddr_un addr = { .sun_family = AF_UNIX };
+		char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
-		if (strlen(d->d_name) != SOCKET_NAME_CHARS ||
-		    strspn(d->d_name, "0123456789abcdef") != SOCKET_NAME_CHARS)
+		if (strspn(d->d_name, "0123456789abcdef") < SOCKET_NAME_CHARS)
 			continue;
-		if ((size_t)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", folder,
-				     d->d_name) < sizeof(addr.sun_path) &&
-		    !answers(&addr))
-			unlink(addr.sun_path);
+		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, d->d_name) <
+			    sizeof(path) &&
+		    !answers(path))
+			unlink(path);
 	}
 	if (dir)
 		closedir(dir);
 }
 
-static int bind_unix(struct cx_place *p, int fd)
+/*
+ * Binds and listens under a name of this thread's own and gives the socket its
+ * real name only then: whoever finds that finds a listener, so a socket that does
+ * not answer is a dead job's, and may go. 1: done; 0: try again; or an error.
+ */
+static int listen_unix(struct cx_place *p, int fd)
 {
-	char folder[sizeof(p->name)];
+	struct sockaddr_un own = { .sun_family = AF_UNIX };
 	int rc;
 
+	if ((size_t)snprintf(own.sun_path, sizeof(own.sun_path), "%s.%d", path_of(p), gettid()) >=
+	    sizeof(own.sun_path))
+		return cx_fail(COLLX_ERR_INVALID, "meeting point %s is too long", p->name);
+	unlink(own.sun_path);
+	rc = cx_sys->bind(fd, (const struct sockaddr *)&own, sizeof(own));
+	if (!rc)
+		rc = cx_sys->listen(fd, BACKLOG);
+	if (!rc && link(own.sun_path, path_of(p)))
+		rc = -errno;
+	unlink(own.sun_path);
+	if (!rc)
+		return 1;
+	if (rc == -EEXIST && answers(path_of(p)))
+		return cx_fail(COLLX_ERR_INVALID, "rank 0 is taken: another process meets at %s",
+			       p->name);
+	if (rc == -EEXIST)
+		unlink(path_of(p));
+	/* ENOENT: another job removed the folder, or took the silent socket for a dead one's. */
+	return rc == -EEXIST || rc == -ENOENT ? 0
+					      : cx_fail_errno(-rc, "meeting point %s", p->name);
+}
+
+static int open_unix(struct cx_place *p)
+{
+	char folder[sizeof(p->name)];
+	int fd, rc = 0;
+
 	folder_of(p, folder);
-	for (int tries = 0; tries < 8; tries++) {
+	for (int tries = 0; tries < 16 && rc == 0; tries++) {
 		rc = private_folder(folder);
-		if (rc)
+		if (rc == -ENOENT)
+			rc = 0;
+		if (rc < 0)
 			return rc;
+		p->made_folder |= rc;
 		sweep(folder);
-		rc = cx_sys->bind(fd, sockaddr_of(p), p->len);
-		if (rc == -EADDRINUSE && answers(unix_of(p)))
-			return cx_fail(COLLX_ERR_INVALID,
-				       "rank 0 is taken: another process meets at %s", p->name);
-		if (rc == -EADDRINUSE)
-			unlink(path_of(p));
-		else if (rc != -ENOENT) /* ENOENT: another job just removed the empty folder */
-			return rc ? cx_fail_errno(-rc, "meeting point %s", p->name) : 0;
+		fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
+		if (fd < 0)
+			return cx_fail_errno(-fd, "socket for %s", p->name);
+		rc = listen_unix(p, fd);
+		if (rc == 1)
+			return fd;
+		cx_sys->close(fd);
 	}
-	return cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", p->name);
+	return rc ? rc : cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", p->name);
 }
 
 static int bind_tcp(struct cx_place *p, int fd)
@@ -238,6 +273,8 @@ static int bind_tcp(struct cx_place *p, int fd)
 
 	if (!rc)
 		rc = cx_sys->bind(fd, sockaddr_of(p), p->len);
+	if (!rc)
+		rc = cx_sys->listen(fd, BACKLOG);
 	if (rc == -EADDRINUSE)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "rank 0 is taken: another process listens at %s", p->name);
@@ -246,36 +283,38 @@ static int bind_tcp(struct cx_place *p, int fd)
 	return rc ? cx_fail_errno(-rc, "meeting point %s", p->name) : rename_tcp(p);
 }
 
-int cx_place_listen(struct cx_place *p)
+static int open_tcp(struct cx_place *p)
 {
 	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
 	int rc;
 
 	if (fd < 0)
 		return cx_fail_errno(-fd, "socket for %s", p->name);
-	rc = p->addr.ss_family == AF_UNIX ? bind_unix(p, fd) : bind_tcp(p, fd);
-	if (!rc) {
-		rc = cx_sys->listen(fd, 1024);
-		if (!rc)
-			return fd;
-		rc = cx_fail_errno(-rc, "listening at %s", p->name);
-		cx_place_unlisten(p, fd);
-		return rc;
-	}
+	rc = bind_tcp(p, fd);
+	if (!rc)
+		return fd;
 	cx_sys->close(fd);
 	return rc;
 }
 
+int cx_place_listen(struct cx_place *p)
+{
+	return p->addr.ss_family == AF_UNIX ? open_unix(p) : open_tcp(p);
+}
+
 void cx_place_unlisten(const struct cx_place *p, int fd)
 {
-	char folder[sizeof(p->name)];
+	char folder[sizeof(p->name)], usual[32];
 
+	if (p->addr.ss_family == AF_UNIX)
+		unlink(path_of(p));
 	cx_sys->close(fd);
 	if (p->addr.ss_family != AF_UNIX)
 		return;
-	unlink(path_of(p));
 	folder_of(p, folder);
-	rmdir(folder); /* fails while other jobs meet there */
+	snprintf(usual, sizeof(usual), "/tmp/collx-%u", (unsigned)geteuid());
+	if (p->made_folder || !strcmp(folder, usual))
+		rmdir(folder); /* fails while other jobs meet there */
 }
 
 /* ---- connecting ---- */

@@ -16,6 +16,7 @@ struct cx_place {
 	char name[CX_MEET_MAX];
 	struct sockaddr_storage addr;
 	socklen_t len;
+	int made_folder; /* of a unix socket: ours to remove */
 };
 
 /* COLLX_ERR_INVALID for a malformed name, COLLX_ERR_SYSTEM for an unknown host. */

@@ -61,6 +61,11 @@ static int send_all(int fd, struct msghdr *msg, size_t len, uint64_t deadline_ns
 	while (len) {
 		long n = cx_sys->sendmsg(fd, msg);
 
+		/* So many descriptors are under way that receivers must take some in first. */
+		if (n == -ETOOMANYREFS && cx_now_ns() < deadline_ns) {
+			cx_sys->poll(NULL, 0, 1);
+			continue;
+		}
 		if (n == -EAGAIN) {
 			rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
 			if (rc < 0)

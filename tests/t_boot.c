@@ -495,7 +495,7 @@ Test(secrets, a_wrong_one_is_in_the_report_when_nobody_else_came)
 	remove_secret(&j, "right");
 	remove_secret(&j, "wrong");
 	cr_assert_eq(folder_gone(j.base), 0);
-	SAID(j, 0, COLLX_ERR_INIT_TIMEOUT, "1 connections refused");
+	SAID(j, 0, COLLX_ERR_INIT_TIMEOUT, "3 connections refused");
 	SAID(j, 1, COLLX_ERR_AUTH, "secret");
 }
 

@@ -113,9 +113,11 @@ int folder_gone(const char *base)
 {
 	char run[72];
 
+	/* Who makes the folder removes it, unless others are there then: it may be left, empty. */
+	snprintf(run, sizeof(run), "%s/run", base);
+	rmdir(run);
 	if (!rmdir(base))
 		return 0;
-	snprintf(run, sizeof(run), "%s/run", base);
 	list_folder(base);
 	list_folder(run);
 	return 1;

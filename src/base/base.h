@@ -96,6 +96,12 @@ const char *cx_env_text(enum cx_env v);
 /* 1 and *out when set and an integer in [lo, hi]; 0 when unset; COLLX_ERR_INVALID otherwise. */
 int cx_env_int(enum cx_env v, long lo, long hi, long *out);
 
+/* ---- forks: fork.c ---- */
+
+/* From the first cx_fork_watch on, cx_fork_count grows in every forked child. */
+void cx_fork_watch(void);
+unsigned cx_fork_count(void);
+
 /* ---- small things ---- */
 
 #define CX_LINE 64 /* bytes of a cache line */
