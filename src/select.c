@@ -22,31 +22,32 @@ struct row {
 /* Rows by measurement on 2 cores (doc/PERFORMANCE) and by the step counts of
  * doc/DESIGN section 5: latency grows with log P beyond a handful of ranks. */
 static const struct row table[] = {
-	{ CX_ALLREDUCE, 0, 4, 2 K, "flat", 64 K },
-	{ CX_ALLREDUCE, 1, 16, 2 K, "flat", 64 K },
-	{ CX_ALLREDUCE, ANY, MANY, 8 K, "rdbl", 64 K },
-	{ CX_ALLREDUCE, ANY, 16, 1024 K, "direct", 64 K },
-	{ CX_ALLREDUCE, ANY, MANY, 512 K, "rhalving", 64 K },
+	{ CX_ALLREDUCE, 0, 4, 1 K, "flat", 64 K },
+	{ CX_ALLREDUCE, 1, 8, 256, "flat", 64 K },
+	{ CX_ALLREDUCE, ANY, MANY, 12 K, "rdbl", 64 K },
+	{ CX_ALLREDUCE, ANY, MANY, 128 K, "rhalving", 64 K },
 	{ CX_ALLREDUCE, ANY, 32, REST, "ring", 64 K },
+	{ CX_ALLREDUCE, ANY, MANY, 1024 K, "rhalving", 64 K },
 	{ CX_ALLREDUCE, ANY, MANY, REST, "tree", 128 K },
 
-	{ CX_REDUCE_SCATTER, ANY, 16, 1024 K, "direct", 64 K },
+	{ CX_REDUCE_SCATTER, ANY, 8, 8 K, "direct", 64 K },
+	{ CX_REDUCE_SCATTER, ANY, 4, REST, "ring", 64 K },
 	{ CX_REDUCE_SCATTER, ANY, MANY, 512 K, "rhalving", 64 K },
 	{ CX_REDUCE_SCATTER, ANY, MANY, REST, "ring", 64 K },
 
-	{ CX_ALLGATHER, ANY, 16, 1024 K, "direct", 64 K },
+	{ CX_ALLGATHER, ANY, 4, 2 K, "direct", 64 K },
 	{ CX_ALLGATHER, ANY, MANY, 512 K, "rdbl", 64 K },
 	{ CX_ALLGATHER, ANY, MANY, REST, "ring", 64 K },
 
-	{ CX_BROADCAST, ANY, 8, 32 K, "flat", 64 K },
-	{ CX_BROADCAST, ANY, MANY, 64 K, "binomial", 64 K },
+	{ CX_BROADCAST, ANY, 8, 2 K, "flat", 64 K },
+	{ CX_BROADCAST, ANY, MANY, 32 K, "binomial", 64 K },
 	{ CX_BROADCAST, ANY, MANY, REST, "tree", 64 K },
 
-	{ CX_REDUCE, ANY, 8, 4 K, "flat", 64 K },
-	{ CX_REDUCE, ANY, MANY, 64 K, "binomial", 64 K },
+	{ CX_REDUCE, ANY, 8, 512, "flat", 64 K },
+	{ CX_REDUCE, ANY, MANY, 32 K, "binomial", 64 K },
 	{ CX_REDUCE, ANY, MANY, REST, "tree", 64 K },
 
-	{ CX_BARRIER, 1, 16, REST, "flat", 64 K },
+	{ CX_BARRIER, 1, 4, REST, "flat", 64 K },
 	{ CX_BARRIER, ANY, MANY, REST, "dissemination", 64 K },
 };
 enum { ROWS = sizeof(table) / sizeof(table[0]) };
