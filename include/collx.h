@@ -140,7 +140,8 @@ collx_result collx_get_unique_id(collx_unique_id *id);
 collx_result collx_comm_create(collx_comm_t *comm, int size, const collx_unique_id *id, int rank,
 			       const collx_config *config);
 
-/* The same from the variables that collx-run sets; see collx_env(7). */
+/* The same from the variables of collx-run, torchrun, Open MPI or Slurm; see
+ * collx_env(7). */
 collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config);
 
 /*

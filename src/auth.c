@@ -85,6 +85,18 @@ int cx_secret_derive(struct cx_secret *out, const struct cx_secret *from, uint64
 	return rc;
 }
 
+int cx_secret_from_text(struct cx_secret *s, const char *text)
+{
+	static const char label[] = "collx job by name";
+	unsigned char key[CX_SECRET_BYTES];
+	unsigned len = sizeof(key);
+
+	if (!HMAC(EVP_sha256(), label, sizeof(label), (const unsigned char *)text, strlen(text),
+		  key, &len))
+		return cx_fail(COLLX_ERR_NOMEM, "libcrypto could not compute an HMAC");
+	return cx_secret_init(s, key);
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

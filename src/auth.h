@@ -44,6 +44,8 @@ int cx_secret_init(struct cx_secret *s, const unsigned char key[CX_SECRET_BYTES]
 int cx_secret_read(struct cx_secret *s, const char *path);
 /* The secret of the lanes of one communicator. */
 int cx_secret_derive(struct cx_secret *out, const struct cx_secret *from, uint64_t nonce);
+/* One that whoever knows the text can make: where a unix socket's user is proof enough. */
+int cx_secret_from_text(struct cx_secret *s, const char *text);
 /* Overwrites it for good. */
 void cx_secret_wipe(struct cx_secret *s);
 

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "comm.h"
+#include "launch.h"
 
 /* ---- small ones ---- */
 
@@ -151,64 +152,16 @@ collx_result collx_comm_create(collx_comm_t *comm, int size, const collx_unique_
 	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
 }
 
-static int need_env_int(enum cx_env v, long lo, long hi, int *out)
-{
-	long n;
-	int rc = cx_env_int(v, lo, hi, &n);
-
-	if (rc < 0)
-		return rc;
-	if (rc == 0)
-		return cx_fail(COLLX_ERR_INVALID, "%s is not set: start the program with collx-run",
-			       cx_env_entry(v)->name);
-	*out = (int)n;
-	return 0;
-}
-
-/* Where ranks meet at a unix socket they are of one host. */
-static int check_local_rank(int rank)
-{
-	const char *where = cx_env_text(CX_ENV_ADDR);
-	int one_host = !where || strncmp(where, "tcp:", 4);
-	long local;
-	int rc = cx_env_int(CX_ENV_LOCAL_RANK, 0, INT32_MAX, &local);
-
-	if (rc > 0 && (local > rank || (one_host && local != rank)))
-		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_LOCAL_RANK=%ld contradicts COLLX_RANK=%d%s", local, rank,
-			       one_host ? " where all ranks are of one host" : "");
-	return rc < 0 ? rc : 0;
-}
-
-static int read_place_and_secret(struct cx_meeting *m)
-{
-	const char *where = cx_env_text(CX_ENV_ADDR), *file = cx_env_text(CX_ENV_SECRET_FILE);
-	int rc;
-
-	if (!where || !file)
-		return cx_fail(COLLX_ERR_INVALID, "%s is not set: start the program with collx-run",
-			       where ? "COLLX_SECRET_FILE" : "COLLX_ADDR");
-	rc = cx_place_parse(&m->place, where);
-	return rc ? rc : cx_secret_read(&m->secret, file);
-}
-
 collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config)
 {
+	struct cx_launch launch;
 	struct creation k;
-	int rank = 0, size = 0, rc;
+	int rc = cx_launch_read(&launch);
 
-	rc = need_env_int(CX_ENV_SIZE, 1, INT32_MAX, &size);
 	if (!rc)
-		rc = need_env_int(CX_ENV_RANK, 0, INT32_MAX, &rank);
-	if (!rc && rank >= size)
-		rc = cx_fail(COLLX_ERR_INVALID, "COLLX_RANK=%d contradicts COLLX_SIZE=%d", rank,
-			     size);
+		rc = begin_creation(&k, comm, launch.ranks, launch.rank, config);
 	if (!rc)
-		rc = check_local_rank(rank);
-	if (!rc)
-		rc = begin_creation(&k, comm, size, rank, config);
-	if (!rc)
-		rc = read_place_and_secret(&k.meeting);
+		rc = cx_launch_meet(&launch, &k.meeting);
 	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
 }
 

@@ -24,6 +24,7 @@ src/wire.[ch]           $base src/wire.h
 src/place.[ch]          $base src/wire.h src/place.h
 src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
 src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
+src/launch.[ch]         $base $meeting src/launch.h
 src/boot.[ch]           $base $meeting src/meet.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -119,4 +120,88 @@ Test(jobs, a_folder_that_was_there_stays)
 	cr_assert_eq(expect_failures(), 0);
 	cr_assert_eq(stat(run, &st), 0, "the user's own folder is gone");
 	cr_assert_eq(folder_gone(base), 0);
+}
+
+/* ---- other launchers ---- */
+
+struct variables {
+	const char *set[12]; /* name, value, ... */
+	int want;
+	const char *line; /* a part of the error */
+};
+
+/* For rank r of 2: "%d" stands for r. */
+static void set_variables(const struct variables *v, int r)
+{
+	for (int i = 0; i < 12 && v->set[i]; i += 2) {
+		char value[64];
+		const char *digit = strstr(v->set[i + 1], "%d");
+
+		snprintf(value, sizeof(value), "%s", v->set[i + 1]);
+		if (digit)
+			snprintf(value, sizeof(value), "%d", r);
+		setenv(v->set[i], value, 1);
+	}
+}
+
+static void come_from_env(const struct variables *v, int r)
+{
+	collx_config config = COLLX_CONFIG_INIT;
+	collx_comm_t c = NULL;
+	int rc, sum = 0, one = 1;
+
+	set_variables(v, r);
+	config.create_timeout_ms = 20000;
+	rc = collx_comm_create_from_env(&c, &config);
+	EXPECT(rc == v->want && strstr(collx_last_error(c), v->line), "rank %d: %s: '%s', not %s",
+	       r, collx_strerror((collx_result)rc), collx_last_error(c), v->line);
+	if (!rc)
+		EXPECT(!collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, c, NULL) && sum == 2,
+		       "rank %d: a sum of %d", r, sum);
+	collx_comm_destroy(c);
+}
+
+static const struct variables settings[] = {
+	{ { "RANK", "%d", "WORLD_SIZE", "2", "LOCAL_RANK", "%d", "LOCAL_WORLD_SIZE", "2",
+	    "MASTER_ADDR", "127.0.0.1", "MASTER_PORT", "29500" }, 0, "" },
+	{ { "OMPI_COMM_WORLD_RANK", "%d", "OMPI_COMM_WORLD_SIZE", "2",
+	    "OMPI_COMM_WORLD_LOCAL_RANK", "%d", "OMPI_COMM_WORLD_LOCAL_SIZE", "2",
+	    "PMIX_NAMESPACE", "17" }, 0, "" },
+	{ { "SLURM_PROCID", "%d", "SLURM_NTASKS", "2", "SLURM_LOCALID", "%d",
+	    "SLURM_STEP_NUM_NODES", "1", "SLURM_JOB_ID", "3", "SLURM_STEP_ID", "0" }, 0, "" },
+	/* of several hosts: no secret */
+	{ { "RANK", "%d", "WORLD_SIZE", "2", "LOCAL_WORLD_SIZE", "1", "MASTER_ADDR",
+	    "127.0.0.1", "MASTER_PORT", "29500" }, COLLX_ERR_INVALID, "COLLX_SECRET_FILE" },
+	{ { "SLURM_PROCID", "%d", "SLURM_NTASKS", "2", "SLURM_STEP_NUM_NODES", "2" },
+	  COLLX_ERR_INVALID, "COLLX_SECRET_FILE" },
+	/* incomplete or contradicting */
+	{ { "RANK", "%d" }, COLLX_ERR_INVALID, "WORLD_SIZE is not set" },
+	{ { "WORLD_SIZE", "2" }, COLLX_ERR_INVALID, "RANK is not set" },
+	{ { "RANK", "2", "WORLD_SIZE", "2" }, COLLX_ERR_INVALID,
+	  "RANK=2 contradicts WORLD_SIZE=2" },
+	{ { "OMPI_COMM_WORLD_RANK", "0", "OMPI_COMM_WORLD_SIZE", "2",
+	    "OMPI_COMM_WORLD_LOCAL_RANK", "1" }, COLLX_ERR_INVALID,
+	  "OMPI_COMM_WORLD_LOCAL_RANK=1 contradicts OMPI_COMM_WORLD_RANK=0" },
+	{ { "RANK", "x", "WORLD_SIZE", "2" }, COLLX_ERR_INVALID, "RANK=x" },
+	{ { "OMPI_COMM_WORLD_RANK", "%d", "OMPI_COMM_WORLD_SIZE", "2",
+	    "OMPI_COMM_WORLD_LOCAL_SIZE", "2" }, COLLX_ERR_INVALID, "COLLX_SECRET_FILE" },
+};
+
+Test(launchers, are_recognised_and_their_mistakes_named, .timeout = 120)
+{
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		pid_t pids[2];
+		char base[64];
+
+		cr_assert_eq(folder_make(base), 0);
+		for (int r = 0; r < 2; r++) {
+			pids[r] = rank_fork();
+			if (pids[r] == 0) {
+				come_from_env(&settings[i], r);
+				rank_exit();
+			}
+		}
+		cr_expect_eq(ranks_wait(pids, 2, 0, 60), 0, "settings %zu", i);
+		cr_assert_eq(folder_gone(base), 0);
+	}
 }
