@@ -12,6 +12,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -33,6 +34,7 @@ enum {
 	MAX_RANKS = 4096,
 	ADDR_BYTES = 96,      /* what libcollx takes as COLLX_ADDR */
 	GRACE_MS = 2000,      /* between asking ranks to end and killing them */
+	UNREAD_MS = 500,      /* without room after that: the output has no reader */
 	SECRET_FD_LEAST = 100, /* above what shell scripts use for themselves */
 	LINE_MAX_BYTES = 1 << 20, /* longer lines are cut, with --prefix */
 	EXIT_TIMEOUT = 124,   /* as timeout(1) */
@@ -43,7 +45,7 @@ enum {
 /* One output of one rank, with --prefix; what came since the last newline. */
 struct stream {
 	int fd; /* -1: at its end */
-	int to; /* -1: nobody reads what we write */
+	int *to; /* one of job.to */
 	char *line;
 	size_t len, room;
 };
@@ -67,6 +69,8 @@ struct job {
 	int alive;
 	int signals;  /* signalfd */
 	int secret;
+	int to[2];    /* stdout and stderr; -1: nobody reads what we write */
+	char cause[160]; /* of the end, until it has been said */
 	char dir[ADDR_BYTES];
 	char addr[ADDR_BYTES]; /* "unix:" and the socket in dir */
 	int status;         /* exit code so far */
@@ -80,6 +84,15 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int wait_ms(const struct job *job)
+{
+	int64_t left = job->deadline_ms - now_ms();
+
+	if (job->deadline_ms < 0)
+		return -1;
+	return left < 0 ? 0 : left < 60 * 1000 ? (int)left + 1 : 60 * 1000;
 }
 
 static int complain(const char *what)
@@ -211,7 +224,7 @@ static void become_rank(const struct job *job, int rank, pid_t keeper, const int
 	_exit(EXIT_NOCMD);
 }
 
-static int open_stream(struct stream *s, int to, int *writer)
+static int open_stream(struct stream *s, int *to, int *writer)
 {
 	int ends[2];
 
@@ -232,8 +245,8 @@ static int start_rank(struct job *job, int rank)
 
 	if (pipe2(report, O_CLOEXEC))
 		return errno;
-	if (job->opts.prefix && (open_stream(&r->out, STDOUT_FILENO, &outputs[0]) ||
-				 open_stream(&r->err, STDERR_FILENO, &outputs[1])))
+	if (job->opts.prefix && (open_stream(&r->out, &job->to[0], &outputs[0]) ||
+				 open_stream(&r->err, &job->to[1], &outputs[1])))
 		err = errno;
 	if (!err) {
 		r->pid = fork();
@@ -280,43 +293,99 @@ static void start_all(struct job *job)
 
 /* ---- output with --prefix ---- */
 
-static void write_all(struct stream *s, const char *data, size_t len)
+/*
+ * The same output, opened anew so that O_NONBLOCK is ours alone: others who write there
+ * may take the room that poll saw, and a terminal promises no more than a byte. What
+ * cannot be had twice (a socket, another user's pipe) or has a position stays shared.
+ */
+static int open_output(int fd)
+{
+	char path[32];
+	struct stat st;
+	int own = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (fstat(fd, &st))
+		return -1; /* closed; its number will soon be something else's */
+	if (S_ISFIFO(st.st_mode) || isatty(fd))
+		own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return own < 0 ? fd : own;
+}
+
+/* Not waited for, as stderr may be what is full; keep() says what is left. */
+static void say_cause(struct job *job)
+{
+	size_t len = strlen(job->cause);
+	ssize_t n;
+
+	if (!len || poll(&(struct pollfd){ .fd = job->to[1], .events = POLLOUT }, 1, 0) <= 0)
+		return;
+	n = write(job->to[1], job->cause, len);
+	if (n > 0)
+		memmove(job->cause, job->cause + n, len - (size_t)n + 1);
+}
+
+static void attend(struct job *job);
+
+/* A reader may pause for as long as it likes, but the job's end does not wait for it. */
+static bool wait_for_room(struct job *job, int *to)
+{
+	struct pollfd polls[2] = { { *to, POLLOUT, 0 }, { job->signals, POLLIN, 0 } };
+	bool over = job->ending && job->deadline_ms < 0;
+	int n = poll(polls, over ? 1 : 2, over ? UNREAD_MS : wait_ms(job));
+
+	if (polls[0].revents && !polls[1].revents && wait_ms(job))
+		return true;
+	if (over && n == 0)
+		*to = -1;
+	attend(job);
+	if (!polls[0].revents) /* else it could come into the middle of a line */
+		say_cause(job);
+	return false;
+}
+
+/* PIPE_BUF: no more is sure to find room in a shared pipe. */
+static void write_all(struct job *job, int *to, const char *data, size_t len)
 {
 	ssize_t n;
 
-	for (; len && s->to >= 0; data += n, len -= (size_t)n) {
-		n = write(s->to, data, len);
-		if (n >= 0)
+	while (len && *to >= 0) {
+		if (!wait_for_room(job, to))
 			continue;
-		if (errno == EAGAIN)
-			poll(&(struct pollfd){ .fd = s->to, .events = POLLOUT }, 1, -1);
-		else if (errno != EINTR)
-			s->to = -1;
-		n = 0;
+		n = write(*to, data, len < PIPE_BUF ? len : PIPE_BUF);
+		if (n >= 0) {
+			data += n;
+			len -= (size_t)n;
+		} else if (errno != EINTR && errno != EAGAIN) {
+			*to = -1;
+		}
 	}
 }
 
-static void write_line(struct stream *s, int rank, const char *line, size_t len)
+static void write_line(struct job *job, struct stream *s, int rank, const char *line, size_t len)
 {
-	char prefix[16];
+	char head[PIPE_BUF]; /* with the prefix: most lines are one write */
+	size_t n = (size_t)snprintf(head, sizeof(head), "[%d] ", rank);
+	size_t part = len < sizeof(head) - n ? len : sizeof(head) - n;
 
-	write_all(s, prefix, (size_t)snprintf(prefix, sizeof(prefix), "[%d] ", rank));
-	write_all(s, line, len);
+	memcpy(head + n, line, part);
+	write_all(job, s->to, head, n + part);
+	write_all(job, s->to, line + part, len - part);
 	if (line[len - 1] != '\n')
-		write_all(s, "\n", 1);
+		write_all(job, s->to, "\n", 1);
 }
 
 /* Passes whole lines on and keeps the rest, unless it is the last or too long. */
-static void write_lines(struct stream *s, int rank, bool last)
+static void write_lines(struct job *job, struct stream *s, int rank, bool last)
 {
 	char *line = s->line, *end = s->line + s->len, *newline;
 
 	while (line < end && (newline = memchr(line, '\n', (size_t)(end - line)))) {
-		write_line(s, rank, line, (size_t)(newline + 1 - line));
+		write_line(job, s, rank, line, (size_t)(newline + 1 - line));
 		line = newline + 1;
 	}
 	if (line < end && (last || end - line >= LINE_MAX_BYTES)) {
-		write_line(s, rank, line, (size_t)(end - line));
+		write_line(job, s, rank, line, (size_t)(end - line));
 		line = end;
 	}
 	s->len = (size_t)(end - line);
@@ -341,7 +410,7 @@ static bool make_room(struct stream *s)
 
 /* Reads once; false when there was nothing. Closed when one side has ended, so
  * that a rank which still writes is told by SIGPIPE. */
-static bool pump(struct stream *s, int rank)
+static bool pump(struct job *job, struct stream *s, int rank)
 {
 	ssize_t n = 0;
 
@@ -352,9 +421,9 @@ static bool pump(struct stream *s, int rank)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return false;
 		s->len += n > 0 ? (size_t)n : 0;
-		write_lines(s, rank, n <= 0);
+		write_lines(job, s, rank, n <= 0);
 	}
-	if (n > 0 && s->to >= 0)
+	if (n > 0 && *s->to >= 0)
 		return true;
 	close(s->fd);
 	s->fd = -1;
@@ -362,11 +431,11 @@ static bool pump(struct stream *s, int rank)
 }
 
 /* What is left when all ranks have ended. */
-static void drain(struct stream *s, int rank)
+static void drain(struct job *job, struct stream *s, int rank)
 {
-	while (pump(s, rank))
+	while (pump(job, s, rank))
 		;
-	write_lines(s, rank, true);
+	write_lines(job, s, rank, true);
 	free(s->line);
 }
 
@@ -396,8 +465,9 @@ static void end_job(struct job *job, int status, int sig)
 static void deadline_passed(struct job *job)
 {
 	if (!job->ending) {
-		fprintf(stderr, "collx-run: %g s have passed: ending %d of %d ranks\n",
-			job->opts.timeout_s, job->alive, job->opts.ranks);
+		snprintf(job->cause, sizeof(job->cause),
+			 "collx-run: %g s have passed: ending %d of %d ranks\n",
+			 job->opts.timeout_s, job->alive, job->opts.ranks);
 		end_job(job, EXIT_TIMEOUT, SIGTERM);
 		return;
 	}
@@ -415,14 +485,17 @@ static int find_rank(const struct job *job, pid_t pid)
 	return -1;
 }
 
-static void report_end(const siginfo_t *end, int rank)
+static void report_end(struct job *job, const siginfo_t *end, int rank)
 {
+	int pid = (int)end->si_pid, status = end->si_status;
+
 	if (end->si_code == CLD_EXITED)
-		fprintf(stderr, "collx-run: rank %d (pid %d) exited with status %d\n", rank,
-			(int)end->si_pid, end->si_status);
+		snprintf(job->cause, sizeof(job->cause),
+			 "collx-run: rank %d (pid %d) exited with status %d\n", rank, pid, status);
 	else
-		fprintf(stderr, "collx-run: rank %d (pid %d) was killed by signal %d (%s)\n", rank,
-			(int)end->si_pid, end->si_status, strsignal(end->si_status));
+		snprintf(job->cause, sizeof(job->cause),
+			 "collx-run: rank %d (pid %d) was killed by signal %d (%s)\n", rank, pid,
+			 status, strsignal(status));
 }
 
 /*
@@ -455,7 +528,7 @@ static void reap(struct job *job)
 	}
 	if (first_rank < 0 || job->ending)
 		return;
-	report_end(&first, first_rank);
+	report_end(job, &first, first_rank);
 	end_job(job, first.si_status + (first.si_code == CLD_EXITED ? 0 : 128), SIGTERM);
 }
 
@@ -493,13 +566,12 @@ static void take_signals(struct job *job)
 	}
 }
 
-static int wait_ms(const struct job *job)
+/* To all but the output; it neither waits nor writes, as the output may call it. */
+static void attend(struct job *job)
 {
-	int64_t left = job->deadline_ms - now_ms();
-
-	if (job->deadline_ms < 0)
-		return -1;
-	return left < 0 ? 0 : left < 60 * 1000 ? (int)left + 1 : 60 * 1000;
+	take_signals(job);
+	if (job->deadline_ms >= 0 && now_ms() >= job->deadline_ms)
+		deadline_passed(job);
 }
 
 static void watch_ranks(struct job *job)
@@ -519,13 +591,12 @@ static void watch_ranks(struct job *job)
 	}
 	for (i = 0; i < n; i++) {
 		if (job->polls[1 + 2 * i].revents)
-			pump(&job->ranks[i].out, i);
+			pump(job, &job->ranks[i].out, i);
 		if (job->polls[2 + 2 * i].revents)
-			pump(&job->ranks[i].err, i);
+			pump(job, &job->ranks[i].err, i);
 	}
-	take_signals(job);
-	if (job->deadline_ms >= 0 && now_ms() >= job->deadline_ms)
-		deadline_passed(job);
+	attend(job);
+	say_cause(job);
 }
 
 static void keep(struct job *job)
@@ -536,9 +607,10 @@ static void keep(struct job *job)
 		watch_ranks(job);
 	kill_strays();
 	for (i = 0; i < job->opts.ranks; i++) {
-		drain(&job->ranks[i].out, i);
-		drain(&job->ranks[i].err, i);
+		drain(job, &job->ranks[i].out, i);
+		drain(job, &job->ranks[i].err, i);
 	}
+	write_all(job, &job->to[1], job->cause, strlen(job->cause));
 }
 
 /* The signals this program acts on: not those it was started to ignore (nohup). */
@@ -568,6 +640,8 @@ static int keeper(const struct options *opts, pid_t parent)
 	if (getppid() != parent)
 		return 1;
 	signal(SIGPIPE, SIG_IGN);
+	job.to[0] = open_output(STDOUT_FILENO);
+	job.to[1] = open_output(STDERR_FILENO);
 	job.ranks = calloc(n, sizeof(*job.ranks));
 	job.polls = calloc(2 * n + 1, sizeof(*job.polls));
 	job.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
