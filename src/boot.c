@@ -196,20 +196,40 @@ static int poll_wires(struct cx_boot *b, int timeout_ms)
 	return n ? cx_sys->poll(b->fds, (unsigned)n, timeout_ms) : 0;
 }
 
-int cx_boot_watch(struct cx_boot *b, uint64_t seq)
+/* Hears all wires; counts those on which a record waits. */
+static int hear_all(struct cx_boot *b, int *records)
 {
 	int first = first_wire(b), rc;
 
+	*records = 0;
 	if (b->fault)
 		return cx_fail(b->fault, "%s", b->text);
-	if (poll_wires(b, 0) > 0)
-		for (int r = first; r <= last_wire(b); r++) {
-			rc = b->fds[r - first].revents && b->wires[r].fd >= 0 ? hear(b, r) : 0;
-			if (rc < 0)
-				return rc;
-			if (rc > 0)
-				return set_fault(b, COLLX_ERR_CORRUPT, "a record came late");
-		}
+	if (poll_wires(b, 0) <= 0)
+		return 0;
+	for (int r = first; r <= last_wire(b); r++) {
+		rc = b->fds[r - first].revents && b->wires[r].fd >= 0 ? hear(b, r) : 0;
+		if (rc < 0)
+			return rc;
+		*records += rc;
+	}
+	return 0;
+}
+
+int cx_boot_heard(struct cx_boot *b)
+{
+	int records;
+
+	return hear_all(b, &records);
+}
+
+int cx_boot_watch(struct cx_boot *b, uint64_t seq)
+{
+	int records, rc = hear_all(b, &records);
+
+	if (rc)
+		return rc;
+	if (records)
+		return set_fault(b, COLLX_ERR_CORRUPT, "a record came late");
 	for (int r = 0; r < b->ranks; r++) {
 		char text[CX_FAULT_TEXT_MAX];
 
@@ -239,6 +259,8 @@ int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms)
 
 /* ---- exchange ---- */
 
+enum { HEAR_NS = 100000000 /* between looks at the other wires */ };
+
 struct exchange {
 	char *all;
 	int *fds;
@@ -262,10 +284,14 @@ static int take_record(struct cx_boot *b, const struct exchange *x, int from, in
 	int rc;
 
 	while ((rc = hear(b, from)) == 0 && w->fd >= 0) {
-		rc = cx_wire_wait(w->fd, POLLIN, patience_ns(b, x));
+		uint64_t until = patience_ns(b, x);
+
+		rc = cx_wire_wait(w->fd, POLLIN, cx_min(until, cx_now_ns() + HEAR_NS));
 		if (rc < 0)
 			return set_fault(b, rc, cx_error_text());
-		if (rc == 0) {
+		if (rc == 0 && cx_boot_heard(b))
+			return b->fault;
+		if (rc == 0 && cx_now_ns() >= until) {
 			char text[CX_FAULT_TEXT_MAX];
 
 			snprintf(text, sizeof(text),

@@ -64,6 +64,10 @@ int cx_boot_watch(struct cx_boot *b, uint64_t seq);
 /* The same, waiting for a word at most so long. */
 int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms);
 
+/* During creation: the first error that the channel tells; records wait for the
+ * exchange that takes them. */
+int cx_boot_heard(struct cx_boot *b);
+
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
 

@@ -13,7 +13,9 @@
 
 enum { STRANGERS_MAX = 64 /* connections without proof beyond two for each expected one */ };
 enum { ENTER_TRIES = 3 };
+enum { LET_IN_ROUND = 32 };
 static const uint64_t handshake_ns = 2000000000;
+static const uint64_t grace_ns = 50000000; /* that everybody gets for a proof */
 
 /* A connection that has not proved itself yet. */
 struct pending {
@@ -62,23 +64,53 @@ static int may_speak(const struct cx_place *place, int fd)
 	       (!cx_sys->peer_uid(fd, &uid) && uid == geteuid());
 }
 
-/* Takes new connections in; the one nearest its deadline makes room. */
+static unsigned oldest(const struct cx_door *d)
+{
+	unsigned first = 0;
+
+	for (unsigned i = 1; i < d->npending; i++)
+		if (d->pending[i].deadline_ns < d->pending[first].deadline_ns)
+			first = i;
+	return first;
+}
+
+/* The oldest may go when it has had its grace. */
+static int may_go(const struct cx_door *d)
+{
+	return cx_now_ns() + handshake_ns >= d->pending[oldest(d)].deadline_ns + grace_ns;
+}
+
+static int has_room(const struct cx_door *d)
+{
+	return d->npending < d->max_pending || may_go(d);
+}
+
+/* What accept may answer because of one connection, or for want of descriptors that
+ * strangers hold; the listener lives on. */
+static int is_passing(struct cx_door *d, int err)
+{
+	if ((err == EMFILE || err == ENFILE) && d->npending) {
+		if (may_go(d))
+			refuse(d, oldest(d), "too many open files");
+		return 1;
+	}
+	return err == ENETDOWN || err == EPROTO || err == ENOPROTOOPT || err == EHOSTDOWN ||
+	       err == ENONET || err == EHOSTUNREACH || err == EOPNOTSUPP || err == ENETUNREACH;
+}
+
+/* Takes some new connections in; the listener's queue holds the rest meanwhile. */
 static int let_in(struct cx_door *d)
 {
-	for (;;) {
+	for (int n = 0; n < LET_IN_ROUND && has_room(d); n++) {
 		int fd = cx_sys->accept(d->fd);
-		unsigned oldest = 0;
 		struct pending *p;
 
-		if (fd == -EAGAIN)
+		if (fd == -EAGAIN || (fd < 0 && is_passing(d, -fd)))
 			return 0;
 		if (fd < 0)
 			return cx_fail_errno(-fd, "accepting at %s", d->place.name);
-		for (unsigned i = 1; i < d->npending; i++)
-			if (d->pending[i].deadline_ns < d->pending[oldest].deadline_ns)
-				oldest = i;
 		if (d->npending == d->max_pending)
-			refuse(d, oldest, "too many silent connections");
+			refuse(d, oldest(d), "too many silent connections");
 		p = &d->pending[d->npending++];
 		*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns };
 		if (!may_speak(&d->place, fd))
@@ -87,6 +119,7 @@ static int let_in(struct cx_door *d)
 			 cx_wire_put(fd, p->challenge, sizeof(p->challenge), 0))
 			refuse(d, d->npending - 1, cx_error_text());
 	}
+	return 0;
 }
 
 static int confirm(struct cx_door *d, unsigned i, const struct cx_claim *claim)
@@ -129,18 +162,15 @@ static int hear(struct cx_door *d, unsigned i)
 static int door_round(struct cx_door *d, uint64_t deadline_ns)
 {
 	uint64_t now = cx_now_ns();
-	int rc, ready;
+	int rc, ready, open = has_room(d);
 
 	if (now >= deadline_ns)
 		return COLLX_ERR_INIT_TIMEOUT;
-	for (unsigned i = d->npending; i-- > 0;)
-		if (now >= d->pending[i].deadline_ns)
-			refuse(d, i, "a connection sent no proof within 2 s");
-	d->fds[0] = (struct pollfd){ .fd = d->fd, .events = POLLIN };
+	d->fds[0] = (struct pollfd){ .fd = d->fd, .events = open ? POLLIN : 0 };
 	for (unsigned i = 0; i < d->npending; i++)
 		d->fds[i + 1] = (struct pollfd){ .fd = d->pending[i].fd, .events = POLLIN };
 	ready = cx_sys->poll(d->fds, d->npending + 1,
-			     (int)cx_min((deadline_ns - now) / 1000000 + 1, 100));
+			     (int)cx_min((deadline_ns - now) / 1000000 + 1, open ? 100 : 10));
 	if (ready < 0)
 		return cx_fail_errno(-ready, "poll");
 	for (unsigned i = d->npending; i-- > 0;) {
@@ -148,7 +178,11 @@ static int door_round(struct cx_door *d, uint64_t deadline_ns)
 		if (rc)
 			return rc;
 	}
-	return d->fds[0].revents ? let_in(d) : 0;
+	/* After hearing, so that proofs that lay there while we were stopped count. */
+	for (unsigned i = d->npending; i-- > 0;)
+		if (now >= d->pending[i].deadline_ns)
+			refuse(d, i, "a connection sent no proof within 2 s");
+	return d->fds[0].revents & POLLIN ? let_in(d) : 0;
 }
 
 int cx_door_wait(struct cx_door *d, const int *missing, uint64_t deadline_ns)
@@ -263,6 +297,8 @@ int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
 		/* Perhaps too slow, or crowded out by strangers; but then it still listens. */
 		until_ns = cx_min(deadline_ns, cx_now_ns() + handshake_ns);
 	}
-	return cx_fail(COLLX_ERR_AUTH, "%s turned rank %u away: do all ranks have the same secret?",
+	return cx_fail(COLLX_ERR_AUTH,
+		       "%s turned rank %u away: do all ranks have the same secret, or is the place "
+		       "flooded?",
 		       place->name, claim->rank);
 }

@@ -41,9 +41,15 @@ static const char *text_of(enum cx_env v)
 	return v == NONE ? NULL : cx_env_text(v);
 }
 
-/* The first of which a variable is set; without any, collx-run, which is missed then. */
+/* The first that is complete, else the first of which a variable is set; without any,
+ * collx-run, which is missed then. Half of collx-run's own is always a mistake. */
 static const struct launcher *find_launcher(void)
 {
+	if (text_of(launchers[0].rank) || text_of(launchers[0].ranks))
+		return &launchers[0];
+	for (int i = 0; i < LAUNCHERS; i++)
+		if (text_of(launchers[i].rank) && text_of(launchers[i].ranks))
+			return &launchers[i];
 	for (int i = 0; i < LAUNCHERS; i++)
 		if (text_of(launchers[i].rank) || text_of(launchers[i].ranks))
 			return &launchers[i];

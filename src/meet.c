@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The meeting of meet.h: who sits where. */
+#include <poll.h>
 #include <stdio.h>
 
 #include "base/base.h"
@@ -75,6 +76,13 @@ static int nobody_more(const struct host *h, const struct cx_door *d)
 		       h->m->ranks, h->m->place.name, strangers);
 }
 
+static int has_ended(const struct cx_wire *w)
+{
+	struct pollfd p = { .fd = w->fd, .events = POLLRDHUP };
+
+	return cx_sys->poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
 /* Hears who of the seated died, and may come again, or has failed. */
 static int look_round(struct host *h)
 {
@@ -82,6 +90,9 @@ static int look_round(struct host *h)
 		struct cx_wire *w = &h->wires[r];
 		int rc = w->fd >= 0 ? cx_wire_receive(w) : 0;
 
+		/* Behind a record that waits to be taken an end is not read. */
+		if (rc == 1 && w->head.kind == CX_FRAME_RECORD && has_ended(w))
+			rc = COLLX_ERR_PEER_DEAD;
 		if (rc == COLLX_ERR_PEER_DEAD) {
 			cx_wire_close(w);
 			h->missing++;

@@ -8,8 +8,11 @@
 #include "door.h"
 #include "mesh.h"
 
+enum { HEARSAY_NS = 500000000 };
+
 struct mesh {
 	const struct cx_meeting *m;
+	struct cx_boot *boot;
 	struct cx_secret secret;
 	int lanes;
 	int *fds;
@@ -33,6 +36,23 @@ static int seat(void *ctx, const struct cx_claim *claim, int fd)
 	return 0;
 }
 
+/* A door that closed says little: its rank failed, and the cause is on its way. */
+static int hearsay(struct mesh *w, int rc)
+{
+	char text[CX_FAULT_TEXT_MAX];
+	uint64_t until = cx_now_ns() + HEARSAY_NS;
+
+	snprintf(text, sizeof(text), "%s", cx_error_text());
+	while (rc == COLLX_ERR_PEER_DEAD && cx_now_ns() < until) {
+		int told = cx_boot_heard(w->boot);
+
+		if (told)
+			return told;
+		cx_sys->poll(NULL, 0, 10);
+	}
+	return cx_fail(rc, "%s", text);
+}
+
 static int enter_lower(struct mesh *w, char (*names)[CX_MEET_MAX])
 {
 	struct cx_claim claim = { .rank = (uint32_t)w->m->rank, .ranks = (uint32_t)w->m->ranks,
@@ -52,7 +72,7 @@ static int enter_lower(struct mesh *w, char (*names)[CX_MEET_MAX])
 			}
 		}
 		if (rc)
-			return rc;
+			return hearsay(w, rc);
 	}
 	return 0;
 }
@@ -60,12 +80,19 @@ static int enter_lower(struct mesh *w, char (*names)[CX_MEET_MAX])
 static int let_in_higher(struct mesh *w, struct cx_door *d)
 {
 	char strangers[192];
-	int rc = cx_door_wait(d, &w->missing, w->m->deadline_ns);
+	const uint64_t slice_ns = 100000000;
+	int rc = 0;
 
-	if (rc != COLLX_ERR_INIT_TIMEOUT)
+	while (!rc && w->missing && cx_now_ns() < w->m->deadline_ns) {
+		rc = cx_door_wait(d, &w->missing,
+				  cx_min(w->m->deadline_ns, cx_now_ns() + slice_ns));
+		if (rc == COLLX_ERR_INIT_TIMEOUT)
+			rc = cx_boot_heard(w->boot);
+	}
+	if (rc || !w->missing)
 		return rc;
 	cx_door_strangers(d, strangers, sizeof(strangers));
-	return cx_fail(rc,
+	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
 		       "creation: %d connections to rank %d were not made before the deadline%s",
 		       w->missing, w->m->rank, strangers);
 }
@@ -94,7 +121,7 @@ static int connect_all(struct mesh *w, struct cx_boot *b, char (*names)[CX_MEET_
 int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, int lanes,
 		 int *fds)
 {
-	struct mesh w = { .m = m, .lanes = lanes, .fds = fds,
+	struct mesh w = { .m = m, .boot = b, .lanes = lanes, .fds = fds,
 			  .missing = (m->ranks - 1 - m->rank) * lanes };
 	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)m->ranks, sizeof(*names));
 	int rc = names ? cx_secret_derive(&w.secret, &m->secret, nonce) : COLLX_ERR_NOMEM;

@@ -70,6 +70,29 @@ static int split_host(char *text, char **host, char **port)
 	return strtol(*port, NULL, 10) > 65535 ? COLLX_ERR_INVALID : 0;
 }
 
+/* An address that means another host to each host is no meeting point. */
+static int check_reachable(const struct cx_place *p, const char *text, const char *host)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&p->addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&p->addr;
+	int is_v4 = p->addr.ss_family == AF_INET;
+	uint32_t a = is_v4 ? ntohl(v4->sin_addr.s_addr) : 1;
+
+	if (a == 0 || (!is_v4 && IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr)))
+		return cx_fail(COLLX_ERR_INVALID,
+			       "meeting point tcp:%s: give rank 0's address, not a wildcard", text);
+	if (!is_v4 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
+		return cx_fail(COLLX_ERR_INVALID,
+			       "meeting point tcp:%s: a link-local address differs by host", text);
+	if (is_v4 && a >> 24 == 127 && strcmp(host, "localhost") &&
+	    host[strspn(host, "0123456789.")])
+		return cx_fail(COLLX_ERR_INVALID,
+			       "meeting point tcp:%s: %s is a loopback address here (see "
+			       "/etc/hosts): give an address that the other hosts reach",
+			       text, host);
+	return 0;
+}
+
 static int parse_tcp(struct cx_place *p, const char *text)
 {
 	const struct addrinfo want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
@@ -89,7 +112,7 @@ static int parse_tcp(struct cx_place *p, const char *text)
 	memcpy(&p->addr, got->ai_addr, got->ai_addrlen);
 	p->len = got->ai_addrlen;
 	freeaddrinfo(got);
-	return 0;
+	return check_reachable(p, text, host);
 }
 
 int cx_place_parse(struct cx_place *p, const char *name)
@@ -145,7 +168,7 @@ int cx_place_of_connection(struct cx_place *p, int fd, int port)
 	rc = cx_sys->local_name(fd, (struct sockaddr *)&p->addr, &p->len);
 	if (rc)
 		return cx_fail_errno(-rc, "the address of a connection");
-	return cx_place_set_port(p, port);
+	return port < 0 ? rename_tcp(p) : cx_place_set_port(p, port);
 }
 
 /* ---- unix sockets lie in a private folder ---- */
@@ -326,6 +349,15 @@ static int may_come(int err)
 	       err == EHOSTUNREACH || err == ENETUNREACH || err == ECONNRESET;
 }
 
+/* Trying a port of our own host that nobody listens at may draw it as our own. */
+static int is_itself(const struct cx_place *p, int fd)
+{
+	struct cx_place own;
+
+	return p->addr.ss_family != AF_UNIX && !cx_place_of_connection(&own, fd, -1) &&
+	       !strcmp(own.name, p->name);
+}
+
 /* One try: a descriptor or -errno. */
 static int try_connect(const struct cx_place *p, uint64_t deadline_ns)
 {
@@ -341,6 +373,8 @@ static int try_connect(const struct cx_place *p, uint64_t deadline_ns)
 		rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
 		rc = rc == 1 ? cx_sys->connected(fd) : rc == 0 ? -ETIMEDOUT : -EIO;
 	}
+	if (!rc && is_itself(p, fd))
+		rc = -ECONNREFUSED;
 	if (!rc)
 		return fd;
 	cx_sys->close(fd);

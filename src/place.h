@@ -30,7 +30,8 @@ void cx_place_unlisten(const struct cx_place *p, int fd);
 /* A connected descriptor, trying again while nobody listens yet. */
 int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns);
 
-/* The address by which this connection reaches us, as a place with that port. */
+/* The address by which this connection reaches us, as a place with that port (its
+ * own where port is -1). */
 int cx_place_of_connection(struct cx_place *p, int fd, int port);
 
 int cx_place_set_port(struct cx_place *p, int port);

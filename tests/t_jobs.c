@@ -169,6 +169,9 @@ static const struct variables settings[] = {
 	    "PMIX_NAMESPACE", "17" }, 0, "" },
 	{ { "SLURM_PROCID", "%d", "SLURM_NTASKS", "2", "SLURM_LOCALID", "%d",
 	    "SLURM_STEP_NUM_NODES", "1", "SLURM_JOB_ID", "3", "SLURM_STEP_ID", "0" }, 0, "" },
+	/* half a launcher's variables do not hide a whole one's */
+	{ { "WORLD_SIZE", "2", "OMPI_COMM_WORLD_RANK", "%d", "OMPI_COMM_WORLD_SIZE", "2",
+	    "OMPI_COMM_WORLD_LOCAL_SIZE", "2", "PMIX_NAMESPACE", "17" }, 0, "" },
 	/* of several hosts: no secret */
 	{ { "RANK", "%d", "WORLD_SIZE", "2", "LOCAL_WORLD_SIZE", "1", "MASTER_ADDR",
 	    "127.0.0.1", "MASTER_PORT", "29500" }, COLLX_ERR_INVALID, "COLLX_SECRET_FILE" },

@@ -352,7 +352,7 @@ Test(tcp, bad_sockets)
 Test(tcp, socket_options)
 {
 	struct hand h;
-	int pair[2], next, on = 0, timeout = 0;
+	int pair[2], next, on = 0, timeout = -1;
 	socklen_t len = sizeof(int);
 	char name[16] = "";
 
@@ -363,7 +363,8 @@ Test(tcp, socket_options)
 	cr_assert_eq(fcntl(next, F_GETFD), FD_CLOEXEC);
 	getsockopt(next, IPPROTO_TCP, TCP_NODELAY, &on, &len);
 	getsockopt(next, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, &len);
-	cr_assert(on && timeout == 30000);
+	cr_assert(on);
+	cr_assert_eq(timeout, 0, "it would end the connection to a peer that is merely late");
 	len = sizeof(name);
 	getsockopt(next, IPPROTO_TCP, TCP_CONGESTION, name, &len);
 	cr_assert(!strcmp(name, "cubic") || !strcmp(name, "reno"), "%s", name);

@@ -43,8 +43,7 @@
 enum {
 	STAGING = 65536,
 	LONG = 16384,  /* where a read more costs less than copying */
-	TURN = 262144, /* most payload of one system call: the other way waits meanwhile */
-	USER_TIMEOUT_MS = 30000
+	TURN = 262144 /* most payload of one system call: the other way waits meanwhile */
 };
 
 struct header {
@@ -568,7 +567,6 @@ static void tune(int fd, bool local)
 		int level, name, value;
 	} wishes[] = {
 		{ IPPROTO_TCP, TCP_NODELAY, 1 },
-		{ IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS },
 		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
 		{ IPPROTO_TCP, TCP_KEEPIDLE, 5 },
 		{ IPPROTO_TCP, TCP_KEEPINTVL, 5 },
