@@ -186,7 +186,7 @@ static int hear(struct cx_boot *b, int from)
 	}
 }
 
-/* Polls the wires for which want() holds; 0 when the deadline is over. */
+/* How many wires have something to say; fds[] tells which. */
 static int poll_wires(struct cx_boot *b, int timeout_ms)
 {
 	int first = first_wire(b), n = last_wire(b) - first + 1;

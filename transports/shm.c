@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #include "src/base/base.h"
+#include "transports/queue.h"
 #include "transports/transport.h"
 
 enum {
@@ -87,11 +88,6 @@ struct header {
 };
 _Static_assert(sizeof(struct header) <= PAGE, "rings start on the next page");
 
-struct queue {
-	struct cx_xfer *head;
-	struct cx_xfer **tail;
-};
-
 struct cx_lane {
 	/* receiving */
 	struct ring *in;
@@ -103,12 +99,12 @@ struct cx_lane {
 	bool busy;              /* on the port's list */
 	bool fence;             /* waking this peer needs one */
 	int err;
-	struct queue recvs;
+	struct cx_queue recvs;
 	/* sending */
 	struct ring *out;
 	unsigned char *out_data;
 	uint32_t sent, credit;  /* slots filled; consumed when last looked at */
-	struct queue sends;
+	struct cx_queue sends;
 	/* both */
 	struct cx_port *port;
 	struct header *bell;
@@ -193,22 +189,6 @@ static void ring_bell(struct cx_lane *l)
 
 /* ---- posted transfers ---- */
 
-static void queue_init(struct queue *q)
-{
-	q->head = NULL;
-	q->tail = &q->head;
-}
-
-static struct cx_xfer *queue_pop(struct queue *q)
-{
-	struct cx_xfer *x = q->head;
-
-	q->head = x->next;
-	if (!q->head)
-		q->tail = &q->head;
-	return x;
-}
-
 static void busy_add(struct cx_lane *l)
 {
 	struct cx_port *port = l->port;
@@ -233,11 +213,9 @@ static void busy_del(struct cx_lane *l)
 		l->next->link = l->link;
 }
 
-static int post(struct cx_lane *l, struct queue *q, struct cx_xfer *x)
+static int post(struct cx_lane *l, struct cx_queue *q, struct cx_xfer *x)
 {
-	x->next = NULL;
-	*q->tail = x;
-	q->tail = &x->next;
+	cx_queue_push(q, x);
 	busy_add(l);
 	return 0;
 }
@@ -247,10 +225,8 @@ static int fail(struct cx_lane *l, int err)
 {
 	assert(err < 0);
 	l->err = err;
-	while (l->recvs.head)
-		queue_pop(&l->recvs)->status = err;
-	while (l->sends.head)
-		queue_pop(&l->sends)->status = err;
+	cx_queue_fail(&l->recvs, err);
+	cx_queue_fail(&l->sends, err);
 	busy_del(l);
 	return err;
 }
@@ -560,25 +536,6 @@ static long shm_peek(struct cx_lane *l, struct cx_xfer *x, const void **data)
 
 /* ---- progress ---- */
 
-/* Works off one queue; true if anything moved. */
-static bool advance(struct cx_lane *l, struct queue *q, int (*move)(struct cx_lane *,
-								     struct cx_xfer *))
-{
-	bool moved = false;
-
-	while (q->head) {
-		size_t before = q->head->done;
-		int r = move(l, q->head);
-
-		if (r == 1)
-			queue_pop(q);
-		moved |= r != 0 || q->head->done != before;
-		if (r != 1)
-			break;
-	}
-	return moved;
-}
-
 static int shm_progress(struct cx_port *port)
 {
 	struct cx_lane *l, *next;
@@ -586,8 +543,8 @@ static int shm_progress(struct cx_port *port)
 
 	for (l = port->busy; l; l = next) {
 		next = l->next;
-		moved |= advance(l, &l->recvs, pull);
-		moved |= advance(l, &l->sends, push);
+		moved |= cx_queue_advance(&l->recvs, l, pull);
+		moved |= cx_queue_advance(&l->sends, l, push);
 		if (!l->recvs.head && !l->sends.head)
 			busy_del(l);
 	}
@@ -829,8 +786,8 @@ static void lane_init(struct cx_lane *l, struct cx_port *port, int peer, int num
 	l->in_data = data_at(port, mine, peer, number);
 	l->out = ring_at(port, theirs, port->attr.rank, number);
 	l->out_data = data_at(port, theirs, port->attr.rank, number);
-	queue_init(&l->recvs);
-	queue_init(&l->sends);
+	cx_queue_init(&l->recvs);
+	cx_queue_init(&l->sends);
 }
 
 static int shm_lane_open(struct cx_port *port, int peer, const struct cx_addr *addr, int number,

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "src/base/base.h"
+#include "transports/queue.h"
 #include "transports/transport.h"
 
 struct message {
@@ -61,16 +62,11 @@ struct place {
 	uint64_t nonce, rank;
 };
 
-struct queue {
-	struct cx_xfer *head;
-	struct cx_xfer **tail;
-};
-
 struct cx_lane {
 	struct cx_port *port;
 	int peer, number, err;
 	struct stream *in, *out;
-	struct queue recvs, sends;
+	struct cx_queue recvs, sends;
 	struct cx_lane *next, **link; /* all lanes of the port */
 };
 
@@ -280,27 +276,9 @@ static void stream_arrive(struct stream *s)
 
 /* ---- posted transfers ---- */
 
-static void queue_init(struct queue *q)
+static int post(struct cx_queue *q, struct cx_xfer *x)
 {
-	q->head = NULL;
-	q->tail = &q->head;
-}
-
-static struct cx_xfer *queue_pop(struct queue *q)
-{
-	struct cx_xfer *x = q->head;
-
-	q->head = x->next;
-	if (!q->head)
-		q->tail = &q->head;
-	return x;
-}
-
-static int post(struct queue *q, struct cx_xfer *x)
-{
-	x->next = NULL;
-	*q->tail = x;
-	q->tail = &x->next;
+	cx_queue_push(q, x);
 	return 0;
 }
 
@@ -308,10 +286,8 @@ static int fail(struct cx_lane *l, int err)
 {
 	assert(err < 0);
 	l->err = err;
-	while (l->recvs.head)
-		queue_pop(&l->recvs)->status = err;
-	while (l->sends.head)
-		queue_pop(&l->sends)->status = err;
+	cx_queue_fail(&l->recvs, err);
+	cx_queue_fail(&l->sends, err);
 	return err;
 }
 
@@ -378,7 +354,7 @@ static int push(struct cx_lane *l, struct cx_xfer *x)
 	return 1;
 }
 
-static int start(struct cx_lane *l, struct queue *q, struct cx_xfer *x,
+static int start(struct cx_lane *l, struct cx_queue *q, struct cx_xfer *x,
 		 int (*move)(struct cx_lane *, struct cx_xfer *))
 {
 	int moved;
@@ -493,24 +469,6 @@ static long sim_peek(struct cx_lane *l, struct cx_xfer *x, const void **data)
 
 /* ---- progress ---- */
 
-static bool advance(struct cx_lane *l, struct queue *q, int (*move)(struct cx_lane *,
-								     struct cx_xfer *))
-{
-	bool moved = false;
-
-	while (q->head) {
-		size_t done = q->head->done;
-		int r = move(l, q->head);
-
-		if (r == 1)
-			queue_pop(q);
-		moved |= r != 0 || q->head->done != done;
-		if (r != 1)
-			break;
-	}
-	return moved;
-}
-
 static int sim_progress(struct cx_port *port)
 {
 	struct cx_lane *l;
@@ -520,8 +478,8 @@ static int sim_progress(struct cx_port *port)
 		bool posted = l->recvs.head || l->sends.head;
 
 		moved |= posted && lane_err(l);
-		moved |= advance(l, &l->recvs, pull);
-		moved |= advance(l, &l->sends, push);
+		moved |= cx_queue_advance(&l->recvs, l, pull);
+		moved |= cx_queue_advance(&l->sends, l, push);
 	}
 	return moved;
 }
@@ -690,8 +648,8 @@ static int lane_init(struct cx_lane *l, struct cx_port *port, int peer, int numb
 	l->port = port;
 	l->peer = peer;
 	l->number = number;
-	queue_init(&l->recvs);
-	queue_init(&l->sends);
+	cx_queue_init(&l->recvs);
+	cx_queue_init(&l->sends);
 	l->next = port->lanes;
 	l->link = &port->lanes;
 	if (l->next)

@@ -38,6 +38,7 @@
 #include <unistd.h>
 
 #include "src/base/base.h"
+#include "transports/queue.h"
 #include "transports/transport.h"
 
 enum {
@@ -52,22 +53,17 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == 16, "as on the wire");
 
-struct queue {
-	struct cx_xfer *head;
-	struct cx_xfer **tail;
-};
-
 struct cx_lane {
 	/* receiving */
 	unsigned char *staging, *at, *end;
 	bool begun;              /* the next message's header was compared */
 	uint64_t in_hash, begins; /* messages begun so far */
 	uint64_t peeked;         /* port->armed when a peek last found nothing */
-	struct queue recvs;
+	struct cx_queue recvs;
 	/* sending */
 	size_t headed;           /* bytes of the first message's header that are gone */
 	uint64_t out_hash, sent;
-	struct queue sends;
+	struct cx_queue sends;
 	/* both */
 	struct cx_port *port;
 	int fd, peer, number, err;
@@ -85,22 +81,6 @@ struct cx_port {
 };
 
 /* ---- posted transfers ---- */
-
-static void queue_init(struct queue *q)
-{
-	q->head = NULL;
-	q->tail = &q->head;
-}
-
-static struct cx_xfer *queue_pop(struct queue *q)
-{
-	struct cx_xfer *x = q->head;
-
-	q->head = x->next;
-	if (!q->head)
-		q->tail = &q->head;
-	return x;
-}
 
 static void busy_add(struct cx_lane *l)
 {
@@ -131,10 +111,8 @@ static int fail(struct cx_lane *l, int err)
 {
 	assert(err < 0);
 	l->err = err;
-	while (l->recvs.head)
-		queue_pop(&l->recvs)->status = err;
-	while (l->sends.head)
-		queue_pop(&l->sends)->status = err;
+	cx_queue_fail(&l->recvs, err);
+	cx_queue_fail(&l->sends, err);
 	busy_del(l);
 	return err;
 }
@@ -149,7 +127,7 @@ static int fail_errno(struct cx_lane *l, int err)
 }
 
 /* Moves x on at once if nothing is before it, and posts what is left of it. */
-static int start(struct cx_lane *l, struct queue *q, struct cx_xfer *x,
+static int start(struct cx_lane *l, struct cx_queue *q, struct cx_xfer *x,
 		 int (*move)(struct cx_lane *, struct cx_xfer *))
 {
 	int moved = 0;
@@ -164,9 +142,7 @@ static int start(struct cx_lane *l, struct queue *q, struct cx_xfer *x,
 		x->status = moved;
 	if (moved)
 		return moved;
-	x->next = NULL;
-	*q->tail = x;
-	q->tail = &x->next;
+	cx_queue_push(q, x);
 	busy_add(l);
 	return 0;
 }
@@ -404,25 +380,6 @@ static long tcp_peek(struct cx_lane *l, struct cx_xfer *x, const void **data)
 
 /* ---- progress ---- */
 
-/* Works off one queue; true if anything moved. */
-static bool advance(struct queue *q, struct cx_lane *l,
-		    int (*move)(struct cx_lane *, struct cx_xfer *))
-{
-	bool moved = false;
-
-	while (q->head) {
-		size_t before = q->head->done;
-		int r = move(l, q->head);
-
-		if (r == 1)
-			queue_pop(q);
-		moved |= r != 0 || q->head->done != before;
-		if (r != 1)
-			break;
-	}
-	return moved;
-}
-
 static int tcp_progress(struct cx_port *port)
 {
 	struct cx_lane *l, *next;
@@ -430,8 +387,8 @@ static int tcp_progress(struct cx_port *port)
 
 	for (l = port->busy; l; l = next) {
 		next = l->next;
-		moved |= advance(&l->recvs, l, pull);
-		moved |= advance(&l->sends, l, push);
+		moved |= cx_queue_advance(&l->recvs, l, pull);
+		moved |= cx_queue_advance(&l->sends, l, push);
 		if (!l->recvs.head && !l->sends.head)
 			busy_del(l);
 	}
@@ -624,8 +581,8 @@ static int lane_make(struct cx_port *port, int peer, int number, int fd, struct 
 	l->fd = -1;
 	l->in_hash = hash_of(port, peer, number);
 	l->out_hash = hash_of(port, port->attr.rank, number);
-	queue_init(&l->recvs);
-	queue_init(&l->sends);
+	cx_queue_init(&l->recvs);
+	cx_queue_init(&l->sends);
 	l->at = l->end = l->staging = cx_alloc(1, STAGING);
 	if (l->staging)
 		err = take_socket(l, fd);

@@ -124,8 +124,6 @@ unsigned cx_fork_count(void);
 
 #define CX_LINE 64 /* bytes of a cache line */
 
-#define cx_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 static inline size_t cx_min(size_t a, size_t b)
 {
 	return a < b ? a : b;
