@@ -28,6 +28,23 @@ static struct {
 
 enum { PATIENCE = 4000000 };
 
+static struct emu_kernel *kernels;
+
+void emu_list(struct emu_kernel *kernel)
+{
+	kernel->next = kernels;
+	kernels = kernel;
+}
+
+const struct emu_kernel *emu_find_kernel(const char *name)
+{
+	const struct emu_kernel *k = kernels;
+
+	while (k && strcmp(k->name, name))
+		k = k->next;
+	return k;
+}
+
 /* ---- fibers ---- */
 
 #ifdef __x86_64__
@@ -116,7 +133,7 @@ static void wait_in(enum emu_state state)
 void emu_fail(const char *fmt, ...)
 {
 	va_list args;
-	int n = snprintf(run.fault, sizeof(run.fault), "%s: ", emu.launch->name);
+	int n = snprintf(run.fault, sizeof(run.fault), "%s: ", emu.launch->kernel->kernel->name);
 
 	va_start(args, fmt);
 	vsnprintf(run.fault + n, sizeof(run.fault) - (size_t)n, fmt, args);
@@ -133,7 +150,7 @@ const char *emu_fault(void)
 
 static void thread_main(void)
 {
-	emu.launch->entry(run.args);
+	emu.launch->kernel->entry(run.args);
 	emu.self->state = EMU_ENDED;
 	emu.self->block->alive--;
 	run.alive--;
@@ -339,7 +356,7 @@ static struct emu_block *run_until_block_ends(void)
 		emu_switch(&run.context, t->context);
 		if (!run.failed && ++run.idle > PATIENCE) {
 			emu.self = NULL;
-			snprintf(run.fault, sizeof(run.fault), "%s: no progress", emu.launch->name);
+			snprintf(run.fault, sizeof(run.fault), "%s: no progress", emu.launch->kernel->kernel->name);
 			run.failed = true;
 		}
 		if (run.failed)
@@ -353,7 +370,7 @@ static struct emu_block *run_until_block_ends(void)
 	}
 	snprintf(run.fault, sizeof(run.fault),
 		 "%s: nobody can go on: a barrier or warp operation that not all threads reach",
-		 emu.launch->name);
+		 emu.launch->kernel->kernel->name);
 	run.failed = true;
 	return NULL;
 }
@@ -447,10 +464,10 @@ static bool refuses(const struct emu_launch *l)
 		why = "a grid or block that is not emulated";
 	else if ((uint64_t)l->grid * l->block > EMU_MAX_THREADS)
 		why = "too many threads for the emulation";
-	else if (l->args_len > sizeof(run.args))
+	else if (l->kernel->args_len > sizeof(run.args))
 		why = "more than 4096 bytes of arguments";
 	if (why)
-		snprintf(run.fault, sizeof(run.fault), "%s: %s", l->name, why);
+		snprintf(run.fault, sizeof(run.fault), "%s: %s", l->kernel->name, why);
 	return why != NULL;
 }
 
@@ -478,7 +495,7 @@ int emu_run(const struct emu_launch *l)
 	}
 	emu.launch = l;
 	emu.random = (emu_options.seed + 1) * 0x9e3779b97f4a7c15;
-	memcpy(run.args, l->args, l->args_len);
+	memcpy(run.args, l->args, l->kernel->args_len);
 	lay_out(l);
 	run.alive = l->grid * l->block;
 	run.runnable = calloc((size_t)resident * l->block, sizeof(struct emu_thread *));

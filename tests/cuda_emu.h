@@ -36,16 +36,18 @@ extern "C" {
 
 struct emu_kernel {
 	const char *name;
-	void (*entry)(const void *args); /* reads its argument there */
+	void (*entry)(const void *args); /* takes its argument from there */
+	size_t args_len;
+	struct emu_kernel *next;
 };
+/* Of the .cu files linked, or NULL. */
+const struct emu_kernel *emu_find_kernel(const char *name);
 
 struct emu_launch {
-	void (*entry)(const void *args);
-	const char *name;
+	const struct emu_kernel *kernel;
 	unsigned grid, block;
 	size_t shared;
 	const void *args;
-	size_t args_len;
 };
 
 /* How the next launches are carried out. */
@@ -67,6 +69,8 @@ int emu_run(const struct emu_launch *launch);
 const char *emu_fault(void);
 
 /* ---- for the kernels, through the names below ---- */
+
+void emu_list(struct emu_kernel *kernel);
 
 struct emu_index {
 	unsigned x, y, z;

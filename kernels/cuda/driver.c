@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "base.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/cuda/driver.h"
-
-const char *cx_cuda_library = "libcuda.so.1";
 
 static struct {
 	pthread_once_t once;

@@ -40,9 +40,6 @@ struct cx_cuda_driver {
  */
 int cx_cuda_driver(const struct cx_cuda_driver **driver);
 
-/* The library's name; a test puts its double here before the first call. */
-extern const char *cx_cuda_library;
-
 /* Records what failed and the driver's words for it; the code for our caller. */
 int cx_cuda_fail(const struct cx_cuda_driver *d, CUresult r, const char *what);
 

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The arithmetic room on a GPU: what kernel.h, codec.h and layout.h define, over
+ * device memory, with the same bytes as the CPU's variants. Contract.
+ *
+ * Every function launches on the caller's stream, a CUstream (or cudaStream_t) of
+ * the context that the pointers belong to, and returns at once; it can be captured in
+ * a CUDA graph. Nothing is allocated but once a context, at its first call, when the
+ * kernels are loaded. Any alignment; 16 bytes for all pointers is fast. Results are 0
+ * or negative with a recorded line; what was refused has launched nothing and touched
+ * no buffer. Pointers are not checked here: cx_cuda_memory does that.
+ */
+#ifndef CX_CUDA_H
+#define CX_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/codec.h"
+#include "kernels/kernel.h"
+
+/* "libcuda.so.1"; a test puts its double here before the first call. */
+extern const char *cx_cuda_library;
+
+/* 1 in a build with GPU kernels; else every function below is COLLX_ERR_UNSUPPORTED. */
+int cx_cuda_built(void);
+
+/*
+ * 1 when p is device or managed memory, 0 when it is the host's, negative when it is
+ * a device's but cannot be used: no GPU kernels in this build, or a broken driver.
+ * Never loads the driver: while nobody has, there is no device memory.
+ */
+int cx_cuda_memory(const void *p);
+
+/* Loads the kernels for the context of this stream, so that no later call does: some
+ * milliseconds; with PTX alone for that GPU, seconds. */
+int cx_cuda_prepare(void *stream);
+
+/* As cx_fold_fn. */
+int cx_cuda_fold(void *dst, const void *const *in, unsigned count, size_t n, collx_type type,
+		 collx_op op, uint32_t divisor, void *stream);
+
+/* As cx_encode_fn, cx_decode_fn, cx_accumulate_fn and cx_feedback_fn. */
+int cx_cuda_encode(enum cx_format format, collx_type type, void *wire, const void *src, size_t n,
+		   const struct cx_rounding *r, void *stream);
+int cx_cuda_decode(enum cx_format format, collx_type type, void *dst, const void *wire, size_t n,
+		   void *stream);
+int cx_cuda_accumulate(enum cx_format format, float *dst, const void *wire, size_t n,
+		       void *stream);
+int cx_cuda_feedback(enum cx_format format, collx_type type, void *wire, const void *gradient,
+		     float *residual, size_t n, float decay, const struct cx_rounding *r,
+		     void *stream);
+
+/* As cx_fuse_fn: the result encoded, and as an array of `type`. */
+int cx_cuda_fuse(enum cx_format format, void *wire, const struct cx_fuse *f, size_t n,
+		 void *stream);
+int cx_cuda_sum(enum cx_format format, collx_type type, void *dst, const struct cx_fuse *f,
+		size_t n, void *stream);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "base.h"
+#include "kernels/cuda/module.h"
+
+#define GROUP(name, image, rows, columns) {#name, CX_CUDA_##image, rows, columns},
+static const struct group {
+	const char *name;
+	enum cx_cuda_image image;
+	unsigned char rows, columns;
+} groups[] = {CX_CUDA_GROUPS(GROUP)};
+enum { MOST_COLUMNS = 5, MOST_ROWS = COLLX_TYPE_COUNT };
+
+static const unsigned char *const images[CX_CUDA_IMAGES] = {
+	[CX_CUDA_CODEC] = cx_cuda_image_codec,
+	[CX_CUDA_FUSE] = cx_cuda_image_fuse,
+	[CX_CUDA_FOLD] = cx_cuda_image_fold,
+};
+
+/*
+ * One for each context that was seen; none is ever taken away, since nobody tells when
+ * a context ends. A new context at the address of a former one differs in its id.
+ */
+struct cx_cuda_context {
+	CUcontext ctx;
+	unsigned long long id;
+	struct cx_cuda_context *next;
+	/* Stored with release once functions are there; cx_cuda_load's acquire is its pair. */
+	atomic_int loaded[CX_CUDA_IMAGES];
+	CUfunction functions[CX_CUDA_GROUP_COUNT][MOST_ROWS][MOST_COLUMNS];
+};
+
+/* Stored with release, under the lock; find's acquire is its pair. */
+static struct cx_cuda_context *_Atomic contexts;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct cx_cuda_context *find(CUcontext ctx, unsigned long long id)
+{
+	struct cx_cuda_context *c = atomic_load_explicit(&contexts, memory_order_acquire);
+
+	while (c && (c->ctx != ctx || c->id != id))
+		c = c->next;
+	return c;
+}
+
+static struct cx_cuda_context *add(CUcontext ctx, unsigned long long id)
+{
+	struct cx_cuda_context *c;
+
+	pthread_mutex_lock(&lock);
+	c = find(ctx, id);
+	if (!c) {
+		c = cx_alloc(1, sizeof(*c));
+		if (c) {
+			c->ctx = ctx;
+			c->id = id;
+			c->next = atomic_load_explicit(&contexts, memory_order_relaxed);
+			atomic_store_explicit(&contexts, c, memory_order_release);
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	return c;
+}
+
+int cx_cuda_enter(struct cx_cuda_place *place, void *stream)
+{
+	CUcontext ctx = NULL, current = NULL;
+	unsigned long long id = 0;
+	CUresult r;
+	int rc = cx_cuda_driver(&place->driver);
+
+	if (rc)
+		return rc;
+	place->stream = stream;
+	place->pushed = 0;
+	r = place->driver->cuStreamGetCtx(place->stream, &ctx);
+	if (r == CUDA_SUCCESS && place->driver->ctx_id)
+		r = place->driver->ctx_id(ctx, &id);
+	if (r != CUDA_SUCCESS)
+		return cx_cuda_fail(place->driver, r, "finding the stream's context");
+	place->context = find(ctx, id);
+	if (!place->context)
+		place->context = add(ctx, id);
+	if (!place->context)
+		return COLLX_ERR_NOMEM;
+	r = place->driver->cuCtxGetCurrent(&current);
+	if (r == CUDA_SUCCESS && current != ctx) {
+		r = place->driver->cuCtxPushCurrent(ctx);
+		place->pushed = r == CUDA_SUCCESS;
+	}
+	if (r != CUDA_SUCCESS)
+		return cx_cuda_fail(place->driver, r, "making the stream's context current");
+	return 0;
+}
+
+void cx_cuda_leave(struct cx_cuda_place *place)
+{
+	CUcontext ctx;
+
+	if (place->pushed)
+		place->driver->cuCtxPopCurrent(&ctx);
+}
+
+static void name_of(char *name, size_t len, const struct group *g, unsigned row, unsigned column)
+{
+	snprintf(name, len, "cx_k_%s_%u_%u", g->name, row, column);
+}
+
+static int find_functions(struct cx_cuda_place *place, enum cx_cuda_group group, CUmodule module)
+{
+	const struct group *g = &groups[group];
+
+	for (unsigned row = 0; row < g->rows; row++) {
+		for (unsigned column = 0; column < g->columns; column++) {
+			CUfunction *f = &place->context->functions[group][row][column];
+			char name[64];
+			CUresult r;
+
+			name_of(name, sizeof(name), g, row, column);
+			r = place->driver->cuModuleGetFunction(f, module, name);
+			if (r != CUDA_SUCCESS)
+				return cx_cuda_fail(place->driver, r, name);
+		}
+	}
+	return 0;
+}
+
+/* A load is no part of a capture that may be under way in this thread. */
+static int load(struct cx_cuda_place *place, enum cx_cuda_image image)
+{
+	const struct cx_cuda_driver *d = place->driver;
+	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+	CUmodule module;
+	CUresult r;
+	int rc = 0;
+
+	r = d->cuThreadExchangeStreamCaptureMode(&mode);
+	if (r != CUDA_SUCCESS)
+		return cx_cuda_fail(d, r, "preparing to load the kernels");
+	r = d->cuModuleLoadData(&module, images[image]);
+	if (r != CUDA_SUCCESS)
+		rc = cx_cuda_fail(d, r, "loading the kernels");
+	for (int g = 0; !rc && g < CX_CUDA_GROUP_COUNT; g++)
+		if (groups[g].image == image)
+			rc = find_functions(place, (enum cx_cuda_group)g, module);
+	d->cuThreadExchangeStreamCaptureMode(&mode);
+	if (!rc)
+		atomic_store_explicit(&place->context->loaded[image], 1, memory_order_release);
+	return rc;
+}
+
+int cx_cuda_load(struct cx_cuda_place *place, enum cx_cuda_image image)
+{
+	atomic_int *loaded = &place->context->loaded[image];
+	int rc = 0;
+
+	if (atomic_load_explicit(loaded, memory_order_acquire))
+		return 0;
+	pthread_mutex_lock(&lock);
+	if (!atomic_load_explicit(loaded, memory_order_relaxed))
+		rc = load(place, image);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+int cx_cuda_launch(struct cx_cuda_place *place, enum cx_cuda_group group, unsigned row,
+		   unsigned column, size_t grid, size_t shared, const void *args)
+{
+	const struct group *g = &groups[group];
+	void *params[] = {(void *)(uintptr_t)args};
+	char name[64];
+	CUresult r;
+	int rc;
+
+	if (grid > INT32_MAX)
+		return cx_fail(COLLX_ERR_INVALID, "CUDA: an array too long for one launch");
+	rc = cx_cuda_load(place, g->image);
+	if (rc)
+		return rc;
+	r = place->driver->cuLaunchKernel(place->context->functions[group][row][column],
+					  (unsigned)grid, 1, 1, CX_CUDA_BLOCK, 1, 1,
+					  (unsigned)shared, place->stream, params, NULL);
+	if (r == CUDA_SUCCESS)
+		return 0;
+	name_of(name, sizeof(name), g, row, column);
+	return cx_cuda_fail(place->driver, r, name);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The contract of cuda.h in a build without GPU kernels: each call says so.
+ */
+#include "base.h"
+#include "kernels/cuda/cuda.h"
+
+static int absent(void)
+{
+	return cx_fail(COLLX_ERR_UNSUPPORTED, "CUDA: this libcollx was built without GPU kernels; "
+		       "build it where nvcc is");
+}
+
+int cx_cuda_built(void)
+{
+	return 0;
+}
+
+int cx_cuda_prepare(void *stream)
+{
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_fold(void *dst, const void *const *in, unsigned count, size_t n, collx_type type,
+		 collx_op op, uint32_t divisor, void *stream)
+{
+	(void)dst;
+	(void)in;
+	(void)count;
+	(void)n;
+	(void)type;
+	(void)op;
+	(void)divisor;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_encode(enum cx_format format, collx_type type, void *wire, const void *src, size_t n,
+		   const struct cx_rounding *r, void *stream)
+{
+	(void)format;
+	(void)type;
+	(void)wire;
+	(void)src;
+	(void)n;
+	(void)r;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_decode(enum cx_format format, collx_type type, void *dst, const void *wire, size_t n,
+		   void *stream)
+{
+	(void)format;
+	(void)type;
+	(void)dst;
+	(void)wire;
+	(void)n;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_accumulate(enum cx_format format, float *dst, const void *wire, size_t n,
+		       void *stream)
+{
+	(void)format;
+	(void)dst;
+	(void)wire;
+	(void)n;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_feedback(enum cx_format format, collx_type type, void *wire, const void *gradient,
+		     float *residual, size_t n, float decay, const struct cx_rounding *r,
+		     void *stream)
+{
+	(void)format;
+	(void)type;
+	(void)wire;
+	(void)gradient;
+	(void)residual;
+	(void)n;
+	(void)decay;
+	(void)r;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_fuse(enum cx_format format, void *wire, const struct cx_fuse *f, size_t n,
+		 void *stream)
+{
+	(void)format;
+	(void)wire;
+	(void)f;
+	(void)n;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_sum(enum cx_format format, collx_type type, void *dst, const struct cx_fuse *f,
+		size_t n, void *stream)
+{
+	(void)format;
+	(void)type;
+	(void)dst;
+	(void)f;
+	(void)n;
+	(void)stream;
+	return absent();
+}
