@@ -19,9 +19,8 @@
 #include <stdint.h>
 
 #include "collx.h"
+#include "kernels/kernel.h"
 #include "kernels/layout.h"
-
-enum { CX_INPUTS = 16 }; /* most operands of one pass */
 
 /* How numbers between two quanta are rounded: to the nearest, or at random so that the
  * expectation is the number. */
@@ -49,9 +48,9 @@ typedef void (*cx_feedback_fn)(void *wire, const void *gradient, float *residual
 			       float decay, const struct cx_rounding *r);
 
 /*
- * One pass over encoded inputs, all of one format: decoded, added from the first
- * to the last, divided by `divisor` as a float if that is above 1. One input may
- * be an array that was not encoded.
+ * One pass over encoded inputs, all of one format: decoded, added to +0 from the
+ * first to the last, divided by `divisor` as a float if that is above 1. One input
+ * may be an array that was not encoded.
  */
 struct cx_fuse {
 	const void *const *inputs;
@@ -68,15 +67,6 @@ struct cx_fuse {
 /* dst = the result for n elements: encoded, or as an array of a type (then the sum is
  * narrowed as by cx_kernels.narrow). dst may be the own input of the same type. */
 typedef void (*cx_fuse_fn)(void *dst, const struct cx_fuse *f, size_t n);
-
-/*
- * dst[i] = ((in[0][i] op in[1][i]) op in[2][i]) ...: 2 to CX_INPUTS inputs in one
- * pass, with the numerics of kernel.h; short types accumulate in FLOAT32 and are
- * rounded once. For COLLX_AVG divided by divisor if that is above 1. dst may be
- * any of the inputs.
- */
-typedef void (*cx_fold_fn)(void *dst, const void *const *in, unsigned count, size_t n,
-			   uint32_t divisor);
 
 /*
  * Top-k, the pass over memory. a = cx_feedback(gradient, residual, decay) of
@@ -118,7 +108,6 @@ struct cx_codecs {
 	cx_feedback_fn feedback[CX_FORMATS][CX_FLOATS];
 	cx_fuse_fn fuse[CX_FORMATS];             /* result in the same format */
 	cx_fuse_fn sum[CX_FORMATS][CX_FLOATS];   /* result as an array */
-	cx_fold_fn fold[COLLX_TYPE_COUNT][COLLX_OP_COUNT];
 	cx_select_fn select[CX_FLOATS];
 };
 

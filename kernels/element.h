@@ -275,7 +275,7 @@ CX_CONVERT uint16_t cx_bf16_limited(float y)
 /* The element that is sent: the gradient and what was left of earlier ones. */
 CX_CONVERT float cx_feedback(float gradient, float residual, float decay)
 {
-	return cx_add(gradient, cx_mul(decay, residual));
+	return cx_sum(gradient, cx_mul(decay, residual));
 }
 
 /* What is left of a once y of it was sent. */
