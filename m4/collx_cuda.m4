@@ -51,7 +51,8 @@ AC_DEFUN([CX_TRY_CUDA], [
 	cat >conftest.cu <<'END'
 __global__ void nothing(void) {}
 END
-	if AC_RUN_LOG(["$NVCC" $CUDA_GENCODE --fatbin -o conftest.fatbin conftest.cu >&2]); then
+	if "$NVCC" $CUDA_GENCODE --fatbin -o conftest.fatbin conftest.cu \
+		>&AS_MESSAGE_LOG_FD 2>&1; then
 		cx_compiles=yes
 	else
 		cx_compiles=no
@@ -85,7 +86,9 @@ END
 	AS_CASE([$EMU_CXX],
 		[clang*], [EMU_CXXFLAGS="-mllvm -tsan-distinguish-volatile=1"],
 		[EMU_CXXFLAGS="--param tsan-distinguish-volatile=1"])
-	AM_CONDITIONAL([HAVE_EMULATION], [test -n "$EMU_CXX"])
+	# The loader's double needs cuda.h; ThreadSanitizer's runtime has the emulation's symbols.
+	AM_CONDITIONAL([HAVE_EMULATION],
+		[test -n "$EMU_CXX" && test "$have_cuda" = yes && test "$enable_tsan" != yes])
 	AC_SUBST([EMU_CXX])
 	AC_SUBST([EMU_CXXFLAGS])
 ])

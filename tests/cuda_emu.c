@@ -133,7 +133,7 @@ static void wait_in(enum emu_state state)
 void emu_fail(const char *fmt, ...)
 {
 	va_list args;
-	int n = snprintf(run.fault, sizeof(run.fault), "%s: ", emu.launch->kernel->kernel->name);
+	int n = snprintf(run.fault, sizeof(run.fault), "%s: ", emu.launch->kernel->name);
 
 	va_start(args, fmt);
 	vsnprintf(run.fault + n, sizeof(run.fault) - (size_t)n, fmt, args);
@@ -356,7 +356,8 @@ static struct emu_block *run_until_block_ends(void)
 		emu_switch(&run.context, t->context);
 		if (!run.failed && ++run.idle > PATIENCE) {
 			emu.self = NULL;
-			snprintf(run.fault, sizeof(run.fault), "%s: no progress", emu.launch->kernel->kernel->name);
+			snprintf(run.fault, sizeof(run.fault), "%s: no progress",
+				 emu.launch->kernel->name);
 			run.failed = true;
 		}
 		if (run.failed)
@@ -370,7 +371,7 @@ static struct emu_block *run_until_block_ends(void)
 	}
 	snprintf(run.fault, sizeof(run.fault),
 		 "%s: nobody can go on: a barrier or warp operation that not all threads reach",
-		 emu.launch->kernel->kernel->name);
+		 emu.launch->kernel->name);
 	run.failed = true;
 	return NULL;
 }

@@ -146,9 +146,10 @@ DEVICE void leave_quad(unsigned char *residual, unsigned round, const quad &a, p
 	if (F != CX_BF16 && scale == CX_POISON)
 		return;
 	for (int i = 0; i < QUAD; i++) {
-		float y = F == CX_BF16 ? q.f[i] : cx_mul(q.f[i], cx_scale_value(scale));
+		float y = F == CX_BF16 ? q.f[i] :
+			  cx_add(cx_mul(q.f[i], cx_scale_value(scale)), 0.0f);
 
-		left[i] = cx_float_bits(cx_left(a.f[i], cx_add(y, 0.0f)));
+		left[i] = cx_float_bits(cx_left(a.f[i], y));
 		all = all && (F != CX_BF16 || cx_abs_bits(a.f[i]) < CX_INF32);
 	}
 	if (!all) {

@@ -2,9 +2,9 @@
 /*
  * Up to CX_INPUTS encoded arrays, decoded, added and encoded again or left as an array,
  * in one pass: a warp a tile, the sums in registers, the next input under way while one
- * is added. Products of a quantum and a scale are exact, so that a multiply-add gives
- * the bits of cx_sum(acc, cx_dequantize(q, scale)); starting at +0 no sum is -0, and
- * which NaN it is, is settled at the end.
+ * is added. Products of a quantum and a scale are exact unless they overflow, so that a
+ * multiply-add gives the bits of cx_sum(acc, cx_dequantize(q, scale)); starting at +0 no
+ * sum is -0, and which NaN it is, is settled at the end.
  */
 #include "kernels/cuda/encode.cuh"
 
@@ -50,17 +50,35 @@ DEVICE void add_own(quad acc[ROUNDS], const tile &t, const cx_fuse_args &a)
 		add_array<BF16>(acc, t, a.inputs[a.own]);
 }
 
-template <int F> DEVICE void add_input(quad acc[ROUNDS], const input &in)
+template <int F, bool EXACT> DEVICE void add_quanta(quad acc[ROUNDS], const input &in)
 {
 	UNROLL
 	for (unsigned r = 0; r < ROUNDS; r++) {
-		float scale = F == CX_BF16 ? 0.0f : of_block(in.scale, r);
+		float scale = F == CX_BF16 ? 1.0f : of_block(in.scale, r);
 		quad q = quanta<F>(in.v[r]);
 
 		for (int i = 0; i < QUAD; i++)
-			acc[r].f[i] = F == CX_BF16 ? cx_add(acc[r].f[i], q.f[i]) :
-						     fmaf(q.f[i], scale, acc[r].f[i]);
+			acc[r].f[i] = EXACT ? fmaf(q.f[i], scale, acc[r].f[i]) :
+					      cx_add(acc[r].f[i], cx_mul(q.f[i], scale));
 	}
+}
+
+/* From 2^120 on, which no encoder of ours writes for numbers below 2^123, products overflow. */
+template <int F> DEVICE void add_input(quad acc[ROUNDS], const input &in)
+{
+	if (F == CX_BF16 || __any_sync(~0u, cx_abs_bits(in.scale) >= 0x7b800000u))
+		add_quanta<F, false>(acc, in);
+	else
+		add_quanta<F, true>(acc, in);
+}
+
+/* What the last block is filled up with on the wire, whatever it is, is 0 in the sum. */
+DEVICE void clear_rest(quad acc[ROUNDS], const tile &t)
+{
+	UNROLL
+	for (unsigned r = 0; r < ROUNDS; r++)
+		for (unsigned i = 0; i < QUAD; i++)
+			acc[r].f[i] = quad_at(r) + i < t.n ? acc[r].f[i] : 0.0f;
 }
 
 /* acc = the inputs, added from the first to the last and divided. */
@@ -94,7 +112,9 @@ template <int F, int RESULT> DEVICE void fuse(const cx_fuse_args &a)
 		return;
 	t = tile_of(tile_id(), a.n, a.aligned);
 	add_all<F>(acc, t, a);
-	if (RESULT == CX_FLOATS) {
+	if constexpr (RESULT == CX_FLOATS) {
+		if (t.n < CX_TILE)
+			clear_rest(acc, t);
 		if (a.residual)
 			add_residual(acc, t, a.residual, a.decay);
 		send_tile<F>(t, a.dst, acc, a.residual, a.rounding);
