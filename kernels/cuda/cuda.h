@@ -57,4 +57,47 @@ int cx_cuda_fuse(enum cx_format format, void *wire, const struct cx_fuse *f, siz
 int cx_cuda_sum(enum cx_format format, collx_type type, void *dst, const struct cx_fuse *f,
 		size_t n, void *stream);
 
+/* What top-k chose: memory that the device can write and the host reads once the stream is
+ * there. */
+struct cx_cuda_chosen {
+	uint64_t len, entries, unfit; /* bytes of the message, ... */
+	float last; /* magnitude of the k-th; 0 if there are fewer */
+};
+
+/*
+ * As cx_topk followed by cx_sparse_write: the same message, the same residual. Everything
+ * lies in device memory. The work memory keeps the last call's k-th key as a hint for the
+ * next one; a graph's replays so have it, too. Without a good hint it takes twice as long.
+ */
+struct cx_cuda_topk {
+	const void *gradient;
+	collx_type type;
+	float *residual;         /* NULL: none */
+	float decay;
+	size_t n, k;             /* n below 2^31 */
+	uint32_t floor;          /* the smallest key to choose; at least 1 */
+	uint32_t hint;           /* a key that the k-th is probably not below; 0: unknown */
+	int keep;                /* in the place of hint, what the work memory has of the last call */
+	void *msg;               /* room for cx_sparse_bound(n, k, value_type) */
+	collx_type value_type;
+	struct cx_cuda_chosen *chosen; /* NULL: not wanted */
+	void *work;              /* cx_cuda_topk_work(n, k) bytes */
+};
+size_t cx_cuda_topk_work(size_t n, size_t k);
+int cx_cuda_topk(const struct cx_cuda_topk *t, void *stream);
+
+/*
+ * Sparse messages as in topk.h, checked on the device first: what is none, to its last
+ * byte, leaves the result untouched. *status, device memory or NULL, becomes 0 or what
+ * was wrong. work has cx_cuda_sparse_work(count) bytes.
+ */
+enum { CX_SPARSE_BAD = 1, CX_SPARSE_FULL = 2 };
+size_t cx_cuda_sparse_work(size_t count);
+int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, void *work,
+		       uint32_t *status, void *stream);
+/* CX_SPARSE_FULL: `room` was too small, and what is in msg means nothing. */
+int cx_cuda_sparse_merge(void *msg, size_t room, collx_type type, const void *const *in,
+			 const size_t *len, unsigned messages, size_t count, void *work,
+			 uint32_t *status, void *stream);
+
 #endif

@@ -68,6 +68,29 @@ DEVICE unsigned quad_at(unsigned round)
 	return round * 128 + lane_id() * QUAD;
 }
 
+/* ---- memory of any alignment ---- */
+
+template <class M> DEVICE M load_any(const void *p)
+{
+	M m = 0;
+
+	if ((uintptr_t)p % sizeof(M) == 0)
+		return *(const M *)p;
+	for (unsigned i = 0; i < sizeof(M); i++)
+		m |= (M)((M)((const uint8_t *)p)[i] << 8 * i);
+	return m;
+}
+
+template <class M> DEVICE void store_any(void *p, M m)
+{
+	if ((uintptr_t)p % sizeof(M) == 0) {
+		*(M *)p = m;
+		return;
+	}
+	for (unsigned i = 0; i < sizeof(M); i++)
+		((uint8_t *)p)[i] = (uint8_t)((uint64_t)m >> 8 * i);
+}
+
 /* ---- tiles in memory ---- */
 
 /* A warp's view of tile `number` of arrays of n elements. */
@@ -77,10 +100,10 @@ struct tile {
 	unsigned char *room; /* NULL: whole and aligned, used where it is */
 };
 
-/* rooms: all warps of the block have one; else only the last tile's has, or none. */
-DEVICE tile tile_of(size_t number, size_t n, bool aligned)
+/* Rooms begin at `at` in shared memory: for all warps if not aligned, else for the last tile. */
+DEVICE tile tile_of(size_t number, size_t n, bool aligned, unsigned at = CX_SHARED)
 {
-	unsigned char *rooms = (unsigned char *)shared_memory();
+	unsigned char *rooms = (unsigned char *)shared_memory() + at;
 	tile t;
 
 	n -= number * CX_TILE;

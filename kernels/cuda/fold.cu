@@ -142,27 +142,6 @@ template <int TYPE, class M, class C> DEVICE M narrow(C c)
 	return m;
 }
 
-template <class M> DEVICE M load_any(const void *p)
-{
-	M m = 0;
-
-	if ((uintptr_t)p % sizeof(M) == 0)
-		return *(const M *)p;
-	for (unsigned i = 0; i < sizeof(M); i++)
-		m |= (M)((M)((const uint8_t *)p)[i] << 8 * i);
-	return m;
-}
-
-template <class M> DEVICE void store_any(void *p, M m)
-{
-	if ((uintptr_t)p % sizeof(M) == 0) {
-		*(M *)p = m;
-		return;
-	}
-	for (unsigned i = 0; i < sizeof(M); i++)
-		((uint8_t *)p)[i] = (uint8_t)((uint64_t)m >> 8 * i);
-}
-
 template <class M> DEVICE M element_of(const uint4 &v, unsigned i)
 {
 	const unsigned per = 4 / sizeof(M) ? 4 / sizeof(M) : 1; /* elements in a word */

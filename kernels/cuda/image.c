@@ -17,3 +17,5 @@
 IMAGE(codec)
 IMAGE(fuse)
 IMAGE(fold)
+IMAGE(topk)
+IMAGE(sparse)

@@ -56,8 +56,8 @@ static size_t tile_blocks(size_t n)
 static size_t tile_rooms(size_t n, int aligned)
 {
 	if (!aligned)
-		return CX_CUDA_WARPS * CX_ROOM;
-	return n % CX_TILE ? CX_ROOM : 0;
+		return CX_SHARED + CX_CUDA_WARPS * CX_ROOM;
+	return n % CX_TILE ? CX_SHARED + CX_ROOM : 0;
 }
 
 static int check_format(enum cx_format format, collx_type type)

@@ -18,6 +18,8 @@ static const unsigned char *const images[CX_CUDA_IMAGES] = {
 	[CX_CUDA_CODEC] = cx_cuda_image_codec,
 	[CX_CUDA_FUSE] = cx_cuda_image_fuse,
 	[CX_CUDA_FOLD] = cx_cuda_image_fold,
+	[CX_CUDA_TOPK] = cx_cuda_image_topk,
+	[CX_CUDA_SPARSE] = cx_cuda_image_sparse,
 };
 
 /*
@@ -30,6 +32,7 @@ struct cx_cuda_context {
 	struct cx_cuda_context *next;
 	/* Stored with release once functions are there; cx_cuda_load's acquire is its pair. */
 	atomic_int loaded[CX_CUDA_IMAGES];
+	int processors;
 	CUfunction functions[CX_CUDA_GROUP_COUNT][MOST_ROWS][MOST_COLUMNS];
 };
 
@@ -109,6 +112,18 @@ static void name_of(char *name, size_t len, const struct group *g, unsigned row,
 	snprintf(name, len, "cx_k_%s_%u_%u", g->name, row, column);
 }
 
+/* One that shares more than the 48 KiB that every GPU has must ask for it. */
+static CUresult find_function(struct cx_cuda_place *place, enum cx_cuda_group group, CUfunction *f,
+			      CUmodule module, const char *name)
+{
+	CUresult r = place->driver->cuModuleGetFunction(f, module, name);
+
+	if (r == CUDA_SUCCESS && group == CX_CUDA_merge)
+		r = place->driver->cuFuncSetAttribute(
+			*f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, CX_MERGE_SHARED);
+	return r;
+}
+
 static int find_functions(struct cx_cuda_place *place, enum cx_cuda_group group, CUmodule module)
 {
 	const struct group *g = &groups[group];
@@ -120,12 +135,23 @@ static int find_functions(struct cx_cuda_place *place, enum cx_cuda_group group,
 			CUresult r;
 
 			name_of(name, sizeof(name), g, row, column);
-			r = place->driver->cuModuleGetFunction(f, module, name);
+			r = find_function(place, group, f, module, name);
 			if (r != CUDA_SUCCESS)
 				return cx_cuda_fail(place->driver, r, name);
 		}
 	}
 	return 0;
+}
+
+static int count_processors(struct cx_cuda_place *place)
+{
+	CUdevice device;
+	CUresult r = place->driver->cuCtxGetDevice(&device);
+
+	if (r == CUDA_SUCCESS)
+		r = place->driver->cuDeviceGetAttribute(&place->context->processors,
+			CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
+	return r == CUDA_SUCCESS ? 0 : cx_cuda_fail(place->driver, r, "asking about the GPU");
 }
 
 /* A load is no part of a capture that may be under way in this thread. */
@@ -140,7 +166,8 @@ static int load(struct cx_cuda_place *place, enum cx_cuda_image image)
 	r = d->cuThreadExchangeStreamCaptureMode(&mode);
 	if (r != CUDA_SUCCESS)
 		return cx_cuda_fail(d, r, "preparing to load the kernels");
-	r = d->cuModuleLoadData(&module, images[image]);
+	rc = count_processors(place);
+	r = rc ? CUDA_SUCCESS : d->cuModuleLoadData(&module, images[image]);
 	if (r != CUDA_SUCCESS)
 		rc = cx_cuda_fail(d, r, "loading the kernels");
 	for (int g = 0; !rc && g < CX_CUDA_GROUP_COUNT; g++)
@@ -164,6 +191,21 @@ int cx_cuda_load(struct cx_cuda_place *place, enum cx_cuda_image image)
 		rc = load(place, image);
 	pthread_mutex_unlock(&lock);
 	return rc;
+}
+
+size_t cx_cuda_busy(const struct cx_cuda_place *place, size_t most)
+{
+	size_t busy = 3 * (size_t)cx_max((size_t)place->context->processors, 1);
+
+	return cx_max(cx_min(busy, most), 1);
+}
+
+int cx_cuda_set(struct cx_cuda_place *place, void *p, uint32_t value, size_t n)
+{
+	CUresult r = place->driver->cuMemsetD32Async((CUdeviceptr)(uintptr_t)p, value, n,
+						     place->stream);
+
+	return r == CUDA_SUCCESS ? 0 : cx_cuda_fail(place->driver, r, "clearing work memory");
 }
 
 int cx_cuda_launch(struct cx_cuda_place *place, enum cx_cuda_group group, unsigned row,
