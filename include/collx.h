@@ -196,6 +196,141 @@ collx_result collx_reduce(const void *sendbuf, void *recvbuf, size_t count, coll
 /* Returns when every rank has entered it. */
 collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts);
 
+/*
+ * The library's arithmetic without a communicator: arrays of floats to and from
+ * fewer bits, sums, and the largest elements. Numerics and errors of the formats:
+ * collx_numerics(7). On error the outputs are untouched. Threads may call these at
+ * once on different outputs. Buffers begin anywhere; an output overlaps no other
+ * buffer unless it says so.
+ */
+
+typedef enum {
+	COLLX_Q8 = 0,   /* 8.5 bits an element: int8, a scale for 32 elements */
+	COLLX_Q4 = 1,   /* 4.5 bits an element: int4, a scale for 32 elements */
+	COLLX_BF16 = 2, /* 16 bits an element: bfloat16 */
+	COLLX_FORMAT_COUNT = 3
+} collx_format;
+
+/* Where buffers are, the residual and all elements of `in` too. */
+typedef enum {
+	COLLX_MEMORY_HOST = 0,
+	COLLX_MEMORY_CUDA = 1, /* device memory; the call is queued on `stream` */
+	COLLX_MEMORY_COUNT = 2
+} collx_memory;
+
+enum {
+	COLLX_STOCHASTIC = 1, /* collx_encode, collx_reduce_encoded: round at random */
+	COLLX_ACCUMULATE = 2, /* collx_decode: add to out, which is FLOAT32 */
+	COLLX_DECODED = 4     /* collx_reduce_encoded: out is an array of out_type */
+};
+
+/* NULL means COLLX_CODEC_OPTS_INIT. */
+typedef struct {
+	size_t size;
+	uint32_t flags;
+	collx_memory memory;
+	void *stream;        /* a CUstream or cudaStream_t; NULL: the default stream */
+	uint64_t seed;       /* of COLLX_STOCHASTIC; another one for every call and rank */
+	uint64_t index;      /* of the first element in a larger array: a multiple of 1024 */
+	float *residual;     /* error feedback: count elements, or NULL */
+	float decay;         /* what the residual is multiplied with before it is added */
+	int own;             /* collx_reduce_encoded: this input is an array; -1: none */
+	collx_type own_type; /* of its elements */
+	collx_type out_type; /* of COLLX_DECODED */
+} collx_codec_opts;
+#define COLLX_CODEC_OPTS_INIT \
+	{ sizeof(collx_codec_opts), 0, COLLX_MEMORY_HOST, NULL, 0, 0, NULL, 1.0f, -1, \
+	  COLLX_FLOAT32, COLLX_FLOAT32 }
+
+/* Bytes of count encoded elements; 0 for an unknown format or too many. */
+size_t collx_encoded_size(size_t count, collx_format format);
+
+/*
+ * out = in, encoded; out_len is at least collx_encoded_size. type is FLOAT32, FLOAT16
+ * or BFLOAT16. With a residual in + decay * residual is encoded, and the residual
+ * becomes what that lost; where that is NaN or infinite it stays.
+ */
+collx_result collx_encode(void *out, size_t out_len, const void *in, size_t count, collx_type type,
+			  collx_format format, const collx_codec_opts *opts);
+
+/* out = in, decoded; in_len is at least collx_encoded_size. Whatever the bytes of in are. */
+collx_result collx_decode(void *out, size_t count, collx_type type, const void *in, size_t in_len,
+			  collx_format format, const collx_codec_opts *opts);
+
+/*
+ * out[i] = in[0][i] op in[1][i] op ... for 2 to 16 arrays, from the first to the last,
+ * as collx_allreduce combines them; COLLX_AVG divides by their number. out may be one
+ * of the inputs.
+ */
+collx_result collx_reduce_local(void *out, const void *const *in, int inputs, size_t count,
+				collx_type type, collx_op op, const collx_codec_opts *opts);
+
+/*
+ * out = the sum (COLLX_SUM) or average (COLLX_AVG) of 1 to 16 encoded arrays, encoded again,
+ * in one pass; COLLX_DECODED: as an array. One input, opts->own, may be an array. The
+ * residual is as in collx_encode. out may be that array if it has the same type.
+ */
+collx_result collx_reduce_encoded(void *out, size_t out_len, const void *const *in, int inputs,
+				  size_t count, collx_format format, collx_op op,
+				  const collx_codec_opts *opts);
+
+/* NULL means COLLX_TOPK_OPTS_INIT. */
+typedef struct {
+	size_t size;
+	uint32_t flags;        /* none yet: 0 */
+	collx_memory memory;
+	void *stream;
+	float *residual;       /* error feedback: count elements, or NULL */
+	float decay;           /* what the residual is multiplied with before it is added */
+	float floor;           /* elements of a smaller magnitude are not chosen; 0: none */
+	float hint;            /* what the k-th magnitude was last time; 0: unknown */
+	collx_type value_type; /* of the values in the message: FLOAT32, FLOAT16 or BFLOAT16 */
+	void *work;            /* host memory: NULL lets collx_topk allocate for this call */
+	size_t work_len;       /* at least collx_topk_work */
+} collx_topk_opts;
+#define COLLX_TOPK_OPTS_INIT \
+	{ sizeof(collx_topk_opts), 0, COLLX_MEMORY_HOST, NULL, NULL, 1.0f, 0.0f, 0.0f, \
+	  COLLX_FLOAT32, NULL, 0 }
+
+/* What was chosen. */
+typedef struct {
+	size_t size;
+	size_t len;     /* bytes of the message */
+	size_t entries; /* k, or fewer where fewer are not 0 and at least floor */
+	float hint;     /* the k-th magnitude: the next call's hint; 0 if there are fewer */
+	uint64_t unfit; /* elements that were NaN or infinite: their gradient was left out */
+} collx_topk_info;
+#define COLLX_TOPK_INFO_INIT { sizeof(collx_topk_info), 0, 0, 0.0f, 0 }
+
+/* The most bytes of a sparse message with so many entries; 0 for a wrong type or too many. */
+size_t collx_sparse_size(size_t count, size_t entries, collx_type value_type);
+
+/* Bytes of work memory; 0 for k larger than count or too many elements. */
+size_t collx_topk_work(size_t count, size_t k);
+
+/*
+ * out = a sparse message of the k elements of in, or of in + decay * residual, that are
+ * largest in magnitude, of equals those with the smaller index; the residual becomes
+ * what was not sent. out_len is at least collx_sparse_size(count, k, value_type); count at
+ * most 2^32. info may be NULL.
+ */
+collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count, collx_type type,
+			size_t k, const collx_topk_opts *opts, collx_topk_info *info);
+
+/* out[i] += the entries of a sparse message, which is refused, COLLX_ERR_CORRUPT, unless it is
+ * one for count elements. Of opts only memory and stream count. */
+collx_result collx_sparse_add(float *out, size_t count, const void *in, size_t in_len,
+			      const collx_codec_opts *opts);
+
+/*
+ * out = the sum of 1 to 16 sparse messages for count elements, from the first to the last, as
+ * a message with values of that type; *out_len is its room, at least collx_sparse_size of
+ * the entries of all of them (at most count), and becomes its length.
+ */
+collx_result collx_sparse_merge(void *out, size_t *out_len, collx_type value_type,
+				const void *const *in, const size_t *in_len, int inputs,
+				size_t count, const collx_codec_opts *opts);
+
 #ifdef __cplusplus
 }
 #endif

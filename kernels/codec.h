@@ -70,12 +70,13 @@ typedef void (*cx_fuse_fn)(void *dst, const struct cx_fuse *f, size_t n);
 
 /*
  * Top-k, the pass over memory. a = cx_feedback(gradient, residual, decay) of
- * elements from `at` on; those that are cx_eligible(a, least) are appended to the
- * candidates, bits and index, in the order of their indices, and leave 0 in the
- * residual; others leave a; one that is NaN or infinite leaves the residual as it
- * was and is counted in `unfit`. Stops at n, or before when fewer than
- * CX_SELECT_ROOM places are left. Without a gradient a is the residual; without a
- * residual a is the gradient and nothing is left.
+ * elements from `at` on; where that is NaN or infinite the gradient counts as
+ * nothing, a is the residual, and the element is counted in `unfit`. Those that are
+ * cx_eligible(a, least) are appended to the candidates, bits and index, in the
+ * order of their indices, and leave 0 in the residual; others leave a. Stops at n,
+ * or before when fewer than CX_SELECT_ROOM places are left. Without a gradient a is
+ * the residual; without a residual a is the gradient (0 if unfit) and nothing is left.
+ * indices are 32 bits: n is at most 2^32. topk.h is the way to all of top-k.
  */
 enum { CX_SELECT_ROOM = 64 };
 struct cx_select {

@@ -659,16 +659,15 @@ ALWAYS void sum(enum cx_format format, collx_type type, void *dst, const struct 
 ALWAYS void choose_from(struct cx_select *s, const vf32 a[NV], const vf32 e[NV], bool left)
 {
 	for (unsigned v = 0; v < NV; v++) {
-		vi32 key = (vi32)a[v] & INT32_MAX, unfit = key >= (int32_t)CX_INF32;
-		vi32 taken = (key > (int32_t)s->least - 1) & ~unfit;
-		vf32 rest = (vf32)((vi32)a[v] & ~taken);
+		vi32 unfit = ((vi32)a[v] & INT32_MAX) >= (int32_t)CX_INF32;
+		vu32 b = (vu32)PICK(unfit, (vu32)e[v], (vu32)a[v]);
+		vi32 key = (vi32)b & INT32_MAX;
+		vi32 taken = (key > (int32_t)s->least - 1) & (vi32)(key < (int32_t)CX_INF32);
 		unsigned lanes = lanes_of(taken);
 
 		if (left)
-			*(mem *)(s->residual + s->at + v * L) =
-				(mem)PICK(unfit, (vu32)e[v], (vu32)rest);
-		keep(s->bits + s->found, s->index + s->found, (vu32)a[v],
-		     (uint32_t)(s->at + v * L), lanes);
+			*(mem *)(s->residual + s->at + v * L) = (mem)(b & (vu32)~taken);
+		keep(s->bits + s->found, s->index + s->found, b, (uint32_t)(s->at + v * L), lanes);
 		s->found += (unsigned)__builtin_popcount(lanes);
 		s->unfit += (unsigned)__builtin_popcount(lanes_of(unfit));
 	}

@@ -319,7 +319,7 @@ static void choose(struct cx_select *s, collx_type t)
 			a = cx_feedback(a, e, s->decay);
 		if (cx_abs_bits(a) >= CX_INF32) {
 			s->unfit++;
-			continue;
+			a = e;
 		}
 		if (cx_eligible(a, s->least)) {
 			s->bits[s->found] = cx_float_bits(a);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The codecs: every variant against the portable one, and that against doc/WIRE. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <criterion/criterion.h>
 
 #include "codec_cases.h"
+#include "collx.h"
 #include "kernels/element.h"
 
 /* ---- variants ---- */
@@ -33,4 +35,370 @@ Test(codec, avx2_is_portable, .timeout = 600)
 Test(codec, avx512_is_portable, .timeout = 600)
 {
 	compare_all(cx_codecs_pick("avx512"));
+}
+
+/* ---- golden bytes: made from doc/WIRE alone, in exact rational arithmetic ---- */
+
+enum { GOLDEN = 40 };
+
+static void golden_numbers(float x[GOLDEN])
+{
+	uint32_t u = 12345;
+
+	for (int i = 0; i < GOLDEN; i++) {
+		u = u * 1103515245u + 12345u;
+		x[i] = ldexpf((float)((int32_t)(u >> 8 & 0xffff) - 32768), -12 - i / 32 * 3);
+	}
+}
+
+static const struct golden {
+	collx_format format;
+	uint32_t flags;
+	const char *hex;
+} golden[] = {
+	{ COLLX_Q8, 0,
+		"5b85e52aa02d9fdb5a642c9c9fdf94f1f9ed7d917f9a2fe19e862d349e84acc7f8f2b37f"
+		"6add343d000000000000000000000000000000000000000000000000813de83b00000000"
+		"0000000000000000" },
+	{ COLLX_Q8, COLLX_STOCHASTIC,
+		"5c85e52aa02d9fdb59642d9d9fdf94f0f9ed7d917f9a2fe19e852c359e83acc7f8f2b37f"
+		"6add343d000000000000000000000000000000000000000000000000813de83b00000000"
+		"0000000000000000" },
+	{ COLLX_Q4, 0,
+		"7ad2d626aa6d26171078682d76dd7645118529cd00000000000000000000000080bfe6bd"
+		"000000000000000000000000" },
+	{ COLLX_Q4, COLLX_STOCHASTIC,
+		"7be1e526ab6e25061169691d75dd654511852acd00000000000000000000000090bfe6bd"
+		"000000000000000000000000" },
+	{ COLLX_BF16, 0,
+		"b840f8c0d7bf2a40c2c03640c4c015c0b540ca403340c9c0c3c003c0d9c076bfddbe9abf"
+		"fc40e0c0ff40cec03d40f9bfc5c0f6c034405340c5c0fbc0a9c067c06bbdd0bd0cbf653f"
+		"3f3f80bebb3edf3e00000000000000000000000000000000000000000000000000000000"
+		"0000000000000000000000000000000000000000" },
+	{ COLLX_BF16, COLLX_STOCHASTIC,
+		"b840f7c0d7bf2a40c2c03640c5c016c0b540ca403340c9c0c3c003c0d9c076bfddbe9abf"
+		"fc40e0c00041cec03d40f9bfc5c0f6c033405440c4c0fac0a9c067c06bbdd0bd0cbf653f"
+		"403f80bebb3ede3e00000000000000000000000000000000000000000000000000000000"
+		"0000000000000000000000000000000000000000" },
+};
+
+Test(codec, golden_bytes)
+{
+	float x[GOLDEN];
+
+	golden_numbers(x);
+	for (size_t g = 0; g < sizeof(golden) / sizeof(golden[0]); g++) {
+		collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+		size_t len = collx_encoded_size(GOLDEN, golden[g].format);
+		unsigned char wire[256];
+
+		o.flags = golden[g].flags;
+		o.seed = UINT64_C(0x0123456789abcdef);
+		o.index = 2048;
+		cr_assert_eq(strlen(golden[g].hex), len * 2);
+		cr_assert_eq(collx_encode(wire, len, x, GOLDEN, COLLX_FLOAT32, golden[g].format,
+					  &o), COLLX_OK);
+		for (size_t i = 0; i < len; i++) {
+			unsigned byte;
+
+			sscanf(golden[g].hex + i * 2, "%2x", &byte);
+			cr_assert_eq(wire[i], byte, "format %d, flags %u, byte %zu",
+				     golden[g].format, golden[g].flags, i);
+		}
+	}
+}
+
+Test(codec, philox_known_answer)
+{
+	uint32_t w[4];
+
+	cx_philox(w, 0, 0);
+	cr_assert(w[0] == 0x5f6fb709 && w[1] == 0x0d893f64 && w[2] == 0x4f121f81 &&
+		  w[3] == 0x4f730a48);
+}
+
+Test(codec, sizes)
+{
+	cr_assert_eq(collx_encoded_size(0, COLLX_Q8), 0);
+	cr_assert_eq(collx_encoded_size(1, COLLX_Q8), 48);
+	cr_assert_eq(collx_encoded_size(1, COLLX_Q4), 32);
+	cr_assert_eq(collx_encoded_size(1, COLLX_BF16), 64);
+	cr_assert_eq(collx_encoded_size(1024, COLLX_Q8), 1088);
+	cr_assert_eq(collx_encoded_size(1025, COLLX_Q4), 576 + 32);
+	cr_assert_eq(collx_encoded_size(SIZE_MAX, COLLX_Q4), 0);
+	cr_assert_eq(collx_encoded_size(1, COLLX_FORMAT_COUNT), 0);
+}
+
+/* ---- errors of the formats ---- */
+
+enum { N = 4096 };
+static float x[N], y[N], left[N];
+static unsigned char wire[N * 2 + 64];
+
+static float scale_of(collx_format f, size_t i)
+{
+	const unsigned char *tile = wire + cx_wire_bytes((enum cx_format)f, i / CX_TILE * CX_TILE);
+	uint16_t s;
+
+	memcpy(&s, tile + cx_wire_scales((enum cx_format)f, CX_TILE) + i % CX_TILE / 32 * 2, 2);
+	return fabsf(cx_scale_value(s));
+}
+
+static void round_trip(collx_format f, uint32_t flags, uint64_t seed)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+
+	o.flags = flags;
+	o.seed = seed;
+	cr_assert_eq(collx_encode(wire, sizeof(wire), x, N, COLLX_FLOAT32, f, &o), COLLX_OK);
+	cr_assert_eq(collx_decode(y, N, COLLX_FLOAT32, wire, sizeof(wire), f, NULL), COLLX_OK);
+}
+
+/* The most that an element in a block of scale s may be off, and what q4 cuts. */
+static void check_bound(collx_format f, uint32_t flags, size_t i)
+{
+	double off = fabs((double)x[i] - (double)y[i]), s = (double)scale_of(f, i);
+	double bound = flags ? s : s / 2;
+
+	if (!isfinite(x[i]) || !isfinite(y[i]))
+		return;
+	if (s == 0)
+		bound = 0x1p-119;
+	else if (f == COLLX_Q4 && !flags && fabs((double)x[i]) > 7.5 * s)
+		bound = s * 1.04; /* 8 is cut to 7 */
+	else if (f == COLLX_Q4 && flags && fabs((double)x[i]) > 0x1p127)
+		bound = s * 1.15; /* so that -8 scales are finite the scale is limited */
+	cr_assert(off <= bound * (1 + 0x1p-14), "format %d, flags %u: %a is %a, scale %a", f, flags,
+		  (double)x[i], (double)y[i], s);
+}
+
+Test(codec, error_is_bounded_by_the_scale)
+{
+	for (unsigned kind = 0; kind < CODEC_KINDS * 4; kind++) {
+		codec_fill(x, N, kind % CODEC_KINDS, kind);
+		for (unsigned how = 0; how < 4; how++) {
+			collx_format f = how & 1 ? COLLX_Q4 : COLLX_Q8;
+			uint32_t flags = how & 2 ? COLLX_STOCHASTIC : 0;
+
+			round_trip(f, flags, kind);
+			for (size_t i = 0; i < N; i++)
+				check_bound(f, flags, i);
+		}
+	}
+}
+
+/* A block is NaN as a whole if and only if an element of it is NaN or infinite; what is
+ * finite stays finite. */
+Test(codec, poison_stays_in_its_block)
+{
+	for (unsigned kind = 0; kind < CODEC_KINDS * 2; kind++) {
+		codec_fill(x, N, kind % CODEC_KINDS, kind);
+		for (int f = COLLX_Q8; f <= COLLX_Q4; f++) {
+			round_trip((collx_format)f, kind & 16 ? COLLX_STOCHASTIC : 0, kind);
+			for (size_t b = 0; b < N; b += 32) {
+				int poisoned = 0;
+
+				for (size_t i = b; i < b + 32; i++)
+					poisoned |= !isfinite(x[i]);
+				for (size_t i = b; i < b + 32; i++)
+					cr_assert(poisoned ? isnan(y[i]) : isfinite(y[i]));
+			}
+		}
+	}
+}
+
+/* The mean of many roundings is the number: off by less than 4 sigma / sqrt(K). */
+static void check_unbiased(collx_format f)
+{
+	enum { K = 4000, SHOWN = 96 };
+	static double sum[SHOWN], squares[SHOWN];
+	double off = 0, variance = 0;
+
+	memset(sum, 0, sizeof(sum));
+	memset(squares, 0, sizeof(squares));
+	codec_fill(x, N, 0, 7);
+	for (uint64_t k = 0; k < K; k++) {
+		round_trip(f, COLLX_STOCHASTIC, codec_mix(k));
+		for (size_t i = 0; i < SHOWN; i++) {
+			double d = (double)y[i] - (double)x[i];
+
+			sum[i] += d;
+			squares[i] += d * d;
+		}
+	}
+	for (size_t i = 0; i < SHOWN; i++) {
+		double sigma = sqrt(squares[i] / K) + 1e-30;
+
+		/* 96 elements: one in 16,000 is beyond 4 sigma; a bias of 2^-15 is our own. */
+		cr_assert(fabs(sum[i] / K) < 4.5 * sigma / sqrt(K) + fabs((double)x[i]) * 0x1p-15,
+			  "format %d, element %zu: off by %g, sigma %g", f, i, sum[i] / K, sigma);
+		off += sum[i] / K;
+		variance += squares[i] / K;
+	}
+	cr_assert(fabs(off) < 4 * sqrt(variance) / sqrt(K));
+}
+
+Test(codec, stochastic_rounding_is_unbiased)
+{
+	check_unbiased(COLLX_Q8);
+	check_unbiased(COLLX_Q4);
+	check_unbiased(COLLX_BF16);
+}
+
+/* What was sent and what is left are what went in, bit for bit: to nearest the difference
+ * is exact. */
+Test(codec, error_feedback_loses_nothing)
+{
+	static double in[N], sent[N];
+
+	for (int f = 0; f < COLLX_FORMAT_COUNT; f++) {
+		collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+
+		memset(left, 0, sizeof(left));
+		memset(in, 0, sizeof(in));
+		memset(sent, 0, sizeof(sent));
+		o.residual = left;
+		for (uint64_t step = 0; step < 50; step++) {
+			codec_fill(x, N, 0, step);
+			for (size_t i = 0; i < N; i++) /* sums of these are exact */
+				x[i] = rintf(x[i] * 256.0f);
+			collx_encode(wire, sizeof(wire), x, N, COLLX_FLOAT32, (collx_format)f, &o);
+			collx_decode(y, N, COLLX_FLOAT32, wire, sizeof(wire), (collx_format)f,
+				     NULL);
+			for (size_t i = 0; i < N; i++) {
+				in[i] += (double)x[i];
+				sent[i] += (double)y[i];
+				cr_assert_eq(sent[i] + (double)left[i], in[i], "format %d", f);
+			}
+		}
+	}
+}
+
+/* ---- the public functions ---- */
+
+Test(codec, reduce_encoded_is_decode_add_encode)
+{
+	static unsigned char w[3][N * 2 + 64], out[N * 2 + 64], right[N * 2 + 64];
+	static float sum[N];
+	const void *in[3] = { w[0], x, w[2] };
+
+	for (int f = 0; f < COLLX_FORMAT_COUNT; f++) {
+		collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+		collx_codec_opts plus = COLLX_CODEC_OPTS_INIT;
+
+		o.own = 1;
+		plus.flags = COLLX_ACCUMULATE;
+		for (unsigned k = 0; k < 3; k++) {
+			codec_fill(x, N, k, 99 + k);
+			collx_encode(w[k], sizeof(w[k]), x, N, COLLX_FLOAT32, (collx_format)f,
+				     NULL);
+		}
+		codec_fill(x, N, 1, 5);
+		collx_decode(sum, N, COLLX_FLOAT32, w[0], sizeof(w[0]), (collx_format)f, NULL);
+		for (size_t i = 0; i < N; i++)
+			sum[i] += x[i];
+		collx_decode(sum, N, COLLX_FLOAT32, w[2], sizeof(w[2]), (collx_format)f, &plus);
+		for (size_t i = 0; i < N; i++)
+			sum[i] /= 3;
+		collx_encode(right, sizeof(right), sum, N, COLLX_FLOAT32, (collx_format)f, NULL);
+		cr_assert_eq(collx_reduce_encoded(out, sizeof(out), in, 3, N, (collx_format)f,
+						  COLLX_AVG, &o), COLLX_OK);
+		cr_assert_eq(memcmp(out, right, collx_encoded_size(N, (collx_format)f)), 0);
+		o.flags = COLLX_DECODED;
+		cr_assert_eq(collx_reduce_encoded(y, sizeof(y), in, 3, N, (collx_format)f,
+						  COLLX_AVG, &o), COLLX_OK);
+		cr_assert_eq(memcmp(y, sum, sizeof(y)), 0);
+	}
+}
+
+Test(codec, reduce_local_adds_in_order)
+{
+	const void *in[3] = { x, y, left };
+	float out[3];
+
+	x[0] = 1e30f, y[0] = -1e30f, left[0] = 1;
+	x[1] = 1, y[1] = 1e30f, left[1] = -1e30f;
+	x[2] = 3, y[2] = 4, left[2] = 5;
+	cr_assert_eq(collx_reduce_local(out, in, 3, 3, COLLX_FLOAT32, COLLX_SUM, NULL), COLLX_OK);
+	cr_assert(out[0] == 1 && out[1] == 0 && out[2] == 12);
+	cr_assert_eq(collx_reduce_local(x, in, 3, 3, COLLX_FLOAT32, COLLX_AVG, NULL), COLLX_OK);
+	cr_assert(x[2] == 4);
+}
+
+/* Refused with that code, and out is as it was. */
+static void check_refused(collx_result want, collx_result got, const char *call)
+{
+	cr_expect_eq(got, want, "%s", call);
+	cr_expect(*collx_last_error(NULL));
+	for (size_t i = 0; i < sizeof(wire); i++)
+		cr_assert_eq(wire[i], 0x5a, "%s", call);
+}
+
+#define REFUSED(code, call) check_refused(code, (memset(wire, 0x5a, sizeof(wire)), call), #call)
+
+Test(codec, bad_arguments_change_nothing)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+	const void *in[17] = { x, y, wire + 8 };
+	const size_t len = sizeof(wire);
+	const collx_result no = COLLX_ERR_INVALID;
+
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT64, COLLX_Q8, NULL));
+	REFUSED(no, collx_encode(wire, len, x, N, (collx_type)-1, COLLX_Q8, NULL));
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, (collx_format)3, NULL));
+	REFUSED(no, collx_encode(wire, 100, x, N, COLLX_FLOAT32, COLLX_Q8, NULL));
+	REFUSED(no, collx_encode(NULL, len, x, N, COLLX_FLOAT32, COLLX_Q8, NULL));
+	REFUSED(no, collx_encode(wire, len, NULL, N, COLLX_FLOAT32, COLLX_Q8, NULL));
+	REFUSED(no, collx_encode(wire, len, wire + 64, 512, COLLX_FLOAT32, COLLX_Q8, NULL));
+	REFUSED(no, collx_encode(wire, len, x, SIZE_MAX, COLLX_FLOAT32, COLLX_Q8, NULL));
+	REFUSED(no, collx_decode(wire, 512, COLLX_FLOAT32, wire + 64, len - 64, COLLX_Q8, NULL));
+	REFUSED(no, collx_decode(wire, N, COLLX_FLOAT16, y, 4000, COLLX_Q8, NULL));
+	o.index = 7;
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, COLLX_Q8, &o));
+	o.index = 0;
+	o.decay = NAN;
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, COLLX_Q8, &o));
+	o.decay = 1;
+	o.residual = x;
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, COLLX_Q8, &o));
+	o.residual = NULL;
+	o.flags = COLLX_ACCUMULATE;
+	REFUSED(no, collx_decode(wire, N, COLLX_BFLOAT16, x, sizeof(x), COLLX_Q8, &o));
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, COLLX_Q8, &o));
+	o.flags = 0;
+	o.memory = COLLX_MEMORY_COUNT;
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, COLLX_Q8, &o));
+	o.memory = COLLX_MEMORY_HOST;
+	o.size = 8;
+	REFUSED(no, collx_encode(wire, len, x, N, COLLX_FLOAT32, COLLX_Q8, &o));
+	REFUSED(no, collx_reduce_local(wire, in, 1, 10, COLLX_FLOAT32, COLLX_SUM, NULL));
+	REFUSED(no, collx_reduce_local(wire, in, 17, 10, COLLX_FLOAT32, COLLX_SUM, NULL));
+	REFUSED(no, collx_reduce_local(wire, in, 4, 10, COLLX_FLOAT32, COLLX_SUM, NULL));
+	REFUSED(no, collx_reduce_local(wire, in, 3, 10, COLLX_FLOAT32, COLLX_SUM, NULL));
+	REFUSED(no, collx_reduce_local(wire, in, 2, 10, COLLX_FLOAT32, (collx_op)9, NULL));
+	REFUSED(no, collx_reduce_encoded(wire, len, in, 2, 10, COLLX_Q8, COLLX_MAX, NULL));
+	REFUSED(no, collx_reduce_encoded(wire, 10, in, 2, 10, COLLX_Q8, COLLX_SUM, NULL));
+	REFUSED(no, collx_reduce_encoded(wire, len, in, 3, 10, COLLX_Q8, COLLX_SUM, NULL));
+	o = (collx_codec_opts)COLLX_CODEC_OPTS_INIT;
+	o.own = 2;
+	REFUSED(no, collx_reduce_encoded(wire, len, in, 2, 10, COLLX_Q8, COLLX_SUM, &o));
+}
+
+/* Any bytes of the right length decode, and no byte beyond is read: under ASan. */
+Test(codec, hostile_payloads)
+{
+	for (uint64_t i = 0; i < 2000; i++) {
+		collx_format f = (collx_format)(i % COLLX_FORMAT_COUNT);
+		size_t n = 1 + codec_mix(i) % 2500, len = collx_encoded_size(n, f);
+		unsigned char *w = malloc(len);
+		const void *in[2] = { w, w };
+
+		for (size_t k = 0; k < len; k++)
+			w[k] = (unsigned char)codec_mix(i * 4096 + k);
+		cr_assert_eq(collx_decode(y, n, (collx_type[]){ COLLX_FLOAT32, COLLX_FLOAT16,
+					  COLLX_BFLOAT16 }[i / 3 % 3], w, len, f, NULL), COLLX_OK);
+		cr_assert_eq(collx_reduce_encoded(wire, sizeof(wire), in, 2, n, f, COLLX_SUM, NULL),
+			     COLLX_OK);
+		free(w);
+	}
 }
