@@ -18,7 +18,8 @@ AC_DEFUN([CX_FIND_CUDA], [
 		cuda_state="no, as asked for"
 	else
 		AS_CASE([$with_cuda],
-			[yes|check], [AC_PATH_PROG([NVCC], [nvcc], [], [$PATH:/usr/local/cuda/bin])],
+			[yes|check],
+			[AC_PATH_PROG([NVCC], [nvcc], [], [$PATH:/usr/local/cuda/bin])],
 			[AC_PATH_PROG([NVCC], [nvcc], [], [$with_cuda/bin])])
 		cuda_state="no nvcc"
 		test -z "$NVCC" || CX_TRY_CUDA

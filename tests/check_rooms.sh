@@ -11,6 +11,7 @@ contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
 src/base/*              $base
+kernels/cuda/*          $base kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh
 kernels/*               $base kernels/*.h
 transports/*            $base transports/*.h
 src/plan*|src/algo*     $base src/plan*.h src/algo*.h
@@ -34,7 +35,8 @@ tools/*                 $base src/auth.h src/boot.h
 tests/*                 *
 "
 # Foreign libraries have one door each.
-doors='hwloc.h src/topo.c
+doors='cuda.h kernels/cuda/*
+hwloc.h src/topo.c
 openssl/* src/auth.c
 criterion/* tests/*'
 
@@ -85,6 +87,7 @@ while IFS= read -r file; do
 			done <<<"$doors"
 		fi
 	done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' "$file")
-done < <(find include src kernels transports perf tools examples tests -name '*.[ch]' 2>/dev/null |
+done < <(find include src kernels transports perf tools examples tests \
+	\( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null |
 	sort)
 exit $bad

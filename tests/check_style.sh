@@ -9,8 +9,9 @@ trap 'rm -f "$bad"' EXIT
 
 rooms="include src kernels transports perf tools tests examples man doc m4 .ci"
 mapfile -t all < <(find $rooms -type f 2>/dev/null |
-	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo)$|^tests/golden/|^m4/l(t|ibtool)' |
-	grep -Ev '^tests/(t|tsan)_[a-z]+$|\.dirstamp$' | sort)
+	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo|fatbin)$|^tests/golden/' |
+	grep -v '^m4/l[ti]' |
+	grep -Ev '^tests/(t|tsan|emu|gpu)_[a-z]+$|\.dirstamp$' | sort)
 all+=(Makefile.am configure.ac autogen.sh collx.pc.in README .clang-format)
 for f in "${all[@]}"; do
 	[ -f "$f" ] || { echo "$f:1: no such file"; exit 1; }
@@ -18,7 +19,7 @@ done
 c_files=() scripts=() pages=()
 for f in "${all[@]}"; do
 	case $f in
-	*.[ch]) c_files+=("$f") ;;
+	*.[ch] | *.cu | *.cuh) c_files+=("$f") ;;
 	*.sh | tools/* | perf/side-by-side | .ci/run) scripts+=("$f") ;;
 	man/*) pages+=("$f") ;;
 	esac
@@ -45,7 +46,7 @@ awk -v left="(^|[^A-Za-z_])($left)([^A-Za-z_]|\$)" '
 	length(line) > 100 && FILENAME !~ /^(doc|README)/ { say(length(line) " columns") }
 	/[ \t]$/ { say("blank at the end of the line") }
 	/ \t/ { say("a space before a tab") }
-	FILENAME ~ /\.([ch]|sh|am)$/ && /^        / { say("indented with spaces") }
+	FILENAME ~ /\.([ch]|cuh?|sh|am)$/ && /^        / { say("indented with spaces") }
 	$0 ~ left { say("a leftover note") }' "${all[@]}" >>"$bad"
 for f in "${all[@]}"; do
 	[ -z "$(tail -c 1 "$f")" ] || echo "$f:$(wc -l <"$f"): no newline at the end"
@@ -68,8 +69,12 @@ awk '
 	}' "${c_files[@]}" >>"$bad"
 
 # Functions of at most 70 lines, files of at most 1,000.
-ctags -x --_xformat='%{input} %{line} %{end} %{name}' --kinds-C=f --language-force=C \
-	"${c_files[@]}" |
+{
+	ctags -x --_xformat='%{input} %{line} %{end} %{name}' --kinds-C=f --language-force=C \
+		$(printf '%s\n' "${c_files[@]}" | grep '\.[ch]$')
+	ctags -x --_xformat='%{input} %{line} %{end} %{name}' --kinds-C++=f --language-force=C++ \
+		$(printf '%s\n' "${c_files[@]}" | grep '\.cuh*$')
+} |
 	awk '$3 - $2 + 1 > 70 { print $1 ":" $2 ": " $4 " has " $3 - $2 + 1 " lines" }' >>"$bad"
 for f in "${all[@]}"; do
 	n=$(wc -l <"$f")

@@ -197,6 +197,29 @@ void emu_trap(void)
 
 /* ---- what orders threads ---- */
 
+enum { MOST_SITES = 128 };
+static struct emu_site sites[MOST_SITES];
+static unsigned nsites;
+
+const struct emu_site *emu_site(unsigned number)
+{
+	return number && number <= nsites ? &sites[number - 1] : NULL;
+}
+
+int emu_dropped(const char *what, const char *file, int line)
+{
+	unsigned i = 0;
+
+	while (i < nsites && (sites[i].line != line || strcmp(sites[i].file, file)))
+		i++;
+	if (i == MOST_SITES)
+		emu_fail("more than %d places that synchronise", MOST_SITES);
+	if (i == nsites)
+		sites[nsites++] = (struct emu_site){file, what, line, 0};
+	sites[i].reached++;
+	return emu_options.drop == i + 1;
+}
+
 void emu_known_reset(struct emu_known *k)
 {
 	k->n = 0;

@@ -55,8 +55,18 @@ struct emu_options {
 	uint64_t seed;
 	unsigned resident; /* blocks at a time; 0: 4 */
 	unsigned preempt;  /* one in so many accesses lets another run; 0: none */
+	unsigned drop;     /* the site of this number does nothing; 0: none */
 };
 extern struct emu_options emu_options;
+
+/* Where kernels synchronise: the lines with __syncthreads, __syncwarp and __threadfence
+ * that were reached so far, numbered from 1. */
+struct emu_site {
+	const char *file, *what;
+	int line;
+	uint64_t reached;
+};
+const struct emu_site *emu_site(unsigned number); /* NULL: not that many */
 
 /* Device memory, filled with a pattern, with known bounds. NULL when exhausted. */
 void *emu_alloc(size_t len);
@@ -81,6 +91,8 @@ struct emu_index emu_block_size(void);
 struct emu_index emu_grid_size(void);
 
 void *emu_shared(void);
+/* True when this line is to do nothing. */
+int emu_dropped(const char *what, const char *file, int line);
 void emu_syncthreads(void);
 void emu_fence(void);
 void emu_pause(void);
@@ -116,6 +128,11 @@ void emu_touch(const void *p, size_t size, int write);
 #define gridDim (emu_grid_size())
 #define warpSize 32
 
+#define EMU_ENTER(symbol, args) \
+	static void enter_##symbol(const void *p) { symbol(*(const args *)p); } \
+	static struct emu_kernel entry_##symbol = {#symbol, enter_##symbol, sizeof(args), 0}; \
+	__attribute__((constructor)) static void list_##symbol() { emu_list(&entry_##symbol); }
+
 struct alignas(16) uint4 {
 	unsigned x, y, z, w;
 };
@@ -133,9 +150,10 @@ static inline uint2 make_uint2(unsigned x, unsigned y)
 	return uint2{x, y};
 }
 
-static inline void __syncthreads() { emu_syncthreads(); }
-static inline void __syncwarp(unsigned mask = ~0u) { emu_warp(EMU_SYNCWARP, mask, 0, 0); }
-static inline void __threadfence() { emu_fence(); }
+#define EMU_SITE(what, does) (emu_dropped(what, __FILE__, __LINE__) ? (void)0 : (void)(does))
+#define __syncthreads() EMU_SITE("__syncthreads", emu_syncthreads())
+#define __syncwarp() EMU_SITE("__syncwarp", emu_warp(EMU_SYNCWARP, ~0u, 0, 0))
+#define __threadfence() EMU_SITE("__threadfence", emu_fence())
 static inline void __nanosleep(unsigned) { emu_pause(); }
 static inline void __trap() { emu_trap(); }
 
@@ -268,8 +286,6 @@ static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
-static inline int __float2int_rn(float a) { return (int)rintf(a); }
-static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 static inline int __popc(unsigned a) { return __builtin_popcount(a); }
 static inline int __ffs(int a) { return __builtin_ffs(a); }
 static inline int __clz(int a) { return a ? __builtin_clz((unsigned)a) : 32; }

@@ -21,11 +21,12 @@ void *gpu_stream(void);
 void *gpu_make(const void *host, size_t len, unsigned offset);
 /* After all that was launched. */
 void gpu_take(void *host, const void *device, size_t len);
-/* All that gpu_make made, and what went wrong so far, is forgotten. */
+/* All that gpu_make made is released. */
 void gpu_reset(void);
 
-/* Waits; what went wrong since the last gpu_reset, or NULL. */
+/* Waits; the first thing that went wrong, or NULL. */
 const char *gpu_wrong(void);
+void gpu_forgive(void);
 /* The caller saw an error of the library, say: the first one stays. */
 void gpu_note(const char *what);
 

@@ -29,18 +29,6 @@ static void back(void *host, const void *device, size_t len)
 		gpu_take(host, device, len);
 }
 
-/* What went wrong stays noted, memory does not. */
-static void end(void)
-{
-	char text[512] = "";
-
-	if (gpu_wrong())
-		strncpy(text, gpu_wrong(), sizeof(text) - 1);
-	gpu_reset();
-	if (text[0])
-		gpu_note(text);
-}
-
 static void encode(enum cx_format f, collx_type t, void *wire, const void *src, size_t n,
 		   const struct cx_rounding *r)
 {
@@ -49,7 +37,7 @@ static void encode(enum cx_format f, collx_type t, void *wire, const void *src, 
 
 	check(cx_cuda_encode(f, t, w, x, n, r, gpu_stream()));
 	back(wire, w, len);
-	end();
+	gpu_reset();
 }
 
 static void decode(enum cx_format f, collx_type t, void *dst, const void *wire, size_t n)
@@ -59,7 +47,7 @@ static void decode(enum cx_format f, collx_type t, void *dst, const void *wire, 
 
 	check(cx_cuda_decode(f, t, y, w, n, gpu_stream()));
 	back(dst, y, len);
-	end();
+	gpu_reset();
 }
 
 static void accumulate(enum cx_format f, float *dst, const void *wire, size_t n)
@@ -68,7 +56,7 @@ static void accumulate(enum cx_format f, float *dst, const void *wire, size_t n)
 
 	check(cx_cuda_accumulate(f, y, w, n, gpu_stream()));
 	back(dst, y, n * 4);
-	end();
+	gpu_reset();
 }
 
 static void feedback(enum cx_format f, collx_type t, void *wire, const void *gradient,
@@ -81,7 +69,7 @@ static void feedback(enum cx_format f, collx_type t, void *wire, const void *gra
 	check(cx_cuda_feedback(f, t, w, g, e, n, decay, r, gpu_stream()));
 	back(wire, w, len);
 	back(residual, e, n * 4);
-	end();
+	gpu_reset();
 }
 
 /* dst may be the own input: then it is one buffer there, too. */
@@ -105,7 +93,7 @@ static void fuse(enum cx_format f, int encoded, collx_type t, void *dst, const s
 	back(dst, y, len);
 	if (encoded && e)
 		back(u->residual, e, n * 4);
-	end();
+	gpu_reset();
 }
 
 static void fold(collx_type t, collx_op op, void *dst, const void *const *in, unsigned count,
@@ -119,7 +107,7 @@ static void fold(collx_type t, collx_op op, void *dst, const void *const *in, un
 		x[i] = in[i] == dst ? y : there(in[i], len);
 	check(cx_cuda_fold(y, x, count, n, t, op, divisor, gpu_stream()));
 	back(dst, y, len);
-	end();
+	gpu_reset();
 }
 
 #define OF_TYPE(f, t) \

@@ -108,6 +108,10 @@ void gpu_reset(void)
 {
 	while (nmade)
 		emu_free(made[--nmade]);
+}
+
+void gpu_forgive(void)
+{
 	wrong[0] = '\0';
 }
 

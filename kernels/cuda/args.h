@@ -21,21 +21,18 @@ enum { CX_SHARED = 256, CX_ROOM = CX_TILE * 4 };
 /* Group, image it is in, rows, columns. Rows are formats or types, columns float slots or
  * operations. */
 #define CX_CUDA_GROUPS(F) \
-	F(encode, CODEC, CX_FORMATS, CX_FLOATS) \
-	F(decode, CODEC, CX_FORMATS, CX_FLOATS) \
-	F(accumulate, CODEC, CX_FORMATS, 1) \
-	F(feedback, CODEC, CX_FORMATS, CX_FLOATS) \
+	CX_CUDA_GROUPS_DENSE(F) CX_CUDA_GROUPS_TOPK(F) CX_CUDA_GROUPS_SPARSE(F)
+#define CX_CUDA_GROUPS_DENSE(F) \
+	F(encode, CODEC, CX_FORMATS, CX_FLOATS) F(decode, CODEC, CX_FORMATS, CX_FLOATS) \
+	F(accumulate, CODEC, CX_FORMATS, 1) F(feedback, CODEC, CX_FORMATS, CX_FLOATS) \
 	F(fuse, FUSE, CX_FORMATS, CX_FUSE_RESULTS) \
-	F(fold, FOLD, COLLX_TYPE_COUNT, CX_FOLD_OPS) \
-	F(select, TOPK, 2, CX_FLOATS) \
-	F(restore, TOPK, 1, 1) \
-	F(count, TOPK, CX_DIGITS, CX_FLOATS) \
-	F(pick, TOPK, 1, 1) \
-	F(starts, TOPK, 1, 1) \
-	F(emit, TOPK, 1, CX_FLOATS) \
-	F(check, SPARSE, 1, 1) \
-	F(add, SPARSE, 1, 1) \
-	F(merge, SPARSE, 1, CX_FLOATS)
+	F(fold, FOLD, COLLX_TYPE_COUNT, CX_FOLD_OPS)
+#define CX_CUDA_GROUPS_TOPK(F) \
+	F(select, TOPK, 2, CX_FLOATS) F(restore, TOPK, 1, 1) \
+	F(count, TOPK, CX_DIGITS, CX_FLOATS) F(pick, TOPK, 1, 1) \
+	F(starts, TOPK, 1, 1) F(emit, TOPK, 1, CX_FLOATS)
+#define CX_CUDA_GROUPS_SPARSE(F) \
+	F(check, SPARSE, 1, 1) F(add, SPARSE, 1, 1) F(merge, SPARSE, 1, CX_FLOATS)
 
 enum { CX_FUSE_RESULTS = CX_FLOATS + 1 }; /* an array of a type; last: encoded */
 enum { CX_FOLD_OPS = COLLX_AVG }; /* an average is a sum with a divisor */

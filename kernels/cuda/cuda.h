@@ -77,7 +77,7 @@ struct cx_cuda_topk {
 	size_t n, k;             /* n below 2^31 */
 	uint32_t floor;          /* the smallest key to choose; at least 1 */
 	uint32_t hint;           /* a key that the k-th is probably not below; 0: unknown */
-	int keep;                /* in the place of hint, what the work memory has of the last call */
+	int keep;                /* in the place of hint: what the last call left in work */
 	void *msg;               /* room for cx_sparse_bound(n, k, value_type) */
 	collx_type value_type;
 	struct cx_cuda_chosen *chosen; /* NULL: not wanted */

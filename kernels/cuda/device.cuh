@@ -23,9 +23,7 @@
 #else /* tests/cuda_emu.h: a kernel is entered in its list when the program starts */
 #define CX_KERNEL(symbol, args) \
 	static void symbol(const struct args &a); \
-	static void enter_##symbol(const void *p) { symbol(*(const struct args *)p); } \
-	static struct emu_kernel entry_##symbol = {#symbol, enter_##symbol, sizeof(struct args), 0}; \
-	__attribute__((constructor)) static void list_##symbol() { emu_list(&entry_##symbol); } \
+	EMU_ENTER(symbol, struct args) \
 	static void symbol(const struct args &a)
 #endif
 

@@ -20,7 +20,8 @@ DEVICE uint32_t largest_of_block(uint32_t v[ROUNDS])
 
 		UNROLL
 		for (unsigned i = 0; i < half; i++) {
-			uint32_t keep = upper ? v[i + half] : v[i], give = upper ? v[i] : v[i + half];
+			uint32_t keep = upper ? v[i + half] : v[i];
+			uint32_t give = upper ? v[i] : v[i + half];
 
 			v[i] = max(keep, __shfl_xor_sync(~0u, give, half));
 		}
@@ -155,7 +156,8 @@ DEVICE void leave_quad(unsigned char *residual, unsigned round, const quad &a, p
 	if (!all) {
 		old = load_quad<F32>(residual, round);
 		for (int i = 0; i < QUAD; i++)
-			left[i] = cx_abs_bits(a.f[i]) < CX_INF32 ? left[i] : cx_float_bits(old.f[i]);
+			if (cx_abs_bits(a.f[i]) >= CX_INF32)
+				left[i] = cx_float_bits(old.f[i]);
 	}
 	store_quad<F32>(residual, round, left);
 }

@@ -235,7 +235,8 @@ template <int TYPE, int OP> DEVICE void fold(const cx_fold_args &a)
 	const size_t first = (size_t)blockIdx.x * CX_CUDA_BLOCK;
 
 	if (first * vectors_of<M>() < vectors)
-		fold_vectors<TYPE, OP>(a, first * vectors_of<M>() + threadIdx.x, CX_CUDA_BLOCK, vectors);
+		fold_vectors<TYPE, OP>(a, first * vectors_of<M>() + threadIdx.x, CX_CUDA_BLOCK,
+				       vectors);
 	for (size_t i = vectors * per + first + threadIdx.x; i < a.n;
 	     i += (size_t)gridDim.x * CX_CUDA_BLOCK)
 		fold_element<TYPE, OP>(a, i);

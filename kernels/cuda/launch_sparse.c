@@ -19,6 +19,11 @@ static int is_aligned(const void *p)
 	return (uintptr_t)p % 16 == 0;
 }
 
+static void *aligned_work(void *work)
+{
+	return (char *)work + (ALIGN - (uintptr_t)work % ALIGN) % ALIGN;
+}
+
 /* ---- top-k ---- */
 
 /* Candidates: of a bell-shaped array, a tenth below the k-th there are twice as many. */
@@ -140,7 +145,7 @@ int cx_cuda_topk(const struct cx_cuda_topk *t, void *stream)
 		return rc;
 	a.residual_aligned = is_aligned(a.residual);
 	a.aligned = is_aligned(a.gradient) && a.residual_aligned;
-	lay_out(&a, (char *)t->work + (ALIGN - (uintptr_t)t->work % ALIGN) % ALIGN);
+	lay_out(&a, aligned_work(t->work));
 	rc = cx_cuda_load(&place, CX_CUDA_TOPK);
 	rc = rc ? rc : clear(&place, &a, t);
 	rc = rc ? rc : choose(&place, &a, (unsigned)cx_float_slot(t->type));
@@ -162,8 +167,7 @@ static int check(struct cx_cuda_place *place, struct cx_sparse_args *a, void *wo
 	size_t chunks = cx_sparse_chunks(a->count), blocks = divide_up(chunks, CX_CUDA_WARPS);
 	int rc = cx_cuda_load(place, CX_CUDA_SPARSE);
 
-	a->work = (struct cx_sparse_work *)(void *)((char *)work + (ALIGN - (uintptr_t)work % ALIGN) %
-						    ALIGN);
+	a->work = aligned_work(work);
 	rc = rc ? rc : cx_cuda_set(place, a->work, 0, (sizeof(*a->work) + chunks * 8) / 4);
 	return rc ? rc : cx_cuda_launch(place, CX_CUDA_check, 0, 0,
 					cx_cuda_busy(place, blocks) * a->messages, CX_SHARED, a);

@@ -47,7 +47,7 @@ int cx_cuda_memory(const void *p)
 	if (r != SUCCESS)
 		return cx_fail(COLLX_ERR_DEVICE, "CUDA: asking whose memory %p is: error %d", p, r);
 	if (!cx_cuda_built())
-		return cx_fail(COLLX_ERR_UNSUPPORTED, "CUDA: %p is device memory, and this libcollx "
-			       "was built without GPU kernels; build it where nvcc is", p);
+		return cx_fail(COLLX_ERR_UNSUPPORTED, "CUDA: %p is device memory, and this "
+			       "libcollx was built without GPU kernels; build it where nvcc is", p);
 	return 1;
 }

@@ -150,17 +150,16 @@ DEVICE void add_to(float *at, float y)
 		cx_float_from_bits(load_any<uint32_t>(at)), y)));
 }
 
-/*
- * By `threads` threads, of which this is number `self`, in step by warps: the entries of a
- * chunk into dst. before: the bits of a bitmap in the words of lower threads' turns.
- */
+/* By `threads` threads, of which this is number `self`: the entries of a list or of a dense
+ * body into dst. */
 DEVICE void add_list(float *dst, const chunk &c, unsigned type, unsigned self, unsigned threads)
 {
 	const uint8_t *values = c.body + cx_sparse_places(c.kind, c.n, c.entries);
 
 	if (c.kind == CX_SPARSE_LIST) {
 		for (uint32_t i = self; i < c.entries; i += threads)
-			add_to(dst + load_any<uint16_t>(c.body + 2 * i), load_value(values, type, i));
+			add_to(dst + load_any<uint16_t>(c.body + 2 * i),
+			       load_value(values, type, i));
 	} else {
 		for (uint32_t i = self; i < c.n; i += threads) {
 			float y = load_value(values, type, i);
@@ -309,12 +308,12 @@ DEVICE uint32_t entries_before(uint32_t own, uint32_t *all)
 /* A chunk that is too much for the room is not written, and the message is none. */
 DEVICE void merge_end(const cx_sparse_args &a, size_t units, uint64_t entries)
 {
-	if (units * CX_WIRE_ALIGN > a.room)
-		a.work->status = CX_SPARSE_FULL;
-	else
+	bool full = units * CX_WIRE_ALIGN > a.room;
+
+	if (!full)
 		store_head(a.out, a.type, a.count, units, entries);
-	if (a.status)
-		*a.status = a.work->status;
+	if (full && a.status)
+		*a.status = CX_SPARSE_FULL;
 }
 
 template <int T> DEVICE void merge(const cx_sparse_args &a)

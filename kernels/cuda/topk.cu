@@ -227,8 +227,10 @@ DEVICE void count_key(const cx_topk_args &a, int digit, uint32_t key, uint32_t *
 	const bool known = digit == 0 || key >> (shift + 10) == a.head->key >> (shift + 10);
 	const bool mine = key >= a.floor && key < CX_INF32 && known;
 
+	const uint32_t first = __shfl_sync(~0u, bin, 0);
+
 	/* Where all are the same, once for the warp. */
-	if (__all_sync(~0u, mine && bin == __shfl_sync(~0u, bin, 0))) {
+	if (__all_sync(~0u, mine && bin == first)) {
 		if (lane_id() == 0)
 			atomicAdd(&bins[bin], 32u);
 	} else if (mine) {
@@ -469,7 +471,8 @@ DEVICE void emit_body(const cx_topk_args &a, uint8_t *body, enum cx_sparse_kind 
 
 template <int T> DEVICE void emit(const cx_topk_args &a)
 {
-	const size_t chunks = cx_sparse_chunks(a.n), tiles = (chunks + CX_EMIT_TILE - 1) / CX_EMIT_TILE;
+	const size_t chunks = cx_sparse_chunks(a.n);
+	const size_t tiles = (chunks + CX_EMIT_TILE - 1) / CX_EMIT_TILE;
 	const size_t begin = cx_sparse_bodies(a.n) / CX_WIRE_ALIGN;
 	uint32_t block;
 
@@ -488,11 +491,12 @@ template <int T> DEVICE void emit(const cx_topk_args &a)
 			units = body_units<T>(kind, n, entries);
 		}
 		before = place_of(a.states[3], block, counts_of(units, 0), &all);
+		units = (uint32_t)begin + first_of(before);
 		if (chunk < chunks && lane_id() == 0)
-			store_chunk(a.msg, chunk, begin + first_of(before), entries, kind);
+			store_chunk(a.msg, chunk, units, entries, kind);
 		if (entries)
-			emit_body<T>(a, (uint8_t *)a.msg + (begin + first_of(before)) * CX_WIRE_ALIGN,
-				     kind, n, from, entries);
+			emit_body<T>(a, (uint8_t *)a.msg + (size_t)units * CX_WIRE_ALIGN, kind, n,
+				     from, entries);
 		if (block == tiles - 1 && threadIdx.x == 0) {
 			store_head(a.msg, a.type, a.n, begin + first_of(all), a.head->chosen);
 			finish(a, (begin + first_of(all)) * CX_WIRE_ALIGN);

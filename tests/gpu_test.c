@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The GPU's kernels against the CPU's, linked with the emulation (emu_kernels) or with a
+ * real GPU (gpu_kernels). gpu_test [-s SECONDS] [KIND [CASE]]: as many cases as there is
+ * time for, each at least once round; or one.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "codec_cases.h"
+#include "gpu.h"
+#include "gpu_cases.h"
+#include "gpu_codecs.h"
+
+static int codec(uint64_t i, size_t most, char why[GPU_WHY])
+{
+	(void)most;
+	return codec_case(&gpu_codecs, i, why);
+}
+
+/* Cases are drawn far apart, so that lengths, types and kinds differ from one to the next. */
+static const struct kind {
+	const char *name;
+	gpu_case_fn *run;
+	size_t emulated_most, most; /* elements */
+	double share;               /* of the time */
+} kinds[] = {
+	{"codec", codec, 0, 0, 0.4},
+	{"fold", gpu_fold_case, 9000, 1 << 20, 0.15},
+	{"topk", gpu_topk_case, 60000, 1 << 21, 0.25},
+	{"sparse", gpu_sparse_case, 50000, 1 << 20, 0.2},
+};
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int run(const struct kind *k, uint64_t i)
+{
+	char why[GPU_WHY] = "";
+	int rc;
+
+	gpu_seed(i);
+	rc = k->run(i, gpu_is_emulated ? k->emulated_most : k->most, why);
+	if (gpu_wrong()) {
+		printf("%s, case %llu: %s\n", k->name, (unsigned long long)i, gpu_wrong());
+		return 1;
+	}
+	if (rc)
+		printf("%s, case %llu: %s\n", k->name, (unsigned long long)i, why);
+	return rc ? 1 : 0;
+}
+
+static int run_some(const struct kind *k, double budget)
+{
+	double from = seconds();
+	uint64_t i = 0;
+
+	for (; i < 50 || seconds() - from < budget * k->share; i++)
+		if (run(k, i < 50 ? i : codec_mix(i) >> 20))
+			return 1;
+	printf("%s: %llu cases\n", k->name, (unsigned long long)i);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	double budget = 20;
+	const char *name = NULL;
+	char why[GPU_WHY];
+	int rc = gpu_open(why, sizeof(why));
+
+	if (rc) {
+		puts(why);
+		return rc;
+	}
+	if (argc > 2 && !strcmp(argv[1], "-s")) {
+		budget = atof(argv[2]);
+		argv += 2;
+		argc -= 2;
+	}
+	if (argc > 1)
+		name = argv[1];
+	for (size_t k = 0; !rc && k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		if (name && strcmp(name, kinds[k].name))
+			continue;
+		rc = argc > 2 ? run(&kinds[k], strtoull(argv[2], NULL, 0)) :
+				run_some(&kinds[k], budget);
+	}
+	return rc;
+}
