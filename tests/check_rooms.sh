@@ -29,6 +29,7 @@ src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
 src/launch.[ch]         $base $meeting src/launch.h
 src/boot.[ch]           $base $meeting src/meet.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
+perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
 tools/*                 $base src/auth.h src/boot.h
