@@ -4,24 +4,67 @@
 
 enum { L = VEC / 4, NV = 32 / L };
 
-ALWAYS vi32 max_of_pairs32(vi32 a, vi32 b)
+ALWAYS vi32 larger(vi32 x, vi32 y)
 {
-	return (vi32)_mm256_max_epi32(_mm256_unpacklo_epi32((__m256i)a, (__m256i)b),
+	return (vi32)_mm256_max_epi32((__m256i)x, (__m256i)y);
+}
+
+ALWAYS vi32 smaller(vi32 x, vi32 y)
+{
+	return (vi32)_mm256_min_epi32((__m256i)x, (__m256i)y);
+}
+
+ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
+{
+	return (vu32)_mm256_max_epu32((__m256i)x, (__m256i)y);
+}
+
+/* Of two operands one of which is NaN, these instructions give the second. */
+ALWAYS vf32 limit(vf32 y, vf32 top)
+{
+	return (vf32)_mm256_max_ps((__m256)-top, _mm256_min_ps((__m256)top, (__m256)y));
+}
+
+/* Products are exact; the sum keeps them from being -0. */
+ALWAYS vf32 product_of(vi32 q, vf32 scale)
+{
+	return __builtin_convertvector(q, vf32) * scale + 0.0f;
+}
+
+ALWAYS vf32 add_product(vf32 sum, vi32 q, vf32 scale)
+{
+	return sum + __builtin_convertvector(q, vf32) * scale;
+}
+
+ALWAYS vf32 canonical(vf32 v)
+{
+	return (vf32)_mm256_blendv_ps((__m256)v, (__m256)((vu32){0} + 0x7fc00000),
+				      _mm256_cmp_ps((__m256)v, (__m256)v, _CMP_UNORD_Q));
+}
+
+ALWAYS vu32 turn(vu32 u)
+{
+	return u + u - (vu32)((vi32)u >> 31);
+}
+
+ALWAYS vu32 max_of_pairs32(vu32 a, vu32 b)
+{
+	return (vu32)_mm256_max_epu32(_mm256_unpacklo_epi32((__m256i)a, (__m256i)b),
 				      _mm256_unpackhi_epi32((__m256i)a, (__m256i)b));
 }
 
-ALWAYS vi32 max_of_pairs64(vi32 a, vi32 b)
+ALWAYS vu32 max_of_pairs64(vu32 a, vu32 b)
 {
-	return (vi32)_mm256_max_epi32(_mm256_unpacklo_epi64((__m256i)a, (__m256i)b),
+	return (vu32)_mm256_max_epu32(_mm256_unpacklo_epi64((__m256i)a, (__m256i)b),
 				      _mm256_unpackhi_epi64((__m256i)a, (__m256i)b));
 }
 
-ALWAYS vi32 fold_max(const vi32 m[L])
+ALWAYS vu32 fold_max(const vu32 m[L])
 {
-	vi32 low = max_of_pairs64(max_of_pairs32(m[0], m[1]), max_of_pairs32(m[2], m[3]));
-	vi32 high = max_of_pairs64(max_of_pairs32(m[4], m[5]), max_of_pairs32(m[6], m[7]));
+	vu32 low = max_of_pairs64(max_of_pairs32(m[0], m[1]), max_of_pairs32(m[2], m[3]));
+	vu32 high = max_of_pairs64(max_of_pairs32(m[4], m[5]), max_of_pairs32(m[6], m[7]));
 
-	return (vi32)_mm256_max_epi32(
+	return (vu32)_mm256_max_epu32(
 		_mm256_permute2x128_si256((__m256i)low, (__m256i)high, 0x20),
 		_mm256_permute2x128_si256((__m256i)low, (__m256i)high, 0x31));
 }

@@ -4,32 +4,76 @@
 
 enum { L = VEC / 4, NV = 32 / L };
 
-ALWAYS __m512i max_of_pairs32(vi32 a, vi32 b)
+ALWAYS vi32 larger(vi32 x, vi32 y)
 {
-	return _mm512_max_epi32(_mm512_unpacklo_epi32((__m512i)a, (__m512i)b),
+	return (vi32)_mm512_max_epi32((__m512i)x, (__m512i)y);
+}
+
+ALWAYS vi32 smaller(vi32 x, vi32 y)
+{
+	return (vi32)_mm512_min_epi32((__m512i)x, (__m512i)y);
+}
+
+ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
+{
+	return (vu32)_mm512_max_epu32((__m512i)x, (__m512i)y);
+}
+
+/* Of two operands one of which is NaN, these instructions give the second. */
+ALWAYS vf32 limit(vf32 y, vf32 top)
+{
+	return (vf32)_mm512_max_ps((__m512)-top, _mm512_min_ps((__m512)top, (__m512)y));
+}
+
+/* Products are exact: fused or not is the same. The sum keeps them from being -0. */
+ALWAYS vf32 add_product(vf32 sum, vi32 q, vf32 scale)
+{
+	return (vf32)_mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)q), (__m512)scale, (__m512)sum);
+}
+
+ALWAYS vf32 product_of(vi32 q, vf32 scale)
+{
+	return add_product((vf32){0}, q, scale);
+}
+
+ALWAYS vf32 canonical(vf32 v)
+{
+	__mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+
+	return (vf32)_mm512_mask_set1_epi32((__m512i)v, nan, 0x7fc00000);
+}
+
+ALWAYS vu32 turn(vu32 u)
+{
+	return (vu32)_mm512_rol_epi32((__m512i)u, 1);
+}
+
+ALWAYS __m512i max_of_pairs32(vu32 a, vu32 b)
+{
+	return _mm512_max_epu32(_mm512_unpacklo_epi32((__m512i)a, (__m512i)b),
 				_mm512_unpackhi_epi32((__m512i)a, (__m512i)b));
 }
 
 /* Lanes of 4 vectors: a quarter of each, of which another lane of 128 bits has the rest. */
-ALWAYS __m512i max_of_four(const vi32 m[4])
+ALWAYS __m512i max_of_four(const vu32 m[4])
 {
 	__m512i a = max_of_pairs32(m[0], m[1]), b = max_of_pairs32(m[2], m[3]);
 
-	return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+	return _mm512_max_epu32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
 ALWAYS __m512i max_of_halves(__m512i a, __m512i b)
 {
-	return _mm512_max_epi32(_mm512_shuffle_i32x4(a, b, 0x44),
+	return _mm512_max_epu32(_mm512_shuffle_i32x4(a, b, 0x44),
 				_mm512_shuffle_i32x4(a, b, 0xee));
 }
 
-ALWAYS vi32 fold_max(const vi32 m[L])
+ALWAYS vu32 fold_max(const vu32 m[L])
 {
 	__m512i a = max_of_halves(max_of_four(m), max_of_four(m + 4));
 	__m512i b = max_of_halves(max_of_four(m + 8), max_of_four(m + 12));
 
-	return (vi32)_mm512_max_epi32(_mm512_shuffle_i32x4(a, b, 0x88),
+	return (vu32)_mm512_max_epu32(_mm512_shuffle_i32x4(a, b, 0x88),
 				      _mm512_shuffle_i32x4(a, b, 0xdd));
 }
 

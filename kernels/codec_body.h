@@ -3,7 +3,12 @@
  * The codecs of a vector variant, written once. A variant's file includes its
  * words_NAME.h and defines for blocks of NV vectors of L lanes:
  *
- *   fold_max                     the largest lane of each of L vectors, in a vector
+ *   larger, smaller              of two signed integers; larger_unsigned
+ *   limit                        to between -top and top; NaN stays
+ *   product_of, add_product      of an integer and a scale: exact, not -0; and added
+ *   canonical                    any NaN becomes CX_NAN32
+ *   turn                         lanes rotated by a bit to the left
+ *   fold_max                     the largest lane of each of L unsigned vectors, in a vector
  *   nearest                      floats to the nearest integers, ties to even
  *   pack8, pack4                 integers to the payload of q8 and, cut to at most 7, q4
  *   unpack8, unpack4             and back
@@ -15,8 +20,7 @@
  * A tile goes through in two steps: the extremes of its blocks, then, with the
  * scales of all blocks from a few divisions, the quanta. In between the elements
  * stay in the L1 cache: where they lie if they are floats, else as floats in a
- * buffer. A tile with a NaN or an infinity and the rest at the end of an array
- * are the portable variant's.
+ * buffer. The rest at the end of an array is the portable variant's.
  */
 #include "kernels/codec_list.h"
 #include "kernels/element.h"
@@ -33,7 +37,13 @@ struct tile {
 	const struct cx_fuse *fuse; /* at whose element `at` the tile begins */
 	size_t at;
 	struct cx_rounding rounding;
-	float (*scales)[BLOCKS];    /* of each of fuse's inputs */
+	const struct inputs *inputs; /* fuse's, at this tile */
+};
+
+/* The encoded inputs of a tile. */
+struct inputs {
+	const unsigned char *payload[CX_INPUTS];
+	float scale[CX_INPUTS][BLOCKS] __attribute__((aligned(CACHE_LINE)));
 };
 
 /* What is known of the blocks of a tile. */
@@ -41,6 +51,7 @@ struct blocks {
 	float inverse[BLOCKS] __attribute__((aligned(CACHE_LINE)));
 	float scale[BLOCKS] __attribute__((aligned(CACHE_LINE)));
 	uint16_t wire[BLOCKS] __attribute__((aligned(CACHE_LINE)));
+	bool poisoned; /* one at least */
 };
 
 ALWAYS size_t bytes_of(collx_type t)
@@ -51,21 +62,6 @@ ALWAYS size_t bytes_of(collx_type t)
 ALWAYS vf32 splat(float f)
 {
 	return (vf32){0} + f;
-}
-
-ALWAYS vf32 canonical(vf32 v)
-{
-	return (vf32)PICK(v != v, (vu32){0} + CX_NAN32, (vu32)v);
-}
-
-ALWAYS vi32 larger(vi32 x, vi32 y)
-{
-	return (vi32)PICK(x > y, (vu32)x, (vu32)y);
-}
-
-ALWAYS vi32 smaller(vi32 x, vi32 y)
-{
-	return (vi32)PICK(x < y, (vu32)x, (vu32)y);
 }
 
 ALWAYS vf32 load_float(const void *p)
@@ -140,108 +136,160 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 	else
 		unpack4(q, payload);
 	for (unsigned v = 0; v < NV; v++)
-		y[v] = __builtin_convertvector(q[v], vf32) * scale + 0.0f;
+		y[v] = product_of(q[v], splat(scale));
 }
 
-/* As cx_scale_value. */
-static void scale_values(float value[BLOCKS], const unsigned char *wire)
+/* As cx_scale_value. Returns whether all but NaN are below 2^exponent. */
+ALWAYS bool scale_values(float value[BLOCKS], const unsigned char *wire, int exponent)
 {
+	const uint32_t bound = (uint32_t)(exponent + 127) << 7;
+	vi32 large = {0};
+
 	for (unsigned b = 0; b < BLOCKS; b += L) {
 		vu32 s = load_short(wire + b * 2), e = s & 0x7f80;
 
+		large |= (vi32)(e >= bound) & (vi32)(e != 0x7f80);
 		s = (vu32)PICK(e == 0x7f80, (vu32){0} + CX_NAN32, s << 16);
 		*(mem *)(value + b) = (mem)(s & (vu32)(e != 0));
 	}
+	return !lanes_of(large);
 }
 
-ALWAYS void add_input(enum cx_format f, vf32 x[NV], const struct tile *t, unsigned k, size_t block)
+/* Scales from which on 128 times one may not be finite in a type: a product of them is no
+ * longer exact, or has to be limited. */
+ALWAYS int safe_exponent(collx_type t)
 {
-	const unsigned char *wire = (const unsigned char *)t->fuse->inputs[k] +
-				    cx_wire_bytes(f, t->at) + block * cx_wire_block(f);
-	size_t i = t->at + block * CX_BLOCK;
-	vf32 y[NV];
+	return t == COLLX_FLOAT16 ? 8 : 120;
+}
 
-	if (k != t->fuse->own)
-		decode_block(f, y, wire, f == CX_BF16 ? 0 : t->scales[k][block]);
-	for (unsigned v = 0; v < NV; v++) {
-		if (k == t->fuse->own)
-			y[v] = load_as(t->fuse->own_type, t->fuse->inputs[k], i + v * L);
-		x[v] += y[v];
+/* Adds encoded inputs to sums, which are never -0: it does not matter whether a product is. */
+ALWAYS void add_encoded(enum cx_format f, vf32 x[NV], const struct inputs *in, unsigned first,
+			unsigned end, size_t block)
+{
+	for (unsigned k = first; k < end; k++) {
+		const unsigned char *payload = in->payload[k] + block * cx_wire_block(f);
+		vf32 scale = splat(f == CX_BF16 ? 0 : in->scale[k][block]);
+		vi32 q[NV];
+
+		if (f == CX_Q8)
+			unpack8(q, payload);
+		if (f == CX_Q4)
+			unpack4(q, payload);
+		for (unsigned v = 0; v < NV; v++)
+			x[v] = f == CX_BF16 ? x[v] + load_bf16(payload + v * L * 2) :
+					      add_product(x[v], q[v], scale);
 	}
 }
 
 /* Adds up the inputs; a NaN that results is not yet canonical. */
 ALWAYS void make_sum(enum cx_format f, vf32 x[NV], const struct tile *t, size_t block)
 {
+	const struct cx_fuse *fuse = t->fuse;
+
 	for (unsigned v = 0; v < NV; v++)
 		x[v] = splat(0);
-	for (unsigned k = 0; k < t->fuse->count; k++)
-		add_input(f, x, t, k, block);
-	if (t->fuse->divisor > 1)
+	add_encoded(f, x, t->inputs, 0, fuse->own, block);
+	if (fuse->own < fuse->count) {
 		for (unsigned v = 0; v < NV; v++)
-			x[v] /= (float)t->fuse->divisor;
+			x[v] += load_as(fuse->own_type, fuse->inputs[fuse->own],
+					t->at + block * CX_BLOCK + v * L);
+		add_encoded(f, x, t->inputs, fuse->own + 1, fuse->count, block);
+	}
+	if (fuse->divisor > 1)
+		for (unsigned v = 0; v < NV; v++)
+			x[v] /= (float)fuse->divisor;
 }
 
 /* ---- scales ---- */
 
-/* scale and inverse of L blocks whose extremes, sign bit clear and set, these are; false
- * where one is poisoned. */
-ALWAYS bool make_scales(enum cx_format f, bool stochastic, struct blocks *to, unsigned block,
-			vi32 pos, vi32 neg)
+/*
+ * How the extremes of a block are found. Q8 needs the largest magnitude. Q4 needs
+ * the element of largest magnitude, the negative one of equals: bits rotated to the
+ * left, magnitude above sign, order that way. Stochastic q4 needs both extremes.
+ */
+ALWAYS vu32 key_of(enum cx_format f, vf32 x)
 {
-	vi32 most = larger(pos, neg), poison = most >= (int32_t)CX_INF32, s;
+	return f == CX_Q4 ? turn((vu32)x) : (vu32)x & INT32_MAX;
+}
+
+/* The scales of L blocks as bf16 without a sign, from what is to be q8's 127 or q4's 8 and,
+ * q4 only, 7. */
+ALWAYS vi32 scales_of(enum cx_format f, bool stochastic, vi32 most, vi32 least)
+{
+	const vi32 top = (vi32){0} + (f == CX_Q8 ? CX_Q8_TOP : CX_Q4_TOP);
+	vi32 s;
+
+	if (f == CX_Q8)
+		s = (vi32)((vf32)most * cx_float_from_bits(CX_127TH));
+	else
+		s = most - (3 << 23);
+	if (f == CX_Q4 && stochastic)
+		s = larger(s, (vi32)((vf32)least * cx_float_from_bits(CX_SEVENTH)));
+	s = smaller((s + 0xffff) >> 16, top) & (vi32)(most >= (int32_t)CX_TINY);
+	return (vi32)PICK(most >= (int32_t)CX_INF32, (vu32){0} + CX_POISON, (vu32)s);
+}
+
+/* Notes the scales of L blocks; negative: a mask, where they are. */
+ALWAYS void note_scales(struct blocks *to, unsigned block, vi32 s, vi32 negative)
+{
 	vf32 value;
 
-	for (unsigned i = 0; i < L; i++)
-		if (poison[i])
-			return false;
-	if (f == CX_Q8) {
-		s = (vi32)((vf32)most * cx_float_from_bits(CX_127TH));
-	} else {
-		s = most - (3 << 23);
-		if (stochastic)
-			s = larger(s, (vi32)((vf32)smaller(pos, neg) *
-					     cx_float_from_bits(CX_SEVENTH)));
-	}
-	s = smaller((s + 0xffff) >> 16, (vi32){0} + (f == CX_Q8 ? CX_Q8_TOP : CX_Q4_TOP));
-	if (f == CX_Q4)
-		s |= (vi32)(pos > neg) & 0x8000;
-	s &= (vi32)(most >= (int32_t)CX_TINY);
+	to->poisoned |= lanes_of((vi32)(s == CX_POISON)) != 0;
+	s |= negative & (vi32)(s != 0) & (vi32)(s != CX_POISON) & 0x8000;
 	value = (vf32)(s << 16);
 	*(mem *)(to->scale + block) = (mem)value;
 	*(mem *)(to->inverse + block) = (mem)PICK(s != 0, (vu32)(1.0f / value), (vu32)s);
 	*(mem_short *)(to->wire + block) = (mem_short)narrow_short((vu32)s);
-	return true;
 }
 
-/* The first step. The elements go to `room` unless that is NULL. */
-ALWAYS bool measure(enum cx_format f, bool stochastic, struct blocks *to, make_fn *make,
+/* The extremes of L blocks from block g on; elements go to `room` unless that is NULL. Both:
+ * of each sign by itself, the larger one of all elements where the sign bit is clear first. */
+ALWAYS void extremes(enum cx_format f, bool both, vu32 most[2], make_fn *make,
+		     const struct tile *t, unsigned g, float *room)
+{
+	vu32 key[L], other[L];
+
+	for (unsigned b = 0; b < L; b++) {
+		vf32 x[NV];
+
+		make(x, t, g + b);
+		for (unsigned v = 0; v < NV; v++) {
+			vu32 k = both ? (vu32)larger((vi32)x[v], (vi32){0}) : key_of(f, x[v]);
+			vu32 o = (vu32)larger((vi32)x[v] ^ INT32_MIN, (vi32){0});
+
+			if (room)
+				*(mem *)(room + (g + b) * CX_BLOCK + v * L) = (mem)x[v];
+			key[b] = v ? larger_unsigned(key[b], k) : k;
+			other[b] = v ? larger_unsigned(other[b], o) : o;
+		}
+	}
+	most[0] = fold_max(key);
+	most[1] = both ? fold_max(other) : most[0];
+}
+
+/* The first step. */
+ALWAYS void measure(enum cx_format f, bool stochastic, struct blocks *to, make_fn *make,
 		    const struct tile *t, float *room)
 {
+	const bool both = f == CX_Q4 && stochastic;
+
+	to->poisoned = false;
 	for (unsigned g = 0; g < BLOCKS; g += L) {
-		vi32 pos[L], neg[L];
+		vi32 pos, neg;
+		vu32 most[2];
 
-		for (unsigned b = 0; b < L; b++) {
-			vf32 x[NV];
-
-			make(x, t, g + b);
-			for (unsigned v = 0; v < NV; v++) {
-				vi32 u = (vi32)x[v], m = u ^ INT32_MIN;
-
-				if (room)
-					*(mem *)(room + (g + b) * CX_BLOCK + v * L) = (mem)u;
-				if (f == CX_Q8)
-					u &= INT32_MAX;
-				pos[b] = v ? larger(pos[b], u) : u;
-				neg[b] = f == CX_Q8 ? pos[b] : v ? larger(neg[b], m) : m;
-			}
-		}
-		pos[0] = larger(fold_max(pos), (vi32){0});
-		neg[0] = f == CX_Q8 ? pos[0] : larger(fold_max(neg), (vi32){0});
-		if (!make_scales(f, stochastic, to, g, pos[0], neg[0]))
-			return false;
+		extremes(f, both, most, make, t, g, room);
+		pos = (vi32)most[0];
+		neg = (vi32)most[1];
+		if (both)
+			note_scales(to, g, scales_of(f, true, larger(pos, neg), smaller(pos, neg)),
+				    (vi32)(pos > neg));
+		else if (f == CX_Q4)
+			note_scales(to, g, scales_of(f, false, (vi32)(most[0] >> 1), neg),
+				    (vi32)((most[0] & 1) == 0));
+		else
+			note_scales(to, g, scales_of(f, false, pos, neg), (vi32){0});
 	}
-	return true;
 }
 
 /* ---- quanta ---- */
@@ -268,7 +316,7 @@ ALWAYS void leave(enum cx_format f, float *residual, const vf32 x[NV], const vi3
 {
 	for (unsigned v = 0; v < NV; v++) {
 		vi32 cut = f == CX_Q4 ? smaller(q[v], (vi32){0} + 7) : q[v];
-		vf32 y = __builtin_convertvector(cut, vf32) * scale + 0.0f;
+		vf32 y = product_of(cut, splat(scale));
 
 		*(mem *)(residual + v * L) = (mem)(x[v] - y);
 	}
@@ -284,6 +332,10 @@ ALWAYS void write_tile(enum cx_format f, unsigned char *wire, const char *x, con
 		vf32 e[NV];
 		vi32 q[NV];
 
+		if (b->poisoned && b->wire[k] == CX_POISON) {
+			memset(wire + k * payload, 0, payload);
+			continue;
+		}
 		for (unsigned v = 0; v < NV; v++)
 			e[v] = load_float(x + (k * CX_BLOCK + v * L) * 4);
 		quantize(f, q, e, b->inverse[k], random ? random + k * CX_BLOCK : NULL);
@@ -297,23 +349,27 @@ ALWAYS void write_tile(enum cx_format f, unsigned char *wire, const char *x, con
 	memcpy(wire + BLOCKS * payload, b->wire, sizeof(b->wire));
 }
 
-ALWAYS bool encode_scaled(enum cx_format f, bool stochastic, make_fn *make, bool in_place,
+ALWAYS void encode_scaled(enum cx_format f, bool stochastic, make_fn *make, bool in_place,
 			  unsigned char *wire, const struct tile *t, float *residual, bool around)
 {
 	float room[CX_TILE] __attribute__((aligned(CACHE_LINE)));
 	uint16_t random[CX_TILE] __attribute__((aligned(CACHE_LINE)));
 	struct blocks b;
 
-	if (!measure(f, stochastic, &b, make, t, in_place ? NULL : room))
-		return false;
+	measure(f, stochastic, &b, make, t, in_place ? NULL : room);
 	if (stochastic)
 		draw(random, &t->rounding);
 	write_tile(f, wire, in_place ? t->src : (const char *)room, &b, residual,
 		   stochastic ? random : NULL, around);
-	return true;
 }
 
 /* ---- bf16 ---- */
+
+/* The same where all elements of a block are below the largest bfloat16. */
+ALWAYS vu32 to_bf16_small(vu32 u, const uint16_t *random)
+{
+	return (u + (random ? load_short(random) : 0x7fff + (u >> 16 & 1))) >> 16;
+}
 
 /* As cx_bf16_nearest and cx_bf16_stochastic. */
 ALWAYS vu32 to_bf16(vf32 x, const uint16_t *random)
@@ -327,40 +383,58 @@ ALWAYS vu32 to_bf16(vf32 x, const uint16_t *random)
 	return (vu32)h | ((vu32)u >> 16 & 0x8000);
 }
 
+/* One block of x. */
+ALWAYS void write_bf16(unsigned char *wire, const vf32 x[NV], const uint16_t *random, float *residual,
+		       bool small, bool around)
+{
+	for (unsigned v = 0; v < NV; v++) {
+		const uint16_t *r = random ? random + v * L : NULL;
+		vu32 h = small ? to_bf16_small((vu32)x[v], r) : to_bf16(x[v], r);
+		vi32 special = ((vi32)x[v] & INT32_MAX) >= (int32_t)CX_INF32;
+		vf32 left = x[v] - (vf32)(h << 16);
+		float *rest = residual ? residual + v * L : NULL;
+
+		if (around)
+			stream_half(wire + v * L * 2, (mem_half)narrow_short(h));
+		else
+			*(mem_short *)(wire + v * L * 2) = (mem_short)narrow_short(h);
+		if (residual)
+			*(mem *)rest = (mem)(small ? (vu32)left :
+					     PICK(special, (vu32)load_float(rest), (vu32)left));
+	}
+}
+
 ALWAYS void encode_bf16(bool stochastic, make_fn *make, unsigned char *wire, const struct tile *t,
 			float *residual, bool around)
 {
+	const size_t payload = cx_wire_block(CX_BF16);
 	uint16_t random[CX_TILE] __attribute__((aligned(CACHE_LINE)));
 
 	if (stochastic)
 		draw(random, &t->rounding);
 	for (unsigned k = 0; k < BLOCKS; k++) {
+		const uint16_t *r = stochastic ? random + k * CX_BLOCK : NULL;
+		float *rest = residual ? residual + k * CX_BLOCK : NULL;
 		vf32 x[NV];
+		vi32 large = {0};
 
 		make(x, t, k);
-		for (unsigned v = 0; v < NV; v++) {
-			size_t i = k * CX_BLOCK + v * L;
-			vf32 a = t->fuse || residual ? canonical(x[v]) : x[v];
-			vu32 h = to_bf16(a, stochastic ? random + i : NULL);
-			vshort out = narrow_short(h);
-			vf32 left = a - (vf32)(h << 16);
-
-			if (around)
-				stream_half(wire + i * 2, (mem_half)out);
-			else
-				*(mem_short *)(wire + i * 2) = (mem_short)out;
-			if (residual)
-				*(mem *)(residual + i) = (mem)PICK(
-					((vi32)a & INT32_MAX) < (int32_t)CX_INF32, (vu32)left,
-					(vu32)load_float(residual + i));
+		for (unsigned v = 0; v < NV; v++)
+			large |= ((vi32)x[v] & INT32_MAX) >= (int32_t)(CX_BF16_TOP << 16);
+		if (lanes_of(large)) {
+			for (unsigned v = 0; v < NV && (t->fuse || residual); v++)
+				x[v] = canonical(x[v]);
+			write_bf16(wire + k * payload, x, r, rest, false, around);
+		} else {
+			write_bf16(wire + k * payload, x, r, rest, true, around);
 		}
 	}
 }
 
 /* ---- whole arrays ---- */
 
-/* One whole tile; false where the portable variant has to do it. */
-ALWAYS bool encode_tile(enum cx_format f, make_fn *make, bool in_place, unsigned char *wire,
+/* One whole tile. */
+ALWAYS void encode_tile(enum cx_format f, make_fn *make, bool in_place, unsigned char *wire,
 			const struct tile *t, float *residual, bool around)
 {
 	if (f == CX_BF16) {
@@ -368,11 +442,11 @@ ALWAYS bool encode_tile(enum cx_format f, make_fn *make, bool in_place, unsigned
 			encode_bf16(true, make, wire, t, residual, around);
 		else
 			encode_bf16(false, make, wire, t, residual, around);
-		return true;
+	} else if (t->rounding.stochastic) {
+		encode_scaled(f, true, make, in_place, wire, t, residual, around);
+	} else {
+		encode_scaled(f, false, make, in_place, wire, t, residual, around);
 	}
-	if (t->rounding.stochastic)
-		return encode_scaled(f, true, make, in_place, wire, t, residual, around);
-	return encode_scaled(f, false, make, in_place, wire, t, residual, around);
 }
 
 /* Is a result of len bytes at p better written around the caches? */
@@ -413,8 +487,7 @@ ALWAYS void encode(enum cx_format f, collx_type type, void *wire, const void *sr
 	unsigned char *w = wire;
 
 	for (; n >= CX_TILE; n -= CX_TILE) {
-		if (!encode_tile(f, make, type == COLLX_FLOAT32, w, &t, NULL, around))
-			rest(w, t.src, CX_TILE, &t.rounding);
+		encode_tile(f, make, type == COLLX_FLOAT32, w, &t, NULL, around);
 		t.src += step;
 		t.rounding.index += CX_TILE;
 		w += out;
@@ -438,8 +511,7 @@ ALWAYS void feedback(enum cx_format f, collx_type type, void *wire, const void *
 	unsigned char *w = wire;
 
 	for (; n >= CX_TILE; n -= CX_TILE) {
-		if (!encode_tile(f, make, false, w, &t, t.residual, around))
-			rest(w, t.src, t.residual, CX_TILE, decay, &t.rounding);
+		encode_tile(f, make, false, w, &t, t.residual, around);
 		t.src += step;
 		t.residual += CX_TILE;
 		t.rounding.index += CX_TILE;
@@ -452,12 +524,6 @@ ALWAYS void feedback(enum cx_format f, collx_type type, void *wire, const void *
 }
 
 /* ---- decoding ---- */
-
-ALWAYS vf32 limit(vf32 y, float top)
-{
-	y = (vf32)PICK(y > top, (vu32)splat(top), (vu32)y);
-	return (vf32)PICK(y < -top, (vu32)splat(-top), (vu32)y);
-}
 
 ALWAYS void put_as(collx_type type, char *dst, vf32 y, bool around)
 {
@@ -477,26 +543,41 @@ ALWAYS void put_as(collx_type type, char *dst, vf32 y, bool around)
 		*(mem_half *)dst = h;
 }
 
-ALWAYS void decode_tile(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
-			bool around)
+ALWAYS vf32 fit(collx_type type, vf32 y)
 {
-	float scale[BLOCKS] __attribute__((aligned(CACHE_LINE))) = {0};
+	if (type == COLLX_FLOAT32)
+		return y;
+	return limit(y, splat(type == COLLX_FLOAT16 ? CX_F16_TOP : cx_bf16_to_f32(CX_BF16_TOP)));
+}
+
+/* The blocks of a tile; limited: to what the type has. */
+ALWAYS void decode_blocks(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
+			  const float *scale, bool limited, bool around)
+{
 	const size_t size = bytes_of(type);
 
-	if (f != CX_BF16)
-		scale_values(scale, wire + cx_wire_scales(f, CX_TILE));
 	for (unsigned k = 0; k < BLOCKS; k++) {
 		vf32 y[NV];
 
 		decode_block(f, y, wire + k * cx_wire_block(f), scale[k]);
-		for (unsigned v = 0; v < NV; v++) {
-			if (f != CX_BF16 && type == COLLX_FLOAT16)
-				y[v] = limit(y[v], CX_F16_TOP);
-			if (f != CX_BF16 && type == COLLX_BFLOAT16)
-				y[v] = limit(y[v], cx_bf16_to_f32(CX_BF16_TOP));
-			put_as(type, dst + (k * CX_BLOCK + v * L) * size, y[v], around);
-		}
+		for (unsigned v = 0; v < NV; v++)
+			put_as(type, dst + (k * CX_BLOCK + v * L) * size,
+			       limited ? fit(type, y[v]) : y[v], around);
 	}
+}
+
+ALWAYS void decode_tile(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
+			bool around)
+{
+	float scale[BLOCKS] __attribute__((aligned(CACHE_LINE))) = {0};
+	bool safe = true;
+
+	if (f != CX_BF16)
+		safe = scale_values(scale, wire + cx_wire_scales(f, CX_TILE), safe_exponent(type));
+	if (safe || type == COLLX_FLOAT32)
+		decode_blocks(f, type, dst, wire, scale, false, around);
+	else
+		decode_blocks(f, type, dst, wire, scale, true, around);
 }
 
 ALWAYS void decode(enum cx_format f, collx_type type, void *dst, const void *wire, size_t n)
@@ -531,7 +612,7 @@ ALWAYS void accumulate(enum cx_format f, float *dst, const void *wire, size_t n)
 
 	for (; n >= CX_TILE; n -= CX_TILE) {
 		if (f != CX_BF16)
-			scale_values(scale, w + cx_wire_scales(f, CX_TILE));
+			scale_values(scale, w + cx_wire_scales(f, CX_TILE), 0);
 		for (unsigned k = 0; k < BLOCKS; k++) {
 			vf32 y[NV];
 
@@ -568,16 +649,39 @@ static struct cx_fuse fuse_from(const struct cx_fuse *f, enum cx_format format, 
 	return g;
 }
 
-/* Of all encoded inputs of the tile. */
-ALWAYS void fuse_scales(enum cx_format format, const struct tile *t)
+/* n elements from element i on, as the portable variant does them. */
+static void fuse_rest(enum cx_format format, void *dst, const struct cx_fuse *f, size_t i, size_t n)
 {
-	const size_t at = cx_wire_bytes(format, t->at) + cx_wire_scales(format, CX_TILE);
+	const void *inputs[CX_INPUTS];
+	struct cx_fuse g = fuse_from(f, format, i, inputs);
 
-	if (format == CX_BF16)
-		return;
-	for (unsigned k = 0; k < t->fuse->count; k++)
-		if (k != t->fuse->own)
-			scale_values(t->scales[k], (const unsigned char *)t->fuse->inputs[k] + at);
+	cx_codecs_portable.fuse[format](dst, &g, n);
+}
+
+static void sum_rest(enum cx_format format, collx_type type, void *dst, const struct cx_fuse *f,
+		     size_t i, size_t n)
+{
+	const void *inputs[CX_INPUTS];
+	struct cx_fuse g = fuse_from(f, format, i, inputs);
+
+	cx_codecs_portable.sum[format][cx_float_slot(type)](dst, &g, n);
+}
+
+/* Looks up the inputs of the tile at t->at; false where a product may overflow. */
+ALWAYS bool find_inputs(enum cx_format format, struct inputs *in, const struct tile *t)
+{
+	const size_t at = cx_wire_bytes(format, t->at), scales = cx_wire_scales(format, CX_TILE);
+	bool safe = true;
+
+	for (unsigned k = 0; k < t->fuse->count; k++) {
+		if (k == t->fuse->own)
+			continue;
+		in->payload[k] = (const unsigned char *)t->fuse->inputs[k] + at;
+		if (format != CX_BF16)
+			safe &= scale_values(in->scale[k], in->payload[k] + scales,
+					     safe_exponent(COLLX_FLOAT32));
+	}
+	return safe;
 }
 
 ALWAYS void fuse(enum cx_format format, void *dst, const struct cx_fuse *f, size_t n)
@@ -585,35 +689,27 @@ ALWAYS void fuse(enum cx_format format, void *dst, const struct cx_fuse *f, size
 	make_fn *make = format == CX_Q8 ? sum_q8 : format == CX_Q4 ? sum_q4 : sum_bf16;
 	make_fn *make_left = format == CX_Q8 ? sum_q8_left : format == CX_Q4 ? sum_q4_left :
 			     sum_bf16_left;
-	float scales[CX_INPUTS][BLOCKS] __attribute__((aligned(CACHE_LINE)));
+	struct inputs in;
 	struct tile t = { .residual = f->residual, .decay = f->decay, .fuse = f,
-			  .rounding = f->rounding, .scales = scales };
+			  .rounding = f->rounding, .inputs = &in };
 	const bool around = far_away(dst, cx_wire_bytes(format, n));
-	const void *inputs[CX_INPUTS];
 	unsigned char *w = dst;
 
-	while (t.at < n) {
-		size_t m = n - t.at < CX_TILE ? n - t.at : CX_TILE;
-		bool done = false;
-
-		if (m == CX_TILE) {
-			fuse_scales(format, &t);
-			done = t.residual ? encode_tile(format, make_left, false, w, &t,
-							t.residual, around) :
-					    encode_tile(format, make, false, w, &t, NULL, around);
-		}
-		if (!done) {
-			struct cx_fuse g = fuse_from(f, format, t.at, inputs);
-
-			cx_codecs_portable.fuse[format](w, &g, m);
-		}
-		t.at += m;
-		t.rounding.index += m;
-		t.residual = t.residual ? t.residual + m : NULL;
+	for (; n - t.at >= CX_TILE; t.at += CX_TILE) {
+		if (!find_inputs(format, &in, &t))
+			fuse_rest(format, w, f, t.at, CX_TILE);
+		else if (t.residual)
+			encode_tile(format, make_left, false, w, &t, t.residual, around);
+		else
+			encode_tile(format, make, false, w, &t, NULL, around);
+		t.rounding.index += CX_TILE;
+		t.residual = t.residual ? t.residual + CX_TILE : NULL;
 		w += cx_wire_bytes(format, CX_TILE);
 	}
 	if (around)
 		stream_end();
+	if (t.at < n)
+		fuse_rest(format, w, f, t.at, n - t.at);
 }
 
 ALWAYS void sum_tile(enum cx_format format, collx_type type, char *dst, const struct tile *t,
@@ -633,24 +729,22 @@ ALWAYS void sum(enum cx_format format, collx_type type, void *dst, const struct 
 		size_t n)
 {
 	const size_t size = bytes_of(type);
-	float scales[CX_INPUTS][BLOCKS] __attribute__((aligned(CACHE_LINE)));
-	struct tile t = { .fuse = f, .scales = scales };
+	struct inputs in;
+	struct tile t = { .fuse = f, .inputs = &in };
 	const bool around = far_away(dst, n * size) &&
 			    !(f->own < f->count && f->inputs[f->own] == dst);
-	const void *inputs[CX_INPUTS];
 	char *d = dst;
 
 	for (; n - t.at >= CX_TILE; t.at += CX_TILE, d += CX_TILE * size) {
-		fuse_scales(format, &t);
-		sum_tile(format, type, d, &t, around);
+		if (find_inputs(format, &in, &t))
+			sum_tile(format, type, d, &t, around);
+		else
+			sum_rest(format, type, d, f, t.at, CX_TILE);
 	}
 	if (around)
 		stream_end();
-	if (t.at < n) {
-		struct cx_fuse g = fuse_from(f, format, t.at, inputs);
-
-		cx_codecs_portable.sum[format][cx_float_slot(type)](d, &g, n - t.at);
-	}
+	if (t.at < n)
+		sum_rest(format, type, d, f, t.at, n - t.at);
 }
 
 /* ---- top-k ---- */

@@ -10,9 +10,51 @@ enum { L = VEC / 4, NV = 32 / L };
 typedef uint8_t bytes_of_lanes __attribute__((vector_size(L), aligned(1), may_alias));
 typedef int8_t quanta __attribute__((vector_size(L), aligned(1), may_alias));
 
-ALWAYS vi32 fold_max(const vi32 m[L])
+ALWAYS vi32 larger(vi32 x, vi32 y)
 {
-	vi32 most = {0};
+	return (vi32)PICK(x > y, (vu32)x, (vu32)y);
+}
+
+ALWAYS vi32 smaller(vi32 x, vi32 y)
+{
+	return (vi32)PICK(x < y, (vu32)x, (vu32)y);
+}
+
+ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
+{
+	return PICK(x > y, x, y);
+}
+
+ALWAYS vf32 limit(vf32 y, vf32 top)
+{
+	y = (vf32)PICK(y > top, (vu32)top, (vu32)y);
+	return (vf32)PICK(y < -top, (vu32)-top, (vu32)y);
+}
+
+/* Products are exact; the sum keeps them from being -0. */
+ALWAYS vf32 product_of(vi32 q, vf32 scale)
+{
+	return __builtin_convertvector(q, vf32) * scale + 0.0f;
+}
+
+ALWAYS vf32 add_product(vf32 sum, vi32 q, vf32 scale)
+{
+	return sum + __builtin_convertvector(q, vf32) * scale;
+}
+
+ALWAYS vf32 canonical(vf32 v)
+{
+	return (vf32)PICK(v != v, (vu32){0} + 0x7fc00000, (vu32)v);
+}
+
+ALWAYS vu32 turn(vu32 u)
+{
+	return u << 1 | u >> 31;
+}
+
+ALWAYS vu32 fold_max(const vu32 m[L])
+{
+	vu32 most = {0};
 
 	for (unsigned i = 0; i < L; i++) {
 		most[i] = m[i][0];

@@ -11,7 +11,7 @@
 
 #include "perf.h"
 
-static double now_us(void)
+double perf_now_us(void)
 {
 	struct timespec t;
 
@@ -90,9 +90,9 @@ static void time_loop(struct perf *p, const struct perf_case *c, const void *sen
 	double start, sec;
 
 	perf_must(p, "barrier", collx_barrier(p->comm, NULL));
-	start = now_us();
+	start = perf_now_us();
 	repeat(p, c, p->opts.iters, send, recv);
-	t->us = over_ranks(p, (now_us() - start) / (double)p->opts.iters);
+	t->us = over_ranks(p, (perf_now_us() - start) / (double)p->opts.iters);
 	sec = t->us / 1e6;
 	t->alg_bw = sec > 0 ? (double)perf_case_bytes(c) / 1e9 / sec : 0;
 	t->bus_bw = t->alg_bw * c->coll->bus_factor(c->ranks);
@@ -110,13 +110,13 @@ static void time_each(struct perf *p, const struct perf_case *c, const void *sen
 		      struct perf_time *t)
 {
 	uint64_t n = p->opts.iters, i;
-	double start, shown = now_us();
+	double start, shown = perf_now_us();
 
 	for (i = 0; i < n; i++) {
 		perf_must(p, "barrier", collx_barrier(p->comm, NULL));
-		start = now_us();
+		start = perf_now_us();
 		repeat(p, c, 1, send, recv);
-		p->each_us[i] = now_us() - start;
+		p->each_us[i] = perf_now_us() - start;
 		if (p->tty && start - shown > 1e5) {
 			perf_report_progress(p, c, "each iteration", i + 1);
 			shown = start;
@@ -248,6 +248,10 @@ int main(int argc, char **argv)
 	static struct perf p;
 
 	perf_opts_parse(&p.opts, argc, argv);
+	if (p.opts.kernels) {
+		perf_kernels(&p.opts);
+		return 0;
+	}
 	prepare(&p);
 	perf_report_open(&p, argc, argv);
 	run_all(&p);

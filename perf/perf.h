@@ -61,6 +61,7 @@ struct perf_opts {
 	uint64_t per_iter;
 	int type, op, root; /* or PERF_ALL */
 	const char *json;
+	bool kernels; /* instead of a collective */
 };
 
 /* What was measured of one form (out of place or in place) of a case. */
@@ -132,7 +133,14 @@ void perf_report_close(struct perf *p, const char *error);
 void perf_report_progress(const struct perf *p, const struct perf_case *c, const char *what,
 			  uint64_t done);
 
+/* ---- perf_kernels.c ---- */
+
+/* Measures the kernels and prints; opts: bytes of an array of floats, and rounds. */
+void perf_kernels(const struct perf_opts *opts);
+
 /* ---- perf.c ---- */
+
+double perf_now_us(void);
 
 /* Ends the program with status 2 when rc is an error. */
 void perf_must(struct perf *p, const char *what, collx_result rc);

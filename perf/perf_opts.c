@@ -32,6 +32,8 @@ static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, NULL, 0 },
 };
 
+enum { DEFAULT_BYTES = 32 << 20, DEFAULT_ITERS = 20 };
+
 /* Options that are a number and where it goes. */
 static const struct number {
 	int key;
@@ -137,10 +139,27 @@ static void take_root(const char *text, struct argp_state *state)
 		opts->root = (int)value;
 }
 
+/* -b and -n have other defaults there. */
+static void finish_kernels(struct perf_opts *opts, struct argp_state *state)
+{
+	const uint64_t least = 4 << 20, most = UINT64_C(1) << 36;
+
+	if (opts->min_bytes == DEFAULT_BYTES)
+		opts->min_bytes = 128 << 20;
+	if (opts->iters == DEFAULT_ITERS)
+		opts->iters = 5;
+	if (opts->min_bytes < least || opts->min_bytes > most || opts->iters > 10000)
+		argp_error(state, "kernels: -b from 4M to 64G, -n up to 10000");
+}
+
 static void finish(struct argp_state *state)
 {
 	struct perf_opts *opts = state->input;
 
+	if (opts->kernels) {
+		finish_kernels(opts, state);
+		return;
+	}
 	if (!opts->coll)
 		argp_error(state, "which collective?");
 	if (opts->max_bytes == UINT64_MAX)
@@ -181,8 +200,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
 		return 0;
 	case ARGP_KEY_ARG:
-		if (opts->coll)
+		if (opts->coll || opts->kernels)
 			argp_error(state, "%s: one collective at a time", arg);
+		opts->kernels = !strcmp(arg, "kernels");
+		if (opts->kernels)
+			return 0;
 		opts->coll = perf_coll_find(arg);
 		if (!opts->coll)
 			argp_error(state, "%s: no such collective", arg);
@@ -198,7 +220,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static const struct argp parser = {
 	.options = options,
 	.parser = parse_option,
-	.args_doc = "[allreduce|reduce_scatter|allgather|broadcast|reduce|barrier]",
+	.args_doc = "[allreduce|reduce_scatter|allgather|broadcast|reduce|barrier|kernels]",
 	.doc = "Times and checks a collective of libcollx over the ranks that collx-run "
 	       "started.\vSee collx-perf(1) for the columns.",
 };
@@ -210,8 +232,8 @@ void perf_opts_parse(struct perf_opts *opts, int argc, char **argv)
 	base = base ? base + 1 : argv[0];
 	if (!strncmp(base, "lt-", 3)) /* libtool's name for a program not installed yet */
 		base += 3;
-	*opts = (struct perf_opts){ .coll = perf_coll_find(base), .min_bytes = 32 << 20,
-				    .max_bytes = UINT64_MAX, .step_bytes = 1 << 20, .iters = 20,
+	*opts = (struct perf_opts){ .coll = perf_coll_find(base), .min_bytes = DEFAULT_BYTES,
+				    .max_bytes = UINT64_MAX, .step_bytes = 1 << 20, .iters = DEFAULT_ITERS,
 				    .warmup = 1, .check = 1, .average = 1,
 				    .type = COLLX_FLOAT32, .op = COLLX_SUM };
 	argp_parse(&parser, argc, argv, 0, NULL, opts);

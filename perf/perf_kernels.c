@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * collx-perf kernels: how near the arithmetic comes to what memory permits. In
+ * each round the bandwidths of reading (R), writing (W) and copying (C, both
+ * directions counted) are measured and then every kernel once; the best round of
+ * each counts. No kernel can be faster than
+ *
+ *   bound = max(bytes read / R, bytes written / W, all bytes / C)
+ *
+ * and what is printed is bound / time.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "perf.h"
+
+enum { INPUTS = 4, CACHED = 96 << 10, SPARSE = 100 };
+
+/* The arrays: n floats each, encoded ones beside them. */
+struct bench {
+	size_t n;
+	float *x[INPUTS], *out, *residual;
+	unsigned char *wire[INPUTS], *encoded, *message, *work;
+	size_t wire_len, message_len, work_len;
+	float hint;
+	collx_type type;
+	collx_format format;
+	collx_result rc;
+};
+
+/* ---- the bandwidths ---- */
+
+typedef float lane4 __attribute__((vector_size(16)));
+
+/* Keeps the compiler from leaving out what computes it. */
+static void use(lane4 v)
+{
+	__asm__ volatile("" : : "x"(v));
+}
+
+static void read_plain(struct bench *b)
+{
+	const lane4 *p = (const lane4 *)(const void *)b->x[0], *end = p + b->n / 4;
+	lane4 s[4] = {{0}};
+
+	for (; p < end; p += 16)
+		for (unsigned k = 0; k < 4; k++)
+			s[k] += p[k] + p[k + 4] + p[k + 8] + p[k + 12];
+	use(s[0] + s[1] + s[2] + s[3]);
+}
+
+/* Reads with requests ahead. */
+static void read_ahead(struct bench *b)
+{
+	const char *p = (const char *)b->x[0], *end = p + b->n * 4;
+	lane4 s = {0};
+
+	for (; p < end; p += 256) {
+		for (unsigned k = 0; k < 256; k += 64)
+			__builtin_prefetch(p + 4096 + k);
+		for (unsigned k = 0; k < 256; k += 16)
+			s += *(const lane4 *)(const void *)(p + k);
+	}
+	use(s);
+}
+
+static void write_plain(struct bench *b)
+{
+	memset(b->out, 1, b->n * 4);
+}
+
+static void copy_plain(struct bench *b)
+{
+	memcpy(b->out, b->x[0], b->n * 4);
+}
+
+#ifdef __SSE2__
+static void write_around(struct bench *b)
+{
+	__m128i one = _mm_set1_epi32(1), *p = (__m128i *)(void *)b->out;
+
+	for (size_t i = 0; i < b->n / 4; i++)
+		_mm_stream_si128(p + i, one);
+	_mm_sfence();
+}
+
+static void copy_around(struct bench *b)
+{
+	const __m128i *from = (const __m128i *)(const void *)b->x[0];
+	__m128i *to = (__m128i *)(void *)b->out;
+
+	for (size_t i = 0; i < b->n / 4; i += 4) {
+		__builtin_prefetch(from + i + 256);
+		for (unsigned k = 0; k < 4; k++)
+			_mm_stream_si128(to + i + k, _mm_load_si128(from + i + k));
+	}
+	_mm_sfence();
+}
+#else
+#define write_around write_plain
+#define copy_around copy_plain
+#endif
+
+/* ---- the kernels ---- */
+
+static void reduce(struct bench *b, int inputs, collx_type type)
+{
+	const void *in[INPUTS] = { b->x[0], b->x[1], b->x[2], b->x[3] };
+
+	b->rc = collx_reduce_local(b->out, in, inputs, b->n, type, COLLX_SUM, NULL);
+}
+
+static void reduce_2(struct bench *b)
+{
+	reduce(b, 2, COLLX_FLOAT32);
+}
+
+static void reduce_4(struct bench *b)
+{
+	reduce(b, 4, COLLX_FLOAT32);
+}
+
+static void reduce_2_bf16(struct bench *b)
+{
+	reduce(b, 2, COLLX_BFLOAT16);
+}
+
+static void encode(struct bench *b, uint32_t flags, float *residual)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+
+	o.flags = flags;
+	o.residual = residual;
+	b->rc = collx_encode(b->encoded, b->wire_len, b->x[0], b->n, b->type, b->format, &o);
+}
+
+static void quantize(struct bench *b)
+{
+	encode(b, 0, NULL);
+}
+
+static void quantize_random(struct bench *b)
+{
+	encode(b, COLLX_STOCHASTIC, NULL);
+}
+
+static void quantize_feedback(struct bench *b)
+{
+	encode(b, 0, b->residual);
+}
+
+static void dequantize(struct bench *b)
+{
+	b->rc = collx_decode(b->out, b->n, b->type, b->wire[0], b->wire_len, b->format, NULL);
+}
+
+static void accumulate(struct bench *b)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+
+	o.flags = COLLX_ACCUMULATE;
+	b->rc = collx_decode(b->out, b->n, b->type, b->wire[0], b->wire_len, b->format, &o);
+}
+
+static void fused(struct bench *b)
+{
+	const void *in[INPUTS] = { b->wire[0], b->wire[1], b->wire[2], b->wire[3] };
+
+	b->rc = collx_reduce_encoded(b->encoded, b->wire_len, in, INPUTS, b->n, b->format,
+				     COLLX_SUM, NULL);
+}
+
+static void topk(struct bench *b)
+{
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+
+	o.residual = b->residual;
+	o.hint = b->hint;
+	o.work = b->work;
+	o.work_len = b->work_len;
+	b->rc = collx_topk(b->message, b->message_len, b->x[1], b->n, COLLX_FLOAT32, b->n / SPARSE,
+			   &o, &info);
+	b->hint = info.hint;
+}
+
+/* What a kernel reads and writes: bytes for an element, and encoded arrays. */
+struct kernel {
+	const char *name;
+	void (*run)(struct bench *b);
+	collx_type type;
+	collx_format format;
+	double reads, writes;
+	int wires_read, wires_written;
+	double goal; /* the least share of the bound that we promise; 0: none */
+};
+
+static const struct kernel kernels[] = {
+	{ "reduce 2 float", reduce_2, COLLX_FLOAT32, COLLX_Q8, 8, 4, 0, 0, 0.9 },
+	{ "reduce 4 float", reduce_4, COLLX_FLOAT32, COLLX_Q8, 16, 4, 0, 0, 0.9 },
+	{ "reduce 2 bfloat16", reduce_2_bf16, COLLX_FLOAT32, COLLX_Q8, 4, 2, 0, 0, 0.9 },
+	{ "quantize float q8", quantize, COLLX_FLOAT32, COLLX_Q8, 4, 0, 0, 1, 0.9 },
+	{ "quantize float q4", quantize, COLLX_FLOAT32, COLLX_Q4, 4, 0, 0, 1, 0.9 },
+	{ "quantize float bf16", quantize, COLLX_FLOAT32, COLLX_BF16, 4, 0, 0, 1, 0.9 },
+	{ "quantize bfloat16 q8", quantize, COLLX_BFLOAT16, COLLX_Q8, 2, 0, 0, 1, 0.9 },
+	{ "quantize bfloat16 q4", quantize, COLLX_BFLOAT16, COLLX_Q4, 2, 0, 0, 1, 0.9 },
+	{ "quantize half q8", quantize, COLLX_FLOAT16, COLLX_Q8, 2, 0, 0, 1, 0.9 },
+	{ "stochastic float q8", quantize_random, COLLX_FLOAT32, COLLX_Q8, 4, 0, 0, 1, 0 },
+	{ "stochastic float q4", quantize_random, COLLX_FLOAT32, COLLX_Q4, 4, 0, 0, 1, 0 },
+	{ "feedback float q8", quantize_feedback, COLLX_FLOAT32, COLLX_Q8, 8, 4, 0, 1, 0 },
+	{ "feedback float q4", quantize_feedback, COLLX_FLOAT32, COLLX_Q4, 8, 4, 0, 1, 0 },
+	{ "dequantize q8 float", dequantize, COLLX_FLOAT32, COLLX_Q8, 0, 4, 1, 0, 0.9 },
+	{ "dequantize q4 float", dequantize, COLLX_FLOAT32, COLLX_Q4, 0, 4, 1, 0, 0.9 },
+	{ "dequantize q8 bfloat16", dequantize, COLLX_BFLOAT16, COLLX_Q8, 0, 2, 1, 0, 0.9 },
+	{ "accumulate q8", accumulate, COLLX_FLOAT32, COLLX_Q8, 4, 4, 1, 0, 0.9 },
+	{ "accumulate q4", accumulate, COLLX_FLOAT32, COLLX_Q4, 4, 4, 1, 0, 0.9 },
+	{ "fused reduce 4 q8", fused, COLLX_FLOAT32, COLLX_Q8, 0, 0, INPUTS, 1, 0.85 },
+	{ "fused reduce 4 q4", fused, COLLX_FLOAT32, COLLX_Q4, 0, 0, INPUTS, 1, 0.85 },
+	{ "top-k 1%", topk, COLLX_FLOAT32, COLLX_Q8, 8, 4.08, 0, 0, 0.8 },
+};
+
+enum { KERNELS = sizeof(kernels) / sizeof(kernels[0]), RATES = 6 };
+
+/* What is measured before the kernels in every round. */
+static const struct rate {
+	void (*run)(struct bench *b);
+	unsigned kind; /* 0 R, 1 W, 2 C */
+} rates[RATES] = {
+	{ read_plain, 0 }, { read_ahead, 0 }, { write_plain, 1 }, { write_around, 1 },
+	{ copy_plain, 2 }, { copy_around, 2 },
+};
+
+/* ---- the run ---- */
+
+static void *allocate(size_t len)
+{
+	void *p = mmap(NULL, len + (2 << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+
+	if (p == MAP_FAILED) {
+		fprintf(stderr, "collx-perf: no memory for %zu bytes\n", len);
+		exit(2);
+	}
+	p = (char *)p + (-(uintptr_t)p & ((2 << 20) - 1));
+	madvise(p, len, MADV_HUGEPAGE);
+	memset(p, 0, len);
+	return p;
+}
+
+/* About normal numbers, of both signs. */
+static void fill(float *x, size_t n, uint32_t seed)
+{
+	for (size_t i = 0; i < n; i++) {
+		float sum = -2.0f;
+
+		for (unsigned k = 0; k < 4; k++) {
+			seed = seed * 1664525u + 1013904223u;
+			sum += (float)(seed >> 8) * 0x1p-24f;
+		}
+		x[i] = sum * 1e-3f;
+	}
+}
+
+static void prepare(struct bench *b, size_t n)
+{
+	b->n = n;
+	b->wire_len = collx_encoded_size(n, COLLX_BF16);
+	b->message_len = collx_sparse_size(n, n / SPARSE, COLLX_FLOAT32);
+	b->work_len = collx_topk_work(n, n / SPARSE);
+	b->out = allocate(n * 4);
+	b->residual = allocate(n * 4);
+	b->encoded = allocate(b->wire_len);
+	b->message = allocate(b->message_len);
+	b->work = allocate(b->work_len);
+	for (unsigned k = 0; k < INPUTS; k++) {
+		b->x[k] = allocate(n * 4);
+		b->wire[k] = allocate(b->wire_len);
+		fill(b->x[k], n, k + 1);
+	}
+}
+
+static double seconds(struct bench *b, void (*run)(struct bench *b))
+{
+	double start = perf_now_us();
+
+	run(b);
+	if (b->rc) {
+		fprintf(stderr, "collx-perf: %s\n", collx_last_error(NULL));
+		exit(2);
+	}
+	return (perf_now_us() - start) / 1e6;
+}
+
+/* Sets up for a kernel what it reads: encoded inputs of its format. */
+static void set_up(struct bench *b, const struct kernel *k)
+{
+	b->type = k->type;
+	if (k->wires_read)
+		for (unsigned i = 0; i < INPUTS; i++)
+			collx_encode(b->wire[i], b->wire_len, b->x[i], b->n, COLLX_FLOAT32,
+				     k->format, NULL);
+	b->format = k->format;
+}
+
+static void keep_least(double *best, double t)
+{
+	if (*best == 0 || t < *best)
+		*best = t;
+}
+
+/* What was measured: seconds of the best rounds. */
+struct result {
+	double rate[3];       /* R, W, C in bytes/s */
+	double best[KERNELS];
+	double cached, cached_copy; /* bytes/s */
+};
+
+/* Bandwidths and a kernel in turn, so that whatever else the machine does hits both. */
+static void measure(struct bench *b, unsigned rounds, struct result *r)
+{
+	enum { IN_TURN = 3 };
+	double least[3] = {0};
+
+	for (unsigned i = 0; i < rounds * KERNELS; i++) {
+		const struct kernel *k = &kernels[i % KERNELS];
+
+		set_up(b, k);
+		for (unsigned turn = 0; turn < IN_TURN; turn++) {
+			for (unsigned t = 0; t < RATES; t++)
+				keep_least(&least[rates[t].kind], seconds(b, rates[t].run));
+			keep_least(&r->best[k - kernels], seconds(b, k->run));
+		}
+	}
+	for (unsigned i = 0; i < 3; i++)
+		r->rate[i] = (double)b->n * 4 * (i == 2 ? 2 : 1) / least[i];
+}
+
+/* Within the L2: traffic of quantizing float to q8 and of memcpy, the same bytes. */
+static void measure_cached(struct bench *b, unsigned rounds, struct result *r)
+{
+	enum { REPEAT = 100 };
+	const size_t n = b->n, wire = collx_encoded_size(CACHED, COLLX_Q8);
+	const size_t bytes = CACHED * 4 + wire;
+	double encode_us = 0, copy_us = 0;
+
+	b->type = COLLX_FLOAT32;
+	b->format = COLLX_Q8;
+	b->n = CACHED;
+	for (unsigned i = 0; i < rounds * 20; i++) {
+		double start = perf_now_us(), middle;
+
+		for (unsigned k = 0; k < REPEAT; k++)
+			quantize(b);
+		middle = perf_now_us();
+		for (unsigned k = 0; k < REPEAT; k++) {
+			memcpy(b->out, b->x[0], bytes / 2);
+			__asm__ volatile("" : : "r"(b->out) : "memory");
+		}
+		keep_least(&encode_us, middle - start);
+		keep_least(&copy_us, perf_now_us() - middle);
+	}
+	b->n = n;
+	r->cached = (double)bytes * REPEAT * 1e6 / encode_us;
+	r->cached_copy = (double)bytes * REPEAT * 1e6 / copy_us;
+}
+
+/* ---- the report ---- */
+
+static double larger(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+static void report_kernel(const struct bench *b, const struct kernel *k, const struct result *r,
+			  FILE *json)
+{
+	double wire = (double)collx_encoded_size(b->n, k->format);
+	double reads = k->reads * (double)b->n + k->wires_read * wire;
+	double writes = k->writes * (double)b->n + k->wires_written * wire;
+	double bound = larger(larger(reads / r->rate[0], writes / r->rate[1]),
+			      (reads + writes) / r->rate[2]);
+	double t = r->best[k - kernels], share = bound / t;
+
+	printf("%-24s %9.3f %9.2f %9.2f %7.2f", k->name, t * 1e3, (reads + writes) / t / 1e9,
+	       (double)b->n / t / 1e9, share);
+	printf(k->goal > 0 ? " %6.2f%s\n" : "\n", k->goal, share < k->goal ? "  missed" : "");
+	if (json)
+		fprintf(json, ",\n  {\"kernel\": \"%s\", \"seconds\": %.6g, \"bytes\": %.0f, "
+			"\"share_of_bound\": %.3f, \"goal\": %.2f}", k->name, t, reads + writes,
+			share, k->goal);
+}
+
+static void report(const struct bench *b, const struct result *r, FILE *json)
+{
+	double share = r->cached / r->cached_copy;
+
+	printf("# collx-perf kernels: %zu elements, one core, GB/s: R %.2f  W %.2f  C %.2f\n", b->n,
+	       r->rate[0] / 1e9, r->rate[1] / 1e9, r->rate[2] / 1e9);
+	printf("# %-22s %9s %9s %9s %7s %6s\n", "kernel", "ms", "GB/s", "Gelem/s", "share", "goal");
+	if (json)
+		fprintf(json, "[\n  {\"elements\": %zu, \"R\": %.6g, \"W\": %.6g, \"C\": %.6g, "
+			"\"cached_quantize\": %.6g, \"cached_memcpy\": %.6g}", b->n, r->rate[0],
+			r->rate[1], r->rate[2], r->cached, r->cached_copy);
+	for (unsigned k = 0; k < KERNELS; k++)
+		report_kernel(b, &kernels[k], r, json);
+	printf("%-24s %9s %9.2f %9s %7.2f %6.2f%s\n", "quantize q8 in L2", "", r->cached / 1e9, "",
+	       share, 0.45, share < 0.45 ? "  missed" : "");
+	printf("# in L2 the share is that of memcpy's traffic, %.2f GB/s\n", r->cached_copy / 1e9);
+	if (json)
+		fprintf(json, "\n]\n");
+}
+
+void perf_kernels(const struct perf_opts *opts)
+{
+	static struct bench b;
+	static struct result r;
+	FILE *json = opts->json ? fopen(opts->json, "w") : NULL;
+
+	if (opts->json && !json) {
+		fprintf(stderr, "collx-perf: cannot write %s\n", opts->json);
+		exit(2);
+	}
+	prepare(&b, opts->min_bytes / 4 / 1024 * 1024);
+	measure(&b, (unsigned)opts->iters, &r);
+	measure_cached(&b, (unsigned)opts->iters, &r);
+	report(&b, &r, json);
+	if (json)
+		fclose(json);
+}
