@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "perf.h"
+#include "perf_kernels_cuda.h"
 
 double perf_now_us(void)
 {
@@ -243,11 +244,34 @@ static void prepare(struct perf *p)
 		p->each_us = (double *)allocate(p, o->iters * sizeof(double));
 }
 
+static int kernels_on_gpu(const struct perf_opts *opts)
+{
+#ifdef CX_HAVE_CUDA
+	FILE *json = opts->json ? fopen(opts->json, "w") : NULL;
+	int rc;
+
+	if (opts->json && !json) {
+		fprintf(stderr, "collx-perf: cannot write %s\n", opts->json);
+		return 2;
+	}
+	rc = perf_kernels_cuda(opts->min_bytes, (unsigned)opts->iters, json);
+	if (json)
+		fclose(json);
+	return rc ? 2 : 0;
+#else
+	(void)opts;
+	fprintf(stderr, "collx-perf: this libcollx was built without GPU kernels\n");
+	return 2;
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	static struct perf p;
 
 	perf_opts_parse(&p.opts, argc, argv);
+	if (p.opts.kernels && p.opts.cuda)
+		return kernels_on_gpu(&p.opts);
 	if (p.opts.kernels) {
 		perf_kernels(&p.opts);
 		return 0;

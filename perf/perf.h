@@ -62,6 +62,7 @@ struct perf_opts {
 	int type, op, root; /* or PERF_ALL */
 	const char *json;
 	bool kernels; /* instead of a collective */
+	bool cuda;    /* the GPU's */
 };
 
 /* What was measured of one form (out of place or in place) of a case. */

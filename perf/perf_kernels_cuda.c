@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/driver.h"
 #include "kernels/topk.h"
@@ -22,7 +23,7 @@ struct bench {
 	size_t n;
 	void *x[INPUTS], *out, *residual, *wire[INPUTS], *encoded;
 	void *msg[INPUTS], *work, *sparse_work;
-	struct cx_cuda_chosen *chosen;
+	collx_topk_info *chosen;
 	size_t msg_len[INPUTS];
 	int failed;
 	char name[64];
@@ -138,10 +139,10 @@ static int fuse_q4(struct bench *b)
 /* The residual grows by the gradient at each call, and the k-th key with it, by less and less. */
 static int topk(struct bench *b)
 {
-	struct cx_cuda_topk t = {.gradient = b->x[1], .type = COLLX_FLOAT32, .residual = b->residual,
-				 .decay = 0.5f, .n = b->n, .k = b->n / SPARSE, .floor = 1, .keep = 1,
-				 .msg = b->msg[0], .value_type = COLLX_FLOAT32,
-				 .chosen = b->chosen, .work = b->work};
+	struct cx_cuda_topk t = {.gradient = b->x[1], .type = COLLX_FLOAT32, .decay = 0.5f,
+				 .residual = b->residual, .n = b->n, .k = b->n / SPARSE,
+				 .floor = 1, .keep = 1, .msg = b->msg[0], .info = b->chosen,
+				 .value_type = COLLX_FLOAT32, .work = b->work};
 
 	return cx_cuda_topk(&t, b->stream);
 }
@@ -255,12 +256,12 @@ static int open_device(struct bench *b)
 /* Messages of the largest elements of every array, made by top-k itself. */
 static void make_messages(struct bench *b)
 {
-	struct cx_cuda_chosen chosen = {0};
+	collx_topk_info chosen = COLLX_TOPK_INFO_INIT;
 
 	for (unsigned i = 1; i < INPUTS && !b->failed; i++) {
 		struct cx_cuda_topk t = {.gradient = b->x[i], .type = COLLX_FLOAT32, .n = b->n,
 					 .k = b->n / SPARSE, .floor = 1, .msg = b->msg[i],
-					 .value_type = COLLX_FLOAT32, .chosen = b->chosen,
+					 .value_type = COLLX_FLOAT32, .info = b->chosen,
 					 .work = b->work};
 
 		b->failed = cx_cuda_topk(&t, b->stream) != 0;
@@ -301,8 +302,8 @@ static void measure(struct bench *b, const struct kernel *k, double *best)
 
 	if (k->wires > 0)
 		for (unsigned i = 0; i < INPUTS; i++)
-			b->failed |= cx_cuda_encode(k->format, COLLX_FLOAT32, b->wire[i], b->x[i], b->n,
-						    NULL, b->stream) != 0;
+			b->failed |= cx_cuda_encode(k->format, COLLX_FLOAT32, b->wire[i], b->x[i],
+						    b->n, NULL, b->stream) != 0;
 	for (int turn = 0; turn < 4 && !b->failed; turn++) {
 		must(b, b->d->cuEventRecord(b->from, b->stream), "cuEventRecord");
 		b->failed |= k->run(b) != 0;
@@ -337,7 +338,8 @@ static void report(const struct bench *b, const double best[KERNELS], FILE *json
 		double rate = bytes_of(b, k) / best[i], share = rate / c;
 
 		printf("%-28s %9.4f %9.0f %7.3f", k->name, best[i], rate / 1e6, share);
-		printf(k->goal > 0 ? " %6.2f%s\n" : "\n", k->goal, share < k->goal ? "  missed" : "");
+		printf(k->goal > 0 ? " %6.2f%s\n" : "\n", k->goal,
+		       share < k->goal ? "  missed" : "");
 		if (json)
 			fprintf(json, "%s\n  {\"kernel\": \"%s\", \"ms\": %.5g, \"bytes\": %.0f, "
 				"\"share\": %.4f, \"goal\": %.3f}", i ? "," : "", k->name, best[i],
@@ -363,7 +365,7 @@ int perf_kernels_cuda(uint64_t bytes, unsigned rounds, FILE *json)
 			measure(&b, &kernels[k], &best[k]);
 		}
 	if (rc || b.failed) {
-		fprintf(stderr, "collx-perf: %s\n", cx_cuda_built() ? collx_last_error(NULL) :
+		fprintf(stderr, "collx-perf: %s\n", cx_cuda_built() ? cx_error_text() :
 			"this libcollx was built without GPU kernels");
 		return rc ? rc : 2;
 	}

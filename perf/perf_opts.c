@@ -24,6 +24,7 @@ static const struct argp_option options[] = {
 	  "Time over ranks: 0 rank 0's, 1 average, 2 minimum, 3 maximum (1)", 0 },
 	{ "per-iter-timing", 'I', "0|1", 0, "Time each iteration too: min, p50, p99 (0)", 0 },
 	{ "output-file", 'J', "FILE", 0, "Write the results as JSON too", 0 },
+	{ "memory", 'm', "host|cuda", 0, "kernels: which ones (host)", 0 },
 	{ NULL, 'h', NULL, 0, "The same as --help", -1 },
 	/* as nccl-tests writes them */
 	{ "warmup_iters", 'w', "COUNT", OPTION_HIDDEN, NULL, 0 },
@@ -145,7 +146,7 @@ static void finish_kernels(struct perf_opts *opts, struct argp_state *state)
 	const uint64_t least = 4 << 20, most = UINT64_C(1) << 36;
 
 	if (opts->min_bytes == DEFAULT_BYTES)
-		opts->min_bytes = 128 << 20;
+		opts->min_bytes = opts->cuda ? 1 << 30 : 128 << 20;
 	if (opts->iters == DEFAULT_ITERS)
 		opts->iters = 5;
 	if (opts->min_bytes < least || opts->min_bytes > most || opts->iters > 10000)
@@ -195,6 +196,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'J':
 		opts->json = arg;
+		return 0;
+	case 'm':
+		opts->cuda = !strcmp(arg, "cuda");
+		if (!opts->cuda && strcmp(arg, "host"))
+			argp_error(state, "-m %s: host or cuda", arg);
 		return 0;
 	case 'h':
 		argp_state_help(state, stdout, ARGP_HELP_STD_HELP);

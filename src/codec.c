@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "kernels/codec.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/element.h"
 #include "kernels/kernel.h"
 #include "kernels/topk.h"
@@ -49,7 +50,7 @@ static int kernels_of(const struct cx_kernels **kernels, const struct cx_codecs 
 
 static int check_memory(const char *name, collx_memory memory)
 {
-	if (memory == COLLX_MEMORY_HOST)
+	if (memory == COLLX_MEMORY_HOST || (memory == COLLX_MEMORY_CUDA && cx_cuda_built()))
 		return 0;
 	if (memory == COLLX_MEMORY_CUDA)
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "%s: this libcollx was built without its GPU "
@@ -187,6 +188,11 @@ collx_result collx_encode(void *out, size_t out_len, const void *in, size_t coun
 		return rc;
 	slot = cx_float_slot(type);
 	r = rounding_of(&o);
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return o.residual ?
+			cx_cuda_feedback((enum cx_format)format, type, out, in, o.residual, count,
+					 o.decay, &r, o.stream) :
+			cx_cuda_encode((enum cx_format)format, type, out, in, count, &r, o.stream);
 	if (o.residual)
 		c->feedback[format][slot](out, in, o.residual, count, o.decay, &r);
 	else
@@ -214,6 +220,10 @@ collx_result collx_decode(void *out, size_t count, collx_type type, const void *
 	rc = rc ? rc : kernels_of(NULL, &c);
 	if (rc || count == 0)
 		return rc;
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return o.flags & COLLX_ACCUMULATE ?
+			cx_cuda_accumulate((enum cx_format)format, out, in, count, o.stream) :
+			cx_cuda_decode((enum cx_format)format, type, out, in, count, o.stream);
 	if (o.flags & COLLX_ACCUMULATE)
 		c->accumulate[format](out, in, count);
 	else
@@ -246,6 +256,9 @@ collx_result collx_reduce_local(void *out, const void *const *in, int inputs, si
 	rc = rc ? rc : kernels_of(&k, NULL);
 	if (rc || count == 0)
 		return rc;
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return cx_cuda_fold(out, in, (unsigned)inputs, count, type, op, (uint32_t)inputs,
+				    o.stream);
 	k->fold[type][op](out, in, (unsigned)inputs, count, (uint32_t)inputs);
 	return COLLX_OK;
 }
@@ -314,6 +327,10 @@ collx_result collx_reduce_encoded(void *out, size_t out_len, const void *const *
 			      .divisor = op == COLLX_AVG ? (uint32_t)inputs : 1,
 			      .residual = o.residual, .decay = o.decay,
 			      .rounding = rounding_of(&o) };
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return o.flags & COLLX_DECODED ?
+			cx_cuda_sum((enum cx_format)format, o.out_type, out, &f, count, o.stream) :
+			cx_cuda_fuse((enum cx_format)format, out, &f, count, o.stream);
 	if (o.flags & COLLX_DECODED)
 		c->sum[format][cx_float_slot(o.out_type)](out, &f, count);
 	else
@@ -337,7 +354,7 @@ size_t collx_topk_work(size_t count, size_t k)
 {
 	if (k > count || count > MOST_SPARSE)
 		return 0;
-	return cx_topk_room(count, k) * 8 + CX_LINE;
+	return cx_max(cx_topk_room(count, k) * 8 + CX_LINE, cx_cuda_topk_work(count, k));
 }
 
 static int check_topk(const char *name, collx_topk_opts *to, const collx_topk_opts *from,
@@ -353,6 +370,8 @@ static int check_topk(const char *name, collx_topk_opts *to, const collx_topk_op
 			       "below 0", name);
 	if (k > count)
 		return cx_fail(COLLX_ERR_INVALID, "%s: k is %zu of %zu elements", name, k, count);
+	if (!to->work && to->memory == COLLX_MEMORY_CUDA)
+		return cx_fail(COLLX_ERR_INVALID, "%s: for device memory work is needed", name);
 	if (to->work && to->work_len < collx_topk_work(count, k))
 		return cx_fail(COLLX_ERR_INVALID, "%s: work has %zu bytes, %zu are needed", name,
 			       to->work_len, collx_topk_work(count, k));
@@ -380,6 +399,19 @@ static void choose(struct cx_topk *t, void *work)
 	cx_topk(t);
 }
 
+/* The hint of the call before is in the work memory. */
+static int choose_on_gpu(void *out, const struct cx_topk *t, const collx_topk_opts *o,
+			 collx_topk_info *info)
+{
+	struct cx_cuda_topk g = { .gradient = t->gradient, .type = t->type, .residual = o->residual,
+				  .decay = o->decay, .n = t->n, .k = t->k,
+				  .floor = cx_abs_bits(o->floor), .keep = o->hint == 0,
+				  .hint = cx_abs_bits(o->hint * 0.9f), .msg = out,
+				  .value_type = o->value_type, .info = info, .work = o->work };
+
+	return cx_cuda_topk(&g, o->stream);
+}
+
 collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count, collx_type type,
 			size_t k, const collx_topk_opts *opts, collx_topk_info *info)
 {
@@ -393,7 +425,7 @@ collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count,
 	rc = rc ? rc : check_count(name, count, MOST_SPARSE);
 	rc = rc ? rc : check_float(name, "type", type);
 	rc = rc ? rc : check_float(name, "value_type", o.value_type);
-	if (!rc && info && info->size < sizeof(*info))
+	if (!rc && info && o.memory == COLLX_MEMORY_HOST && info->size < sizeof(*info))
 		rc = cx_fail(COLLX_ERR_INVALID, "%s: info has unknown members; begin with "
 			     "COLLX_TOPK_INFO_INIT", name);
 	if (!rc && out_len < collx_sparse_size(count, k, o.value_type))
@@ -404,6 +436,8 @@ collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count,
 			(struct span){ "out", out, collx_sparse_size(count, k, o.value_type) },
 			(struct span){ "in", in, count * collx_type_size(type) }, count, k);
 	rc = rc ? rc : kernels_of(NULL, &t.codecs);
+	if (!rc && o.memory == COLLX_MEMORY_CUDA)
+		return choose_on_gpu(out, &t, &o, info);
 	if (!rc && !o.work) {
 		work = cx_alloc(1, collx_topk_work(count, k));
 		rc = work ? 0 : COLLX_ERR_NOMEM;
@@ -433,13 +467,24 @@ static int check_message(const char *name, const void *in, size_t len, size_t co
 	return 0;
 }
 
+/* On a GPU messages are added where collectives need it, inside the library. */
+static int check_sparse_opts(const char *name, collx_codec_opts *to, const collx_codec_opts *from)
+{
+	int rc = check_opts(name, to, from, 0);
+
+	if (!rc && to->memory == COLLX_MEMORY_CUDA)
+		return cx_fail(COLLX_ERR_UNSUPPORTED, "%s: not for device memory in this release",
+			       name);
+	return rc;
+}
+
 collx_result collx_sparse_add(float *out, size_t count, const void *in, size_t in_len,
 			      const collx_codec_opts *opts)
 {
 	static const char name[] = "collx_sparse_add";
 	struct span to = { "out", out, count * sizeof(*out) }, from = { "in", in, in_len };
 	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
-	int rc = check_opts(name, &o, opts, 0);
+	int rc = check_sparse_opts(name, &o, opts);
 
 	rc = rc ? rc : check_count(name, count, MOST_SPARSE);
 	rc = rc ? rc : check_apart(name, &to, &from);
@@ -481,7 +526,7 @@ collx_result collx_sparse_merge(void *out, size_t *out_len, collx_type value_typ
 {
 	static const char name[] = "collx_sparse_merge";
 	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
-	int rc = check_opts(name, &o, opts, 0);
+	int rc = check_sparse_opts(name, &o, opts);
 
 	rc = rc ? rc : check_count(name, count, MOST_SPARSE);
 	rc = rc ? rc : check_float(name, "value_type", value_type);

@@ -186,7 +186,7 @@ static void set_up(struct topk *t, uint64_t *seed, size_t most)
 	t->bound = cx_sparse_bound(n, c->k, g->value_type);
 	t->msg = room(t->bound);
 	g->msg = gpu_make(NULL, t->bound, offset(seed));
-	g->chosen = gpu_make(NULL, sizeof(*g->chosen), 0);
+	g->info = gpu_make(NULL, sizeof(*g->info), 0);
 	g->work = gpu_make(NULL, cx_cuda_topk_work(n, c->k), 0);
 	c->room = cx_topk_room(n, c->k);
 	c->bits = room(c->room * 4);
@@ -195,7 +195,7 @@ static void set_up(struct topk *t, uint64_t *seed, size_t most)
 
 static int same_topk(struct topk *t, uint64_t i, char *why)
 {
-	struct cx_cuda_chosen chosen;
+	collx_topk_info chosen;
 	size_t len;
 
 	cx_topk(&t->cpu);
@@ -203,14 +203,14 @@ static int same_topk(struct topk *t, uint64_t i, char *why)
 			      t->cpu.found, t->cpu.residual);
 	if (gpu_wrong())
 		return 0;
-	gpu_take(&chosen, t->gpu.chosen, sizeof(chosen));
+	gpu_take(&chosen, t->gpu.info, sizeof(chosen));
 	if (chosen.len != len || chosen.entries != t->cpu.found || chosen.unfit != t->cpu.unfit ||
-	    cx_float_bits(chosen.last) != t->cpu.least) {
-		snprintf(why, GPU_WHY, "top-k, case %llu, %zu of %zu: %llu bytes, %llu entries, "
+	    cx_float_bits(chosen.hint) != t->cpu.least) {
+		snprintf(why, GPU_WHY, "top-k, case %llu, %zu of %zu: %zu bytes, %zu entries, "
 			 "%llu unfit, last %08x; not %zu, %zu, %llu, %08x", (unsigned long long)i,
-			 t->cpu.k, t->cpu.n, (unsigned long long)chosen.len,
-			 (unsigned long long)chosen.entries, (unsigned long long)chosen.unfit,
-			 cx_float_bits(chosen.last), len, t->cpu.found,
+			 t->cpu.k, t->cpu.n, chosen.len, chosen.entries,
+			 (unsigned long long)chosen.unfit,
+			 cx_float_bits(chosen.hint), len, t->cpu.found,
 			 (unsigned long long)t->cpu.unfit, t->cpu.least);
 		return -1;
 	}

@@ -108,7 +108,7 @@ struct cx_topk_args {
 	uint32_t *starts;               /* of each chunk in the final list, and the end */
 	void *msg;
 	collx_type type;                /* of the values */
-	struct cx_cuda_chosen *chosen;  /* or NULL */
+	collx_topk_info *info;          /* or NULL */
 	int aligned, residual_aligned;
 };
 

@@ -57,13 +57,6 @@ int cx_cuda_fuse(enum cx_format format, void *wire, const struct cx_fuse *f, siz
 int cx_cuda_sum(enum cx_format format, collx_type type, void *dst, const struct cx_fuse *f,
 		size_t n, void *stream);
 
-/* What top-k chose: memory that the device can write and the host reads once the stream is
- * there. */
-struct cx_cuda_chosen {
-	uint64_t len, entries, unfit; /* bytes of the message, ... */
-	float last; /* magnitude of the k-th; 0 if there are fewer */
-};
-
 /*
  * As cx_topk followed by cx_sparse_write: the same message, the same residual. Everything
  * lies in device memory. The work memory keeps the last call's k-th key as a hint for the
@@ -80,7 +73,7 @@ struct cx_cuda_topk {
 	int keep;                /* in the place of hint: what the last call left in work */
 	void *msg;               /* room for cx_sparse_bound(n, k, value_type) */
 	collx_type value_type;
-	struct cx_cuda_chosen *chosen; /* NULL: not wanted */
+	collx_topk_info *info;   /* NULL: not wanted; all but its size is written */
 	void *work;              /* cx_cuda_topk_work(n, k) bytes */
 };
 size_t cx_cuda_topk_work(size_t n, size_t k);

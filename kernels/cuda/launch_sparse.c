@@ -136,7 +136,7 @@ int cx_cuda_topk(const struct cx_cuda_topk *t, void *stream)
 	struct cx_topk_args a = {.gradient = t->gradient, .residual = t->residual, .n = t->n,
 				 .k = t->k, .room = candidates(t->n, t->k), .decay = t->decay,
 				 .floor = t->k ? cx_max(t->floor, 1) : 0x7f800000, .msg = t->msg,
-				 .type = t->value_type, .chosen = t->chosen};
+				 .type = t->value_type, .info = t->info};
 	struct cx_cuda_place place;
 	int rc = check_topk(t);
 

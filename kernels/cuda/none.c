@@ -37,7 +37,8 @@ int cx_cuda_fold(void *dst, const void *const *in, unsigned count, size_t n, col
 }
 
 int cx_cuda_encode(enum cx_format format, collx_type type, void *wire, const void *src, size_t n,
-		   const struct cx_rounding *r, void *stream)
+		   const struct cx_rounding *r,
+		     void *stream)
 {
 	(void)format;
 	(void)type;
@@ -61,8 +62,7 @@ int cx_cuda_decode(enum cx_format format, collx_type type, void *dst, const void
 	return absent();
 }
 
-int cx_cuda_accumulate(enum cx_format format, float *dst, const void *wire, size_t n,
-		       void *stream)
+int cx_cuda_accumulate(enum cx_format format, float *dst, const void *wire, size_t n, void *stream)
 {
 	(void)format;
 	(void)dst;
@@ -88,8 +88,7 @@ int cx_cuda_feedback(enum cx_format format, collx_type type, void *wire, const v
 	return absent();
 }
 
-int cx_cuda_fuse(enum cx_format format, void *wire, const struct cx_fuse *f, size_t n,
-		 void *stream)
+int cx_cuda_fuse(enum cx_format format, void *wire, const struct cx_fuse *f, size_t n, void *stream)
 {
 	(void)format;
 	(void)wire;
@@ -107,6 +106,56 @@ int cx_cuda_sum(enum cx_format format, collx_type type, void *dst, const struct 
 	(void)dst;
 	(void)f;
 	(void)n;
+	(void)stream;
+	return absent();
+}
+
+size_t cx_cuda_topk_work(size_t n, size_t k)
+{
+	(void)n;
+	(void)k;
+	return 0;
+}
+
+int cx_cuda_topk(const struct cx_cuda_topk *t, void *stream)
+{
+	(void)t;
+	(void)stream;
+	return absent();
+}
+
+size_t cx_cuda_sparse_work(size_t count)
+{
+	(void)count;
+	return 0;
+}
+
+int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, void *work,
+		       uint32_t *status, void *stream)
+{
+	(void)dst;
+	(void)count;
+	(void)msg;
+	(void)len;
+	(void)work;
+	(void)status;
+	(void)stream;
+	return absent();
+}
+
+int cx_cuda_sparse_merge(void *msg, size_t room, collx_type type, const void *const *in,
+			 const size_t *len, unsigned messages, size_t count, void *work,
+			 uint32_t *status, void *stream)
+{
+	(void)msg;
+	(void)room;
+	(void)type;
+	(void)in;
+	(void)len;
+	(void)messages;
+	(void)count;
+	(void)work;
+	(void)status;
 	(void)stream;
 	return absent();
 }

@@ -420,12 +420,12 @@ DEVICE void finish(const cx_topk_args &a, size_t len)
 	float last = h->fewer ? 0.0f : cx_float_from_bits(h->key);
 
 	h->hint = h->fewer ? a.floor : max(cx_float_bits(cx_mul(last, 0.9f)), 1u);
-	if (!a.chosen)
+	if (!a.info)
 		return;
-	a.chosen->len = len;
-	a.chosen->entries = h->chosen;
-	a.chosen->unfit = h->unfit;
-	a.chosen->last = last;
+	a.info->len = len;
+	a.info->entries = h->chosen;
+	a.info->hint = last;
+	a.info->unfit = h->unfit;
 }
 
 /* Rounded to the message's type; what that lost goes to the residual. */
