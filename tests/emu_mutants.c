@@ -29,7 +29,7 @@ static int run(gpu_case_fn *kind, uint64_t i, char *why)
 	int rc;
 
 	gpu_seed(i);
-	rc = kind(i, 40000, why);
+	rc = kind(codec_mix(i) >> 20, 40000, why);
 	if (gpu_wrong()) {
 		snprintf(why, GPU_WHY, "%s", gpu_wrong());
 		rc = -1;

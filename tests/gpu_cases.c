@@ -107,23 +107,25 @@ static void *numbers(size_t n, collx_type type, uint64_t *seed)
 
 /* ---- folds ---- */
 
-/* Any bits, but small integers where those of floats would all be NaN before long. */
+static bool is_float(collx_type type)
+{
+	return cx_float_slot(type) >= 0 || type == COLLX_FLOAT64;
+}
+
+/* Any bits; of floats one in four is a NaN, each another one. */
 static void *operand(size_t n, collx_type type, uint64_t *seed)
 {
-	size_t len = n * collx_type_size(type);
-	unsigned char *p;
+	size_t size = collx_type_size(type), len = n * size;
+	unsigned char *p = room(len);
 
-	if (cx_float_slot(type) >= 0)
-		return numbers(n, type, seed);
-	p = room(len);
 	for (size_t i = 0; i < len; i++)
 		p[i] = (unsigned char)next(seed);
-	if (type == COLLX_FLOAT64 && next(seed) % 2)
-		for (size_t i = 0; i < n; i++) {
-			double d = (double)((int64_t)next(seed) % 1000) / 8;
-
-			memcpy(p + i * 8, &d, 8);
-		}
+	for (size_t i = size; is_float(type) && i <= len; i += size) {
+		if (next(seed) % 4)
+			continue;
+		p[i - 1] |= 0x7f;
+		p[i - 2] |= 0xf0;
+	}
 	return p;
 }
 
@@ -135,15 +137,18 @@ int gpu_fold_case(uint64_t i, size_t most, char why[GPU_WHY])
 	unsigned count = 2 + (unsigned)(next(&seed) % (next(&seed) % 2 ? 3 : 15));
 	size_t n = length(&seed, most), len = n * collx_type_size(type);
 	uint32_t divisor = (uint32_t)(next(&seed) % 400);
+	unsigned mask = next(&seed) % 2 ? ~15u : ~0u; /* half of them aligned */
 	const void *in[CX_INPUTS], *there[CX_INPUTS];
+	bool pleasant = cx_float_slot(type) >= 0 && next(&seed) % 2;
 	void *right = room(len), *out;
 	int rc;
 
 	for (unsigned k = 0; k < count; k++) {
-		in[k] = operand(n, type, &seed);
-		there[k] = gpu_make(in[k], len, offset(&seed) & ~(next(&seed) % 2 ? 15u : 0u));
+		in[k] = pleasant ? numbers(n, type, &seed) : operand(n, type, &seed);
+		there[k] = gpu_make(in[k], len, offset(&seed) & mask);
 	}
-	out = next(&seed) % 3 ? gpu_make(NULL, len, offset(&seed)) : (void *)(uintptr_t)there[0];
+	out = next(&seed) % 3 ? gpu_make(NULL, len, offset(&seed) & mask) :
+				(void *)(uintptr_t)there[0];
 	cx_kernels_portable.fold[type][op](right, in, count, n, divisor);
 	check(cx_cuda_fold(out, there, count, n, type, op, divisor, gpu_stream()));
 	rc = compare(why, "fold", i, out, right, len);

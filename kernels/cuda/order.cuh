@@ -42,12 +42,12 @@ DEVICE control *control_of()
 	return (control *)shared_memory();
 }
 
-/* The next tile, the same for all threads of the block. */
+/* The next tile, the same for all threads of the block, which meet in place_of before they
+ * come here again. */
 DEVICE uint32_t take_tile(uint32_t *ticket)
 {
 	control *c = control_of();
 
-	__syncthreads(); /* everybody is done with what c said before */
 	if (threadIdx.x == 0)
 		c->tile = atomicAdd(ticket, 1u);
 	__syncthreads();
