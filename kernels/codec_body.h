@@ -61,7 +61,7 @@ ALWAYS size_t bytes_of(collx_type t)
 
 ALWAYS vf32 splat(float f)
 {
-	return (vf32){0} + f;
+	return f - (vf32){0}; /* not plus: that would be an addition, because of -0 */
 }
 
 ALWAYS vf32 load_float(const void *p)
@@ -107,18 +107,19 @@ static void draw(uint16_t random[CX_TILE], const struct cx_rounding *r)
 
 /* ---- where elements come from ---- */
 
-/* The elements of a block. */
-typedef void make_fn(vf32 x[NV], const struct tile *t, size_t block);
+/* The elements of two blocks: more to do at once than those of one. */
+enum { PAIR = 2 * NV };
+typedef void make_fn(vf32 x[PAIR], const struct tile *t, size_t block);
 
-ALWAYS void make_as(collx_type type, vf32 x[NV], const struct tile *t, size_t block)
+ALWAYS void make_as(collx_type type, vf32 x[PAIR], const struct tile *t, size_t block)
 {
-	for (unsigned v = 0; v < NV; v++)
+	for (unsigned v = 0; v < PAIR; v++)
 		x[v] = load_as(type, t->src, block * CX_BLOCK + v * L);
 }
 
-ALWAYS void feed_back(vf32 x[NV], const struct tile *t, size_t block)
+ALWAYS void feed_back(vf32 x[PAIR], const struct tile *t, size_t block)
 {
-	for (unsigned v = 0; v < NV; v++)
+	for (unsigned v = 0; v < PAIR; v++)
 		x[v] = x[v] + t->decay * load_float(t->residual + block * CX_BLOCK + v * L);
 }
 
@@ -163,40 +164,46 @@ ALWAYS int safe_exponent(collx_type t)
 }
 
 /* Adds encoded inputs to sums, which are never -0: it does not matter whether a product is. */
-ALWAYS void add_encoded(enum cx_format f, vf32 x[NV], const struct inputs *in, unsigned first,
+ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in, unsigned first,
 			unsigned end, size_t block)
 {
 	for (unsigned k = first; k < end; k++) {
 		const unsigned char *payload = in->payload[k] + block * cx_wire_block(f);
-		vf32 scale = splat(f == CX_BF16 ? 0 : in->scale[k][block]);
-		vi32 q[NV];
 
-		if (f == CX_Q8)
-			unpack8(q, payload);
-		if (f == CX_Q4)
-			unpack4(q, payload);
-		for (unsigned v = 0; v < NV; v++)
-			x[v] = f == CX_BF16 ? x[v] + load_bf16(payload + v * L * 2) :
-					      add_product(x[v], q[v], scale);
+		for (unsigned b = 0; b < 2; b++, payload += cx_wire_block(f)) {
+			vf32 scale = splat(f == CX_BF16 ? 0 : in->scale[k][block + b]);
+			vi32 q[NV];
+
+			if (f == CX_Q8)
+				unpack8(q, payload);
+			if (f == CX_Q4)
+				unpack4(q, payload);
+			for (unsigned v = 0; v < NV; v++) {
+				vf32 *to = &x[b * NV + v];
+
+				*to = f == CX_BF16 ? *to + load_bf16(payload + v * L * 2) :
+						     add_product(*to, q[v], scale);
+			}
+		}
 	}
 }
 
 /* Adds up the inputs; a NaN that results is not yet canonical. */
-ALWAYS void make_sum(enum cx_format f, vf32 x[NV], const struct tile *t, size_t block)
+ALWAYS void make_sum(enum cx_format f, vf32 x[PAIR], const struct tile *t, size_t block)
 {
 	const struct cx_fuse *fuse = t->fuse;
 
-	for (unsigned v = 0; v < NV; v++)
+	for (unsigned v = 0; v < PAIR; v++)
 		x[v] = splat(0);
 	add_encoded(f, x, t->inputs, 0, fuse->own, block);
 	if (fuse->own < fuse->count) {
-		for (unsigned v = 0; v < NV; v++)
+		for (unsigned v = 0; v < PAIR; v++)
 			x[v] += load_as(fuse->own_type, fuse->inputs[fuse->own],
 					t->at + block * CX_BLOCK + v * L);
 		add_encoded(f, x, t->inputs, fuse->own + 1, fuse->count, block);
 	}
 	if (fuse->divisor > 1)
-		for (unsigned v = 0; v < NV; v++)
+		for (unsigned v = 0; v < PAIR; v++)
 			x[v] /= (float)fuse->divisor;
 }
 
@@ -249,18 +256,19 @@ ALWAYS void extremes(enum cx_format f, bool both, vu32 most[2], make_fn *make,
 {
 	vu32 key[L], other[L];
 
-	for (unsigned b = 0; b < L; b++) {
-		vf32 x[NV];
+	for (unsigned b = 0; b < L; b += 2) {
+		vf32 x[PAIR];
 
 		make(x, t, g + b);
-		for (unsigned v = 0; v < NV; v++) {
-			vu32 k = both ? (vu32)larger((vi32)x[v], (vi32){0}) : key_of(f, x[v]);
-			vu32 o = (vu32)larger((vi32)x[v] ^ INT32_MIN, (vi32){0});
+		for (unsigned v = 0; v < PAIR; v++) {
+			vu32 *k = &key[b + v / NV], *o = &other[b + v / NV];
+			vu32 mine = both ? (vu32)larger((vi32)x[v], (vi32){0}) : key_of(f, x[v]);
+			vu32 minus = (vu32)larger((vi32)x[v] ^ INT32_MIN, (vi32){0});
 
 			if (room)
 				*(mem *)(room + (g + b) * CX_BLOCK + v * L) = (mem)x[v];
-			key[b] = v ? larger_unsigned(key[b], k) : k;
-			other[b] = v ? larger_unsigned(other[b], o) : o;
+			*k = v % NV ? larger_unsigned(*k, mine) : mine;
+			*o = v % NV ? larger_unsigned(*o, minus) : minus;
 		}
 	}
 	most[0] = fold_max(key);
@@ -383,11 +391,11 @@ ALWAYS vu32 to_bf16(vf32 x, const uint16_t *random)
 	return (vu32)h | ((vu32)u >> 16 & 0x8000);
 }
 
-/* One block of x. */
-ALWAYS void write_bf16(unsigned char *wire, const vf32 x[NV], const uint16_t *random, float *residual,
-		       bool small, bool around)
+/* Two blocks. */
+ALWAYS void write_bf16(unsigned char *wire, const vf32 x[PAIR], const uint16_t *random,
+		       float *residual, bool small, bool around)
 {
-	for (unsigned v = 0; v < NV; v++) {
+	for (unsigned v = 0; v < PAIR; v++) {
 		const uint16_t *r = random ? random + v * L : NULL;
 		vu32 h = small ? to_bf16_small((vu32)x[v], r) : to_bf16(x[v], r);
 		vi32 special = ((vi32)x[v] & INT32_MAX) >= (int32_t)CX_INF32;
@@ -412,17 +420,17 @@ ALWAYS void encode_bf16(bool stochastic, make_fn *make, unsigned char *wire, con
 
 	if (stochastic)
 		draw(random, &t->rounding);
-	for (unsigned k = 0; k < BLOCKS; k++) {
+	for (unsigned k = 0; k < BLOCKS; k += 2) {
 		const uint16_t *r = stochastic ? random + k * CX_BLOCK : NULL;
 		float *rest = residual ? residual + k * CX_BLOCK : NULL;
-		vf32 x[NV];
+		vf32 x[PAIR];
 		vi32 large = {0};
 
 		make(x, t, k);
-		for (unsigned v = 0; v < NV; v++)
+		for (unsigned v = 0; v < PAIR; v++)
 			large |= ((vi32)x[v] & INT32_MAX) >= (int32_t)(CX_BF16_TOP << 16);
 		if (lanes_of(large)) {
-			for (unsigned v = 0; v < NV && (t->fuse || residual); v++)
+			for (unsigned v = 0; v < PAIR && (t->fuse || residual); v++)
 				x[v] = canonical(x[v]);
 			write_bf16(wire + k * payload, x, r, rest, false, around);
 		} else {
@@ -458,7 +466,7 @@ ALWAYS bool far_away(const void *p, size_t len)
 static const struct cx_rounding to_nearest;
 
 #define MAKE(name, body) \
-	ALWAYS void name(vf32 x[NV], const struct tile *t, size_t block) \
+	ALWAYS void name(vf32 x[PAIR], const struct tile *t, size_t block) \
 	{ \
 		body; \
 	}
@@ -715,11 +723,11 @@ ALWAYS void fuse(enum cx_format format, void *dst, const struct cx_fuse *f, size
 ALWAYS void sum_tile(enum cx_format format, collx_type type, char *dst, const struct tile *t,
 		     bool around)
 {
-	for (unsigned b = 0; b < BLOCKS; b++) {
-		vf32 x[NV];
+	for (unsigned b = 0; b < BLOCKS; b += 2) {
+		vf32 x[PAIR];
 
 		make_sum(format, x, t, b);
-		for (unsigned v = 0; v < NV; v++)
+		for (unsigned v = 0; v < PAIR; v++)
 			put_as(type, dst + (b * CX_BLOCK + v * L) * bytes_of(type),
 			       canonical(x[v]), around);
 	}

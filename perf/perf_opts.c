@@ -239,8 +239,8 @@ void perf_opts_parse(struct perf_opts *opts, int argc, char **argv)
 	if (!strncmp(base, "lt-", 3)) /* libtool's name for a program not installed yet */
 		base += 3;
 	*opts = (struct perf_opts){ .coll = perf_coll_find(base), .min_bytes = DEFAULT_BYTES,
-				    .max_bytes = UINT64_MAX, .step_bytes = 1 << 20, .iters = DEFAULT_ITERS,
-				    .warmup = 1, .check = 1, .average = 1,
+				    .max_bytes = UINT64_MAX, .step_bytes = 1 << 20,
+				    .iters = DEFAULT_ITERS, .warmup = 1, .check = 1, .average = 1,
 				    .type = COLLX_FLOAT32, .op = COLLX_SUM };
 	argp_parse(&parser, argc, argv, 0, NULL, opts);
 }

@@ -447,7 +447,7 @@ collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count,
 	t.residual = o.residual;
 	t.decay = o.decay;
 	t.floor = (uint32_t)cx_max(cx_abs_bits(o.floor), 1);
-	t.hint = cx_abs_bits(o.hint * 0.8f);
+	t.hint = cx_abs_bits(o.hint * 0.9f);
 	choose(&t, o.work ? o.work : work);
 	len = cx_sparse_write(out, o.value_type, count, t.bits, t.index, t.found, o.residual);
 	cx_free(work);
