@@ -69,6 +69,26 @@ ALWAYS vf32 load_float(const void *p)
 	return (vf32)*(const mem *)p;
 }
 
+/*
+ * Asks for the cache lines of len bytes a while after p, since the processor stops
+ * looking ahead where a page ends. What lies beyond an array is not touched by it.
+ * Streams of a few bytes an element gain most (4 inputs fused: 2.5 to 3.7 G elements/s
+ * from memory, Zen 4); floats want it no nearer than the L2 and no farther than this.
+ */
+enum { AHEAD = 2048 };
+
+ALWAYS void look_ahead(const void *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += CACHE_LINE)
+		__builtin_prefetch((const void *)((uintptr_t)p + AHEAD + i));
+}
+
+ALWAYS void look_ahead_l2(const void *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += CACHE_LINE)
+		__builtin_prefetch((const void *)((uintptr_t)p + AHEAD + i), 0, 2);
+}
+
 ALWAYS vf32 load_as(collx_type t, const char *array, size_t i)
 {
 	if (t == COLLX_FLOAT32)
@@ -113,6 +133,8 @@ typedef void make_fn(vf32 x[PAIR], const struct tile *t, size_t block);
 
 ALWAYS void make_as(collx_type type, vf32 x[PAIR], const struct tile *t, size_t block)
 {
+	if (type == COLLX_FLOAT32)
+		look_ahead_l2(t->src + block * CX_BLOCK * 4, 2 * CX_BLOCK * 4);
 	for (unsigned v = 0; v < PAIR; v++)
 		x[v] = load_as(type, t->src, block * CX_BLOCK + v * L);
 }
@@ -170,6 +192,7 @@ ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in,
 	for (unsigned k = first; k < end; k++) {
 		const unsigned char *payload = in->payload[k] + block * cx_wire_block(f);
 
+		look_ahead(payload, 2 * cx_wire_block(f));
 		for (unsigned b = 0; b < 2; b++, payload += cx_wire_block(f)) {
 			vf32 scale = splat(f == CX_BF16 ? 0 : in->scale[k][block + b]);
 			vi32 q[NV];
@@ -197,6 +220,9 @@ ALWAYS void make_sum(enum cx_format f, vf32 x[PAIR], const struct tile *t, size_
 		x[v] = splat(0);
 	add_encoded(f, x, t->inputs, 0, fuse->own, block);
 	if (fuse->own < fuse->count) {
+		look_ahead((const char *)fuse->inputs[fuse->own] +
+				   (t->at + block * CX_BLOCK) * bytes_of(fuse->own_type),
+			   2 * CX_BLOCK * bytes_of(fuse->own_type));
 		for (unsigned v = 0; v < PAIR; v++)
 			x[v] += load_as(fuse->own_type, fuse->inputs[fuse->own],
 					t->at + block * CX_BLOCK + v * L);
@@ -567,6 +593,7 @@ ALWAYS void decode_blocks(enum cx_format f, collx_type type, char *dst, const un
 	for (unsigned k = 0; k < BLOCKS; k++) {
 		vf32 y[NV];
 
+		look_ahead(wire + k * cx_wire_block(f), cx_wire_block(f));
 		decode_block(f, y, wire + k * cx_wire_block(f), scale[k]);
 		for (unsigned v = 0; v < NV; v++)
 			put_as(type, dst + (k * CX_BLOCK + v * L) * size,
@@ -624,6 +651,7 @@ ALWAYS void accumulate(enum cx_format f, float *dst, const void *wire, size_t n)
 		for (unsigned k = 0; k < BLOCKS; k++) {
 			vf32 y[NV];
 
+			look_ahead(w + k * cx_wire_block(f), cx_wire_block(f));
 			decode_block(f, y, w + k * cx_wire_block(f), scale[k]);
 			for (unsigned v = 0; v < NV; v++) {
 				float *p = dst + k * CX_BLOCK + v * L;
@@ -781,6 +809,7 @@ ALWAYS void choose_blocks(struct cx_select *s, collx_type type, bool given, bool
 	     s->at += CX_BLOCK) {
 		vf32 a[NV], e[NV];
 		vi32 some = {0};
+
 
 		for (unsigned v = 0; v < NV; v++) {
 			e[v] = left ? load_float(s->residual + s->at + v * L) : splat(0);

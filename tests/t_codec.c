@@ -37,6 +37,62 @@ Test(codec, avx512_is_portable, .timeout = 600)
 	compare_all(cx_codecs_pick("avx512"));
 }
 
+/* ---- arrays so large that they are written around the caches ---- */
+
+enum { LARGE = 9 << 20 };
+
+struct large {
+	float *x, *mine, *right;
+	unsigned char *wire, *mine_wire, *right_wire;
+};
+
+static void check_large(const struct cx_codecs *c, struct large *l, int f)
+{
+	const struct cx_codecs *p = cx_codec_variants[0];
+	struct cx_rounding r = { .stochastic = f == CX_Q8, .seed = 3 };
+	size_t len = cx_wire_bytes((enum cx_format)f, LARGE);
+	const void *in[2] = { l->wire, l->wire };
+	struct cx_fuse u = { .inputs = in, .count = 2, .own = 2, .divisor = 2, .rounding = r };
+
+	p->encode[f][0](l->wire, l->x, LARGE, &r);
+	c->encode[f][0](l->mine_wire, l->x, LARGE, &r);
+	cr_assert(!memcmp(l->wire, l->mine_wire, len), "%s: encode %d", c->name, f);
+	p->fuse[f](l->right_wire, &u, LARGE);
+	c->fuse[f](l->mine_wire, &u, LARGE);
+	cr_assert(!memcmp(l->right_wire, l->mine_wire, len), "%s: fuse %d", c->name, f);
+	for (int slot = 0; slot < CX_FLOATS; slot++) {
+		p->decode[f][slot](l->right, l->wire, LARGE);
+		c->decode[f][slot](l->mine, l->wire, LARGE);
+		cr_assert(!memcmp(l->right, l->mine, LARGE * (slot ? 2 : 4)), "%s: decode %d %d",
+			  c->name, f, slot);
+		p->sum[f][slot](l->right, &u, LARGE);
+		c->sum[f][slot](l->mine, &u, LARGE);
+		cr_assert(!memcmp(l->right, l->mine, LARGE * (slot ? 2 : 4)), "%s: sum %d %d",
+			  c->name, f, slot);
+	}
+}
+
+static void *large(size_t len)
+{
+	void *p = aligned_alloc(64, len);
+
+	cr_assert(p);
+	return p;
+}
+
+Test(codec, large_arrays, .timeout = 600)
+{
+	struct large l = { large(LARGE * 4), large(LARGE * 4), large(LARGE * 4), large(LARGE * 2),
+			   large(LARGE * 2), large(LARGE * 2) };
+
+	codec_fill(l.x, LARGE, 12, 1);
+	for (size_t v = 1; cx_codec_variants[v]; v++)
+		for (int f = 0; f < CX_FORMATS && cx_codec_variants[v]->usable(); f++)
+			check_large(cx_codec_variants[v], &l, f);
+	free(l.x), free(l.mine), free(l.right);
+	free(l.wire), free(l.mine_wire), free(l.right_wire);
+}
+
 /* ---- golden bytes: made from doc/WIRE alone, in exact rational arithmetic ---- */
 
 enum { GOLDEN = 40 };

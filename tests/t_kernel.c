@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <criterion/criterion.h>
 
@@ -318,6 +319,8 @@ Test(kernel, every_entry_is_there_and_no_other)
 		for (size_t i = 0; i < sizeof(k->reduce) / sizeof(*fn); i++)
 			present += fn[i] != NULL;
 		cr_assert_eq(present, n * (v + 1));
+		for (int i = 0; i < COLLX_TYPE_COUNT * COLLX_OP_COUNT; i++)
+			cr_assert(k->fold[i / COLLX_OP_COUNT][i % COLLX_OP_COUNT]);
 		for (int t = 0; t < COLLX_TYPE_COUNT; t++) {
 			cr_assert_eq(k->widen[t] != NULL, is_short((collx_type)t));
 			cr_assert_eq(k->narrow[t] != NULL, is_short((collx_type)t));
@@ -623,4 +626,102 @@ Test(kernel, short_floats_are_summed_as_floats)
 	cr_assert_eq(one(COLLX_FLOAT16, COLLX_AVG, 0x7bff, 0x7bff, 2), 0x7bff);
 	cr_assert_eq(one(COLLX_FLOAT16, COLLX_SUM, 0x6800, 0x3c00, 1), 0x6800);
 	cr_assert_eq(one(COLLX_FLOAT16, COLLX_SUM, 0x6801, 0x3c00, 1), 0x6802);
+}
+
+/* ---- many inputs in one pass ---- */
+
+enum { FOLD = 300, FOLD_ROOM = FOLD * 8 + 64 };
+
+/* The same, one input after the other, partial results in the accumulation type. */
+static void fold_slowly(collx_type t, collx_op op, void *dst, unsigned char in[][FOLD_ROOM],
+			const size_t *off, unsigned count, size_t n, uint32_t divisor)
+{
+	static unsigned char part[FOLD * 8];
+	const struct cx_kernels *k = cx_kernel_variants[0];
+	unsigned wide = cx_acc_type(t, op) != t ? CX_WIDE_DST | CX_WIDE_A : 0;
+
+	if (count == 2) {
+		k->reduce[t][op][0](dst, in[0] + off[0], in[1] + off[1], n, divisor);
+		return;
+	}
+	k->reduce[t][op][wide & CX_WIDE_DST](part, in[0] + off[0], in[1] + off[1], n, 1);
+	for (unsigned i = 2; i + 1 < count; i++)
+		k->reduce[t][op][wide](part, part, in[i] + off[i], n, 1);
+	k->reduce[t][op][wide & CX_WIDE_A](dst, part, in[count - 1] + off[count - 1], n, divisor);
+}
+
+/* place: the number of the input that is the output too, or count. */
+static void check_fold(const struct cx_kernels *k, collx_type t, collx_op op, uint64_t seed)
+{
+	static unsigned char in[CX_INPUTS][FOLD_ROOM], out[FOLD_ROOM], right[FOLD * 8];
+	size_t off[CX_INPUTS], n = scramble(seed) % FOLD, size = collx_type_size(t);
+	unsigned count = 2 + (unsigned)(scramble(seed + 1) % (CX_INPUTS - 1));
+	unsigned place = (unsigned)(scramble(seed + 2) % (count + 1));
+	uint32_t divisor = seed % 3 ? count : (uint32_t)scramble(seed + 3);
+	const void *all[CX_INPUTS];
+	unsigned char *dst;
+
+	for (unsigned i = 0; i < count; i++) {
+		off[i] = scramble(seed + 8 + i) % 3 ? scramble(seed + 40 + i) % 64 : 0;
+		all[i] = in[i] + off[i];
+		for (size_t e = 0; e < n; e++)
+			put(in[i] + off[i], e, t, sample(t, seed * 7919 + i * 512 + e));
+	}
+	fold_slowly(t, op, right, in, off, count, n, divisor);
+	dst = place < count ? in[place] + off[place] : out + seed % 64;
+	memset(out, 0xa5, sizeof(out));
+	k->fold[t][op](dst, all, count, n, divisor);
+	cr_assert(!memcmp(dst, right, n * size), "%s: type %d, op %d, %u inputs, %zu elements",
+		  k->name, t, op, count, n);
+	if (place == count)
+		for (size_t e = 0; e < FOLD_ROOM; e++)
+			cr_assert(out[e] == 0xa5 || (e >= seed % 64 && e < seed % 64 + n * size));
+}
+
+Test(kernel, fold_is_reduce_after_reduce)
+{
+	for (size_t v = 0; cx_kernel_variants[v]; v++) {
+		if (!cx_kernel_variants[v]->usable())
+			continue;
+		for (uint64_t i = 0; i < 120 * COLLX_TYPE_COUNT * COLLX_OP_COUNT; i++)
+			check_fold(cx_kernel_variants[v],
+				   (collx_type)(i % COLLX_TYPE_COUNT),
+				   (collx_op)(i / COLLX_TYPE_COUNT % COLLX_OP_COUNT), i);
+	}
+}
+
+/* So large a result is written around the caches. */
+Test(kernel, large_folds)
+{
+	enum { LARGE = 9 << 20 };
+	unsigned char *in[3], *out = aligned_alloc(64, LARGE + 64), *right = malloc(LARGE + 64);
+	const void *all[3];
+	size_t n = (LARGE - 30) / 2;
+
+	for (unsigned i = 0; i < 3; i++) {
+		all[i] = in[i] = malloc(LARGE);
+		for (size_t e = 0; e < n; e++)
+			put(in[i], e, COLLX_BFLOAT16, scramble(e * 3 + i) & 0xbfff);
+	}
+	for (size_t v = 0; cx_kernel_variants[v]; v++) {
+		const struct cx_kernels *k = cx_kernel_variants[v];
+
+		if (!k->usable())
+			continue;
+		for (int t = 0; t < 2; t++) {
+			collx_type type = t ? COLLX_UINT8 : COLLX_BFLOAT16;
+			size_t count = t ? n * 2 : n;
+
+			memset(out, 0xa5, LARGE + 64);
+			cx_kernel_variants[0]->fold[type][COLLX_SUM](right, all, 3, count, 1);
+			k->fold[type][COLLX_SUM](out, all, 3, count, 1);
+			cr_assert(!memcmp(out, right, n * 2), "%s", k->name);
+			for (size_t e = n * 2; e < LARGE + 64; e++)
+				cr_assert_eq(out[e], 0xa5);
+		}
+	}
+	free(out);
+	free(right);
+	for (unsigned i = 0; i < 3; i++)
+		free(in[i]);
 }
