@@ -24,7 +24,8 @@ enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2 };
 /* What it takes to meet. */
 struct cx_meeting {
 	struct cx_secret secret;
-	struct cx_place place;
+	struct cx_place place; /* rank 0's: tcp:..., or unix:... where all are of one host */
+	struct cx_place local; /* unix:..., where ranks of this host meet; no name: nowhere */
 	int rank, ranks;
 	uint64_t deadline_ns;
 };
