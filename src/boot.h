@@ -13,11 +13,9 @@
 
 #include "auth.h"
 #include "place.h"
+#include "wire.h"
 
-enum {
-	CX_RECORD_MAX = 512,      /* bytes that a rank gives to one exchange */
-	CX_FAULT_TEXT_MAX = 320
-};
+enum { CX_RECORD_MAX = 512 /* bytes that a rank gives to one exchange */ };
 
 enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2 };
 

@@ -27,10 +27,7 @@
 
 #include "tree.h"
 
-enum {
-	CX_FAULT_TEXT_MAX = 320,
-	CX_SIGNS = 8 /* calls that a rank remembers */
-};
+enum { CX_SIGNS = 8 /* calls that a rank remembers */ };
 
 /* A collective call, as all ranks must have made it. */
 struct cx_sign {

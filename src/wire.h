@@ -10,7 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CX_FRAME_MAX = 512 };
+enum {
+	CX_FRAME_MAX = 512,
+	CX_FAULT_TEXT_MAX = 320 /* an error's line on its way */
+};
 
 enum cx_frame_kind {
 	CX_FRAME_RECORD = 1, /* arg: whose record */

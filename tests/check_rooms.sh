@@ -25,7 +25,9 @@ src/place.[ch]          $base src/wire.h src/place.h
 src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
 src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
 src/launch.[ch]         $base $meeting src/launch.h
-src/boot.[ch]           $base $meeting src/meet.h
+src/boot.[ch]           $base $meeting src/meet.h src/tree.h
+src/tree.[ch]           $base src/wire.h src/tree.h
+src/guard.[ch]|src/verdict.[ch] $base src/wire.h src/tree.h src/verdict.h src/guard.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
