@@ -243,6 +243,11 @@ int cx_boot_watch(struct cx_boot *b, uint64_t seq)
 	return 0;
 }
 
+bool cx_boot_has_left(const struct cx_boot *b, int rank)
+{
+	return b->left[rank] != 0;
+}
+
 int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms)
 {
 	uint64_t end = cx_now_ns() + (uint64_t)wait_ms * 1000000;

@@ -8,6 +8,7 @@
 #ifndef CX_BOOT_H
 #define CX_BOOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,7 +61,10 @@ int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struc
  * no error. */
 int cx_boot_watch(struct cx_boot *b, uint64_t seq);
 
-/* The same, waiting for a word at most so long. */
+/* Is the word of that rank's leaving here, as far as the channel was watched? */
+bool cx_boot_has_left(const struct cx_boot *b, int rank);
+
+/* As cx_boot_watch, waiting for a word at most so long. */
 int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms);
 
 /* During creation: the first error that the channel tells; records wait for the

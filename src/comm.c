@@ -36,13 +36,16 @@ static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
 	cx_exec_describe(&c->exec, where, sizeof(where));
 	return cx_fail(COLLX_ERR_TIMEOUT, "rank %d waited %.1f s for %s, operation %llu: %s",
 		       c->rank, (double)waited_ns / 1e9,
-		       cx_coll_name(c->exec.call.plan->algo->coll), (unsigned long long)c->seq,
+		       cx_coll_name(c->exec.call.plan->algo->coll),
+		       (unsigned long long)c->exec.call.number,
 		       where);
 }
 
 /* The clock's part of waiting: deadline and control channel, now and then. */
 static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t timeout_ns)
 {
+	int rc;
+
 	if (!w->start)
 		w->start = w->watched = now;
 	if (now - w->watched < WATCH_NS)
@@ -50,7 +53,8 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 	w->watched = now;
 	if (now - w->start > timeout_ns)
 		return timed_out(c, now - w->start);
-	return cx_boot_watch(c->boot, c->seq);
+	rc = cx_boot_watch(c->boot, c->seq);
+	return rc ? rc : cx_p2p_watch(c);
 }
 
 /*
@@ -79,9 +83,9 @@ static int doze(struct collx_comm *c, int *moved)
 {
 	int rc;
 
-	c->transport->arm(c->port);
+	cx_exec_arm(&c->exec);
 	rc = cx_exec_poll(&c->exec, moved);
-	c->transport->sleep(c->port, rc || *moved ? 0 : SLEEP_NS);
+	cx_exec_sleep(&c->exec, rc || *moved ? 0 : SLEEP_NS);
 	return rc;
 }
 
@@ -141,7 +145,7 @@ static int die(struct collx_comm *c, const struct cx_request *r, int code)
 	int hearsay = code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
 	int told;
 
-	if (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT)
+	if (r->coll < CX_NCOLL && (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT))
 		snprintf(c->text, sizeof(c->text), "rank %d in %s of %zu, operation %llu: %s",
 			 c->rank, cx_coll_name(r->coll), r->count, (unsigned long long)c->seq,
 			 cx_error_text());
@@ -165,11 +169,13 @@ int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeo
 
 	if (c->error)
 		return cx_fail(c->error, "%s", c->text);
-	c->seq++;
+	c->seq += r->coll < CX_NCOLL;
 	rc = cx_comm_prepare(c, r, &call);
 	if (!rc)
 		rc = cx_exec_start(&c->exec, &call);
 	if (!rc)
 		rc = wait_for_call(c, timeout_ns);
+	if (rc && r->coll > CX_NCOLL)
+		rc = cx_p2p_explain(c, r, rc);
 	return rc ? die(c, r, rc) : 0;
 }
