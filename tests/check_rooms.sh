@@ -31,7 +31,7 @@ src/guard.[ch]|src/verdict.[ch] $base src/wire.h src/tree.h src/verdict.h src/gu
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
-tools/*                 $base src/auth.h src/boot.h
+tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "
 # Foreign libraries have one door each.
