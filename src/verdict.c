@@ -7,7 +7,10 @@
 #include "base/base.h"
 #include "verdict.h"
 
-static const uint64_t doubt_ns = 500000000, answers_ns = 200000000, ask_again_ns = 1000000000;
+static const uint64_t doubt_ns = 500000000;
+static const uint64_t answers_ns = 200000000; /* for all to say what they called */
+static const uint64_t late_ns = 20000000;     /* and in it, until a late one is asked again */
+static const uint64_t ask_again_ns = 1000000000;
 
 enum { GROUPS = 4 /* different calls that a line tells of */, LIST_MAX = 120 /* its characters */ };
 
@@ -281,8 +284,31 @@ static void ask(struct cx_verdict *v, uint64_t now_ns)
 static void begin_asking(struct cx_verdict *v, uint64_t now_ns)
 {
 	v->phase = CX_ASKING;
-	v->due_ns = now_ns + answers_ns;
+	v->due_ns = v->settle_ns = now_ns + answers_ns;
 	ask(v, now_ns);
+}
+
+/* Is somebody not there yet who will call the one thing or the other? */
+static bool somebody_is_late(struct cx_verdict *v)
+{
+	uint64_t seq = find_difference(v);
+
+	for (int r = 0; r < v->ranks; r++)
+		if (begun(&v->known[r].account) < seq && !v->known[r].left)
+			return true;
+	return false;
+}
+
+static void hear_answers(struct cx_verdict *v, uint64_t now_ns)
+{
+	if (now_ns >= v->settle_ns || (all_answered(v) && !somebody_is_late(v)))
+		settle(v);
+	else if (all_answered(v) && v->due_ns == v->settle_ns)
+		v->due_ns = cx_min(now_ns + late_ns, v->settle_ns);
+	else if (now_ns >= v->due_ns) {
+		v->due_ns = v->settle_ns;
+		ask(v, now_ns);
+	}
 }
 
 /* Hearsay with nothing behind it: a connection broke between two live ranks. */
@@ -354,8 +380,7 @@ void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account 
 		return;
 	v->known[rank].account = *a;
 	if (v->phase == CX_ASKING) {
-		if (all_answered(v))
-			settle(v);
+		hear_answers(v, now_ns);
 	} else if (contradicts(v, a)) {
 		v->first = (struct cx_report){ .origin = rank, .about = -1,
 					       .code = COLLX_ERR_MISMATCH, .seq = begun(a),
@@ -386,8 +411,8 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 {
 	if (v->code || v->phase == CX_WATCHING)
 		return;
-	if (v->phase == CX_ASKING && (now_ns >= v->due_ns || all_answered(v)))
-		settle(v);
+	if (v->phase == CX_ASKING)
+		hear_answers(v, now_ns);
 	else if (v->phase == CX_DOUBTING && now_ns >= v->due_ns)
 		believe(v);
 }

@@ -12,7 +12,8 @@
  *
  * The first cause counts, and hearsay is none while something better may come. A
  * timeout or a mismatch is explained by what each rank called: where that differs,
- * the earliest such operation is the verdict, in words.
+ * the earliest such operation is the verdict, in words; for a rank that has not come
+ * to it the 200 ms are waited out.
  */
 #ifndef CX_VERDICT_H
 #define CX_VERDICT_H
@@ -57,6 +58,7 @@ struct cx_verdict {
 	uint64_t due_ns;      /* cx_verdict_tick has something to do then */
 	enum { CX_WATCHING, CX_DOUBTING, CX_ASKING } phase;
 	struct cx_report first;
+	uint64_t settle_ns;   /* the end of asking */
 	uint32_t question;    /* number of the last one: to be sent to all when it grows */
 	uint64_t asked_ns;
 	struct cx_known *known;
