@@ -251,7 +251,8 @@ static void prepare(struct perf *p)
 		exit(2);
 	}
 	if (o->coll->flags & PERF_PAIRS && p->ranks < 2) {
-		fprintf(stderr, "collx-perf: %s needs two ranks; see collx-run(1)\n", o->coll->name);
+		fprintf(stderr, "collx-perf: %s needs two ranks; see collx-run(1)\n",
+			o->coll->name);
 		exit(2);
 	}
 	if (o->coll->flags & PERF_NO_DATA)
