@@ -46,19 +46,18 @@ static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
 
 /* ---- one call ---- */
 
-static uint32_t mix(uint64_t h, uint64_t v)
+/*
+ * What every rank must have called alike; the plan follows from it. All earlier calls
+ * are part of it: a reduce whose ranks name different roots may end well everywhere,
+ * as nobody waits for who does not send, but then the next call tells.
+ */
+static uint32_t tag_of(struct collx_comm *c, const struct cx_request *r)
 {
-	h = (h ^ v) * 0x9e3779b97f4a7c15u;
+	uint64_t h = ((c->chain ^ r->count) + c->seq) * 0x9e3779b97f4a7c15u;
+
+	h ^= h >> 32 ^ cx_sign_what(r->coll, r->type, r->op, r->root);
+	c->chain = h *= 0xbf58476d1ce4e5b9u;
 	return (uint32_t)(h >> 32);
-}
-
-/* What every rank must have called alike; the plan follows from it. */
-static uint32_t tag_of(const struct collx_comm *c, const struct cx_request *r)
-{
-	uint64_t h = mix(c->seq, r->count);
-
-	return mix(h << 32 | (uint32_t)r->root,
-		   (uint64_t)r->coll << 16 | (uint64_t)r->type << 8 | (uint64_t)r->op);
 }
 
 /* Fills where the caller's buffers stand in terms of blocks. */
