@@ -18,7 +18,7 @@
 
 enum { RANKS_MOST = 9, COUNT = 700, OTHER = 300, BYTES = 8 * RANKS_MOST * COUNT, FILL = 0xa5 };
 
-enum field { F_COUNT_, F_TYPE_, F_OP_, F_ROOT_, F_COLL_, F_SKIP_, FIELDS };
+enum field { OF_COUNT, OF_TYPE, OF_OP, OF_ROOT, OF_COLL, OF_SKIPPED, FIELDS };
 
 static const char *const field_names[FIELDS] = { "count", "type", "op", "root", "collective",
 						 "skipped call" };
@@ -26,11 +26,11 @@ static const char *const field_names[FIELDS] = { "count", "type", "op", "root", 
 static bool has_field(enum cx_coll coll, enum field f)
 {
 	switch (f) {
-	case F_COUNT_: case F_TYPE_:
+	case OF_COUNT: case OF_TYPE:
 		return coll != CX_BARRIER;
-	case F_OP_:
+	case OF_OP:
 		return coll == CX_ALLREDUCE || coll == CX_REDUCE_SCATTER || coll == CX_REDUCE;
-	case F_ROOT_:
+	case OF_ROOT:
 		return coll == CX_BROADCAST || coll == CX_REDUCE;
 	default:
 		return true;
@@ -51,7 +51,7 @@ static struct call base_call(enum cx_coll coll, int size)
 
 	if (coll == CX_BARRIER)
 		k = (struct call){ coll, 1, COLLX_UINT8, COLLX_SUM, 0 };
-	if (has_field(coll, F_ROOT_))
+	if (has_field(coll, OF_ROOT))
 		k.root = 1 % size;
 	return k;
 }
@@ -60,11 +60,11 @@ static struct call base_call(enum cx_coll coll, int size)
 static struct call other_call(struct call k, enum field f, int size)
 {
 	switch (f) {
-	case F_COUNT_: k.count = OTHER; break;
-	case F_TYPE_: k.type = COLLX_INT32; break;
-	case F_OP_: k.op = COLLX_MAX; break;
-	case F_ROOT_: k.root = (k.root + 1) % size; break;
-	case F_COLL_: return base_call((enum cx_coll)((k.coll + 1) % CX_NCOLL), size);
+	case OF_COUNT: k.count = OTHER; break;
+	case OF_TYPE: k.type = COLLX_INT32; break;
+	case OF_OP: k.op = COLLX_MAX; break;
+	case OF_ROOT: k.root = (k.root + 1) % size; break;
+	case OF_COLL: return base_call((enum cx_coll)((k.coll + 1) % CX_NCOLL), size);
 	default: return base_call(CX_ALLREDUCE, size); /* what comes after the skipped one */
 	}
 	return k;
@@ -100,9 +100,9 @@ static void words(const struct call *k, char *text, size_t len)
 		return;
 	}
 	n = snprintf(text, len, "%s(count %zu, %s", names[k->coll], k->count, type);
-	if (has_field(k->coll, F_OP_))
+	if (has_field(k->coll, OF_OP))
 		n += snprintf(text + n, len - (size_t)n, ", %s", op);
-	if (has_field(k->coll, F_ROOT_))
+	if (has_field(k->coll, OF_ROOT))
 		n += snprintf(text + n, len - (size_t)n, ", root %d", k->root);
 	snprintf(text + n, len - (size_t)n, ")");
 }
@@ -143,12 +143,11 @@ static void expected_line(const struct call *mine, const struct call *odds, int 
 
 /* ---- a case ---- */
 
+/* Shared by the ranks. */
 struct plan {
 	int odd;
-	const char *only; /* of a transport */
-	int slowest_ms;   /* shared: since the odd call was made, of any rank */
+	int slowest_ms; /* from a rank's call to its error */
 	int cases;
-	uint64_t odd_ms;
 };
 
 static void fill(unsigned char *in, unsigned char *out, int rank)
@@ -195,7 +194,7 @@ static void run_case(collx_comm_t c, int rank, int size, struct plan *p, enum cx
 	uint64_t start, took;
 	int rc = collx_barrier(c, NULL), transport = c->transport->name[0];
 
-	if (f == F_SKIP_)
+	if (f == OF_SKIPPED)
 		odds = after;
 	snprintf(what, sizeof(what), "%s, %s of rank %d, %d ranks, %s", cx_coll_name(coll),
 		 field_names[f], p->odd, size, transport == 's' ? "shm" : "tcp");
@@ -205,7 +204,7 @@ static void run_case(collx_comm_t c, int rank, int size, struct plan *p, enum cx
 	if (rank == p->odd)
 		rc = call_until_error(c, &odds, NULL, in, out);
 	else
-		rc = call_until_error(c, &mine, f == F_SKIP_ ? &after : NULL, in, out);
+		rc = call_until_error(c, &mine, f == OF_SKIPPED ? &after : NULL, in, out);
 	took = now_ms() - start;
 	expected_line(&mine, &odds, size, p->odd, line, sizeof(line));
 	EXPECT(rc == COLLX_ERR_MISMATCH && !strcmp(collx_last_error(c), line),
@@ -261,15 +260,12 @@ static struct plan *plan_make(void)
 static void run_sizes(int from, int to, const char *transport, int step)
 {
 	struct plan *p = plan_make();
-	char addr[32];
-
 	for (int size = from; size <= to; size++)
 		for (p->odd = (size * 5 + from) % step; p->odd < size; p->odd += step) {
 			const struct world w = { .size = size, .fn = run_cases, .arg = p,
 						 .transport = transport, .deadline_s = 300 };
 
-			snprintf(addr, sizeof(addr), "%d ranks, odd %d", size, p->odd);
-			cr_assert_eq(world_run(&w), 0, "%s", addr);
+			cr_assert_eq(world_run(&w), 0, "%d ranks, odd %d", size, p->odd);
 		}
 	cr_log_info("%s: %d cases, the slowest took %d ms", transport, p->cases, p->slowest_ms);
 	munmap(p, sizeof(*p));
