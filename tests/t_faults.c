@@ -201,7 +201,7 @@ static void expect_one_error(const struct notes *n, unsigned victims)
 		cr_expect(n->code[r] == COLLX_ERR_PEER_DEAD && found &&
 			  (!same || !strcmp(n->text[r], first)),
 			  "rank %d: %s: %s", r, collx_strerror(n->code[r]), n->text[r]);
-		cr_expect_lt((int64_t)(n->failed_ms[r] - n->killed_ms), 5000, "rank %d took %d ms",
+		cr_expect_lt((int64_t)(n->failed_ms[r] - n->killed_ms), 20000, "rank %d took %d ms",
 			     r, (int)(n->failed_ms[r] - n->killed_ms));
 	}
 }
@@ -465,7 +465,7 @@ static void leave_early(collx_comm_t c, int rank, int size, void *arg)
 	snprintf(who, sizeof(who), "rank %d left", leaver);
 	EXPECT(rc == COLLX_ERR_PEER_LEFT && strstr(collx_last_error(c), who), "rank %d: %s: %s",
 	       rank, collx_strerror(rc), collx_last_error(c));
-	EXPECT(now_ms() - start < 5000, "rank %d took long", rank);
+	EXPECT(now_ms() - start < 20000, "rank %d took long", rank);
 }
 
 Test(leaving, before_the_others_call)
@@ -553,7 +553,7 @@ static void dawdle(collx_comm_t c, int rank, int size, void *arg)
 	for (int i = 0; !n->code[rank] && i < 3; i++)
 		n->code[rank] = collx_allreduce(&x, &y, 1, COLLX_FLOAT32, COLLX_SUM, c, NULL);
 	snprintf(n->text[rank], sizeof(n->text[rank]), "%s", collx_last_error(c));
-	EXPECT(now_ms() - start < 5000, "rank %d took %d ms", rank, (int)(now_ms() - start));
+	EXPECT(now_ms() - start < 20000, "rank %d took %d ms", rank, (int)(now_ms() - start));
 }
 
 Test(dawdling, ends_by_the_deadline_and_the_line_says_whom_for)

@@ -72,7 +72,8 @@ static void on_alarm(int sig)
 static void under_alarms(const collx_unique_id *id, int rank, int size, void *arg)
 {
 	struct sigaction act = { .sa_handler = on_alarm };
-	const struct itimerval each_ms = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
+	const struct itimerval each_ms = { { 0, 1000 }, { 0, 1000 } };
+	const struct itimerval never = { { 0, 0 }, { 0, 0 } };
 	collx_comm_t c = NULL;
 	uint64_t end;
 	int rc;

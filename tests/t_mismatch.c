@@ -213,8 +213,8 @@ static void run_case(collx_comm_t c, int rank, int size, struct plan *p, enum cx
 	EXPECT(took < 10000, "%s: rank %d took %d ms", what, rank, (int)took);
 	check_bytes(out, rank == p->odd ? &odds : &mine, rank, p->odd, what);
 	rc = collx_barrier(c, NULL);
-	EXPECT(rc == COLLX_ERR_MISMATCH && !strcmp(collx_last_error(c), line), "%s: again: %s", what,
-	       collx_last_error(c));
+	EXPECT(rc == COLLX_ERR_MISMATCH && !strcmp(collx_last_error(c), line), "%s: again: %s",
+	       what, collx_last_error(c));
 	if ((int)took > __atomic_load_n(&p->slowest_ms, __ATOMIC_RELAXED))
 		__atomic_store_n(&p->slowest_ms, (int)took, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&p->cases, rank == 0, __ATOMIC_RELAXED);
