@@ -122,9 +122,12 @@ static void try_wire(struct fuzz_input *in)
 static uint8_t scripts[RANKS][SCRIPT_MAX];
 static size_t script_len[RANKS];
 
+static enum fuzz_end ends[RANKS];
+
 static void go_on(struct fuzz_conn *c)
 {
 	fuzz_conn_feed(c, scripts[c->tag], script_len[c->tag]);
+	c->end = ends[c->tag];
 }
 
 static struct fuzz_input *host_input;
@@ -134,6 +137,8 @@ static int host(struct fuzz_conn *c)
 	static const struct fuzz_flips none;
 
 	manners_take(host_input, c);
+	ends[0] = c->end;
+	c->end = FUZZ_SILENT;
 	fuzz_host(c, &fuzz_secret, &none, &none);
 	return 0;
 }
@@ -155,10 +160,29 @@ static void exchange(struct cx_boot *b, int with_fds)
 			cx_sys->close(fds[r]);
 }
 
+/* The other ranks, and who says so but is another. */
+static void ranks_come(struct fuzz_input *in, unsigned odd)
+{
+	static const struct fuzz_flips none;
+
+	for (int r = 1; r < RANKS; r++) {
+		struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0 };
+		struct fuzz_conn *c = fuzz_conn_come();
+
+		if (odd == (unsigned)r)
+			claim = (struct cx_claim){ fuzz_below(in, RANKS + 1), fuzz_below(in, 6),
+						   fuzz_below(in, 3), 0 };
+		manners_take(in, c);
+		c->tag = r;
+		ends[r] = c->end;
+		c->end = FUZZ_SILENT; /* until it has proved itself */
+		fuzz_prove(c, &fuzz_secret, &claim, &none);
+	}
+}
+
 /* As rank 0, whom three others reach, or as rank 1 at a rank 0. */
 static void try_creation(struct fuzz_input *in)
 {
-	static const struct fuzz_flips none;
 	unsigned how = fuzz_byte(in);
 	struct cx_meeting m = { .secret = fuzz_secret, .rank = how & 1, .ranks = RANKS,
 				.deadline_ns = cx_now_ns() + 3000000000 };
@@ -167,15 +191,8 @@ static void try_creation(struct fuzz_input *in)
 
 	for (int r = 0; r < RANKS; r++)
 		script_len[r] = script_take(in, scripts[r], fuzz_below(in, 6));
-	for (int r = 1; !m.rank && r < RANKS; r++) {
-		const struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0 };
-		struct fuzz_conn *c = fuzz_conn_come();
-
-		manners_take(in, c);
-		c->end = FUZZ_SILENT; /* else it would end before its proof */
-		c->tag = r;
-		fuzz_prove(c, &fuzz_secret, &claim, &none);
-	}
+	if (!m.rank)
+		ranks_come(in, how >> 4);
 	host_input = in;
 	fuzz_on_connect = host;
 	fuzz_after_handshake = go_on;
