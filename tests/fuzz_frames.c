@@ -130,6 +130,23 @@ static void go_on(struct fuzz_conn *c)
 	c->end = ends[c->tag];
 }
 
+/* The n-th record that this peer said must be `who`'s, and these bytes. */
+static void check_record(int peer, int n, int who, const uint8_t *got)
+{
+	const uint8_t *s = scripts[peer];
+	struct cx_frame_head head;
+
+	for (size_t at = 0; at + HEAD <= script_len[peer]; at += HEAD + head.len) {
+		memcpy(&head, s + at, HEAD);
+		if (head.kind != CX_FRAME_RECORD || n--)
+			continue;
+		FUZZ_MUST(head.arg == who && head.len == RECORD && !memcmp(s + at + HEAD, got, RECORD),
+			  "rank %d's record is another", who);
+		return;
+	}
+	FUZZ_MUST(0, "rank %d never gave a record", who);
+}
+
 static struct fuzz_input *host_input;
 
 static int host(struct fuzz_conn *c)
@@ -143,7 +160,7 @@ static int host(struct fuzz_conn *c)
 	return 0;
 }
 
-static void exchange(struct cx_boot *b, int with_fds)
+static int exchange(struct cx_boot *b, int rank, int number, int with_fds)
 {
 	uint8_t mine[RECORD] = { 1 }, all[RANKS * RECORD];
 	uint64_t start = cx_now_ns();
@@ -158,6 +175,9 @@ static void exchange(struct cx_boot *b, int with_fds)
 	for (int r = 0; !rc && with_fds && r < RANKS; r++)
 		if (fds[r] >= 0)
 			cx_sys->close(fds[r]);
+	for (int r = rank ? 0 : 1; !rc && r < RANKS; r++)
+		check_record(rank ? 0 : r, rank ? number * RANKS + r : number, r, all + r * RECORD);
+	return rc;
 }
 
 /* The other ranks, and who says so but is another. */
@@ -169,9 +189,11 @@ static void ranks_come(struct fuzz_input *in, unsigned odd)
 		struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0 };
 		struct fuzz_conn *c = fuzz_conn_come();
 
-		if (odd == (unsigned)r)
-			claim = (struct cx_claim){ fuzz_below(in, RANKS + 1), fuzz_below(in, 6),
-						   fuzz_below(in, 3), 0 };
+		if (odd == (unsigned)r) {
+			claim.rank = fuzz_below(in, RANKS + 1);
+			claim.ranks = fuzz_below(in, 6);
+			claim.kind = fuzz_below(in, 3);
+		}
 		manners_take(in, c);
 		c->tag = r;
 		ends[r] = c->end;
@@ -202,8 +224,8 @@ static void try_creation(struct fuzz_input *in)
 	FUZZ_MUST(rc == 0 || (rc < 0 && cx_error_text()[0]), "%d without a line", rc);
 	if (rc)
 		return;
-	exchange(b, how & 2);
-	exchange(b, how & 4);
+	if (!exchange(b, m.rank, 0, how & 2))
+		exchange(b, m.rank, 1, how & 4);
 	cx_boot_close(b);
 }
 
