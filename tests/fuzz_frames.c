@@ -140,7 +140,8 @@ static void check_record(int peer, int n, int who, const uint8_t *got)
 		memcpy(&head, s + at, HEAD);
 		if (head.kind != CX_FRAME_RECORD || n--)
 			continue;
-		FUZZ_MUST(head.arg == who && head.len == RECORD && !memcmp(s + at + HEAD, got, RECORD),
+		FUZZ_MUST(head.arg == who && head.len == RECORD &&
+				  !memcmp(s + at + HEAD, got, RECORD),
 			  "rank %d's record is another", who);
 		return;
 	}
