@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
-# CX_CHECK_AVX2: sets have_avx2 on x86-64, where kernels/reduce_avx2.c is built.
-AC_DEFUN([CX_CHECK_AVX2], [
-	AC_MSG_CHECKING([for x86-64 with -mavx2 -mf16c])
+# CX_CHECK_X86(NAME, FLAGS, MACROS): sets have_NAME on x86-64, where the compiler defines
+# the macros with the flags; then kernels/*_NAME.c are built.
+AC_DEFUN([CX_CHECK_X86], [
+	AC_MSG_CHECKING([for x86-64 with $2])
 	cx_saved_cflags=$CFLAGS
-	CFLAGS="$CFLAGS -mavx2 -mf16c"
+	CFLAGS="$CFLAGS $2"
 	AC_COMPILE_IFELSE([AC_LANG_PROGRAM([[
-		#if !defined(__x86_64__) || !defined(__AVX2__) || !defined(__F16C__)
+		#if !defined(__x86_64__) || !($3)
 		#error no
 		#endif
-	]], [])], [have_avx2=yes], [have_avx2=no])
+		#include <immintrin.h>
+	]], [])], [have_$1=yes], [have_$1=no])
 	CFLAGS=$cx_saved_cflags
-	AC_MSG_RESULT([$have_avx2])
+	AC_MSG_RESULT([$have_$1])
 ])
 
 # CX_CHECK_C11: stop here rather than in the middle of a build.

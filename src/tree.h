@@ -20,7 +20,7 @@ struct cx_tree {
 	int above;            /* the rank at the other end of up; -1 at rank 0 */
 	struct cx_wire up;    /* closed at rank 0 */
 	struct cx_wire *down; /* [rank], open to ranks right below this one; NULL: there are none */
-	int *leader;          /* [rank]: of its host. Ranks of equal leaders met at one unix socket */
+	int *leader;          /* [rank]: of its host, whose ranks met at one unix socket */
 };
 
 /* The rank right below t->rank through which r is reached; -1 where r is not below. */

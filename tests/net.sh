@@ -52,7 +52,7 @@ wrong() {
 	failed=1
 }
 
-for coll in allreduce reduce_scatter allgather broadcast reduce barrier; do
+for coll in allreduce reduce_scatter allgather broadcast reduce barrier p2p; do
 	for addr in tcp:10.77.0.1:7700 'tcp:[fd77::1]:7701'; do
 		job "$addr" timeout 60 ./collx-perf $coll -b 8 -e 1M -f 16 -n 5 -c 1 -d float
 		for rank in 0 1 2 3; do
