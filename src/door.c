@@ -273,8 +273,9 @@ static int prove(const struct cx_place *place, const struct cx_secret *secret,
 	return rc ? rc : cx_auth_confirmed(secret, challenge, proof, answer);
 }
 
-int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
-		  const struct cx_claim *claim, uint64_t deadline_ns)
+/* A single place. */
+static int enter_one(const struct cx_place *place, const struct cx_secret *secret,
+		     const struct cx_claim *claim, uint64_t deadline_ns)
 {
 	uint64_t until_ns = deadline_ns;
 
@@ -301,4 +302,61 @@ int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
 		       "%s turned rank %u away: do all ranks have the same secret, or is the place "
 		       "flooded?",
 		       place->name, claim->rank);
+}
+
+/* Tries one of several places. A descriptor, or an error with the line that tells most. */
+static int try_one(const struct cx_place *place, const struct cx_secret *secret,
+		   const struct cx_claim *claim, uint64_t until_ns, char *answer, size_t len)
+{
+	int fd = cx_place_try(place, until_ns), rc;
+
+	if (fd < 0)
+		return cx_fail_errno(-fd, "%s", place->name);
+	rc = prove(place, secret, claim, fd, until_ns);
+	if (!rc)
+		return fd;
+	if (rc != COLLX_ERR_INIT_TIMEOUT || !answer[0])
+		snprintf(answer, len, "%s answered, but: %s", place->name, cx_error_text());
+	cx_sys->close(fd);
+	return rc;
+}
+
+/* Others may listen at some of them, so the first that proves itself counts. Those that
+ * are silent cost little at first; later a slow rank 0 has its time. */
+static int enter_any(const struct cx_place *place, const struct cx_secret *secret,
+		     const struct cx_claim *claim, uint64_t deadline_ns)
+{
+	int n = cx_place_count(place), nap_ms = 1, fd;
+	uint64_t slice_ns = 100000000;
+	char answer[256] = "";
+
+	for (;;) {
+		for (int i = 0; i < n; i++) {
+			struct cx_place one;
+
+			cx_place_nth(place, i, &one);
+			fd = try_one(&one, secret, claim,
+				     cx_min(deadline_ns, cx_now_ns() + slice_ns), answer,
+				     sizeof(answer));
+			if (fd >= 0)
+				return fd;
+		}
+		if (cx_now_ns() >= deadline_ns)
+			break;
+		cx_sys->poll(NULL, 0, nap_ms);
+		nap_ms = nap_ms < 20 ? 2 * nap_ms : nap_ms;
+		slice_ns = cx_min(2 * slice_ns, handshake_ns);
+	}
+	if (!answer[0])
+		snprintf(answer, sizeof(answer), "the last: %s", cx_error_text());
+	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
+		       "rank 0 was at none of %d places from %s on before the deadline; %s", n,
+		       place->name, answer);
+}
+
+int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
+		  const struct cx_claim *claim, uint64_t deadline_ns)
+{
+	return cx_place_count(place) == 1 ? enter_one(place, secret, claim, deadline_ns)
+					  : enter_any(place, secret, claim, deadline_ns);
 }
