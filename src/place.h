@@ -61,7 +61,13 @@ int cx_place_reserve(struct cx_place *p);
 /* A connected descriptor, trying again while nobody listens yet. */
 int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns);
 
-/* One try at a single place: a connected descriptor, or -errno. */
+/* Begins to connect to a single place, without waiting: a descriptor or -errno. When it
+ * is writable, cx_place_knocked says 0, or -errno. */
+int cx_place_knock(const struct cx_place *p);
+int cx_place_knocked(const struct cx_place *p, int fd);
+/* Is that errno worth another try, as where nobody listens yet? */
+bool cx_place_may_come(int err);
+/* Both, waiting: a connected descriptor, or -errno. */
 int cx_place_try(const struct cx_place *p, uint64_t deadline_ns);
 
 /* The address by which this connection reaches us, as a place with that port (its

@@ -291,7 +291,7 @@ static const uint64_t try_ns = 3000000000;   /* one address, before it is tried 
 static const uint64_t first_ns = 500000000;  /* the same where there are others to try */
 
 /* A rank 0 that starts late, or whose queue is full, is worth another try. */
-static bool may_come(int err)
+bool cx_place_may_come(int err)
 {
 	return err == ENOENT || err == ECONNREFUSED || err == EAGAIN || err == ETIMEDOUT ||
 	       err == EHOSTUNREACH || err == ENETUNREACH || err == ECONNRESET ||
@@ -308,7 +308,7 @@ static bool is_itself(const struct cx_place *p, int fd)
 	       !memcmp(&own.addr, &p->addr, p->len);
 }
 
-int cx_place_try(const struct cx_place *p, uint64_t deadline_ns)
+int cx_place_knock(const struct cx_place *p)
 {
 	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
 	int rc;
@@ -318,12 +318,27 @@ int cx_place_try(const struct cx_place *p, uint64_t deadline_ns)
 	if (p->addr.ss_family != AF_UNIX)
 		cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	rc = cx_sys->connect(fd, sockaddr_of(p), p->len);
-	if (rc == -EINPROGRESS) {
-		rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
-		rc = rc == 1 ? cx_sys->connected(fd) : rc == 0 ? -ETIMEDOUT : -EIO;
-	}
-	if (!rc && is_itself(p, fd))
-		rc = -ECONNREFUSED;
+	if (!rc || rc == -EINPROGRESS)
+		return fd;
+	cx_sys->close(fd);
+	return rc;
+}
+
+int cx_place_knocked(const struct cx_place *p, int fd)
+{
+	int rc = cx_sys->connected(fd);
+
+	return !rc && is_itself(p, fd) ? -ECONNREFUSED : rc;
+}
+
+int cx_place_try(const struct cx_place *p, uint64_t deadline_ns)
+{
+	int fd = cx_place_knock(p), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
+	rc = rc == 1 ? cx_place_knocked(p, fd) : rc == 0 ? -ETIMEDOUT : -EIO;
 	if (!rc)
 		return fd;
 	cx_sys->close(fd);
@@ -344,7 +359,7 @@ static int try_all(const struct cx_place *p, uint64_t slice_ns, uint64_t deadlin
 		fd = cx_place_try(&one, cx_min(deadline_ns, now + slice_ns));
 		if (fd >= 0)
 			return fd;
-		if (!worst || may_come(-fd))
+		if (!worst || cx_place_may_come(-fd))
 			worst = fd;
 	}
 	return worst;
@@ -361,7 +376,7 @@ int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns)
 
 		if (fd >= 0)
 			return fd;
-		if (!may_come(-fd))
+		if (!cx_place_may_come(-fd))
 			return cx_fail_errno(-fd, "connecting to %s", p->name);
 		if (cx_now_ns() >= deadline_ns) {
 			cx_fail_errno(-fd, "nobody answered at %s before the deadline", p->name);

@@ -218,7 +218,8 @@ int cx_uid_read(const collx_unique_id *id, struct cx_meeting *m)
 		return COLLX_ERR_NOMEM;
 	memcpy(got, id, sizeof(*got));
 	if (got->version != CX_WIRE_VERSION || got->flags & ~HAS_HOST)
-		rc = cx_fail(COLLX_ERR_VERSION, "the unique id is empty or of another libcollx");
+		rc = cx_fail(COLLX_ERR_VERSION,
+			     "the unique id is empty (did rank 0 fail?) or of another libcollx");
 	if (!rc)
 		rc = read_place(got, m);
 	if (!rc)
