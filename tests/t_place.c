@@ -498,6 +498,7 @@ static const struct choice choices[] = {
 	{ "wire1", "tcp:10.1.0.7:1", 0, "tcp:10.2.0.1:0", "COLLX_INTERFACE" },
 	{ "wire", NULL, 0, "tcp:10.1.0.1:0", "COLLX_INTERFACE" },
 	{ "10.2.0.0/16", NULL, 0, "tcp:10.2.0.1:0", "wire1" },
+	{ "10.2.0.0/15", NULL, 0, "tcp:10.2.0.1:0", "wire1" },
 	{ "10.2.0.1", NULL, 0, "tcp:10.2.0.1:0", "wire1" },
 	{ "fd00::/8", NULL, 0, "tcp:[fd77::1]:0", "wire1" },
 	{ "lo", NULL, 0, "tcp:127.0.0.1:0", "lo" },
