@@ -153,6 +153,7 @@ static int agree(struct collx_comm *c, const struct cx_meeting *m)
 struct reach {
 	struct cx_addr *addrs;
 	int *fds;
+	unsigned char *wanted; /* [peer]: who is to be connected by the mesh */
 };
 
 static void reach_fini(const struct collx_comm *c, struct reach *way)
@@ -162,6 +163,7 @@ static void reach_fini(const struct collx_comm *c, struct reach *way)
 			cx_sys->close(way->fds[i]);
 	cx_free(way->fds);
 	cx_free(way->addrs);
+	cx_free(way->wanted);
 }
 
 static int reach_init(const struct collx_comm *c, struct reach *way)
@@ -170,9 +172,12 @@ static int reach_init(const struct collx_comm *c, struct reach *way)
 
 	way->addrs = cx_alloc(n, sizeof(*way->addrs));
 	way->fds = cx_alloc(n, sizeof(*way->fds));
+	way->wanted = cx_alloc((size_t)c->size, sizeof(*way->wanted));
 	for (size_t i = 0; way->fds && i < n; i++)
 		way->fds[i] = -1;
-	return way->addrs && way->fds ? 0 : COLLX_ERR_NOMEM;
+	if (way->wanted)
+		memset(way->wanted, 1, (size_t)c->size);
+	return way->addrs && way->fds && way->wanted ? 0 : COLLX_ERR_NOMEM;
 }
 
 /* Fills in the addresses, and the connections where the transport wants them. */
@@ -187,7 +192,7 @@ static int find_ways(struct collx_comm *c, const struct cx_meeting *m, struct re
 	for (int i = c->size * CX_CURSORS; !rc && i-- > 0;)
 		way->addrs[i] = way->addrs[i / CX_CURSORS];
 	if (!rc && c->transport->wants_connection)
-		rc = cx_mesh_open(c->boot, m, c->nonce, CX_CURSORS, way->fds);
+		rc = cx_mesh_open(c->boot, m, c->nonce, CX_CURSORS, way->wanted, way->fds);
 	for (int i = 0; !rc && i < c->size * CX_CURSORS; i++)
 		way->addrs[i].fd =
 			way->fds[c->transport->wants_connection ? i : i / CX_CURSORS];

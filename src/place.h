@@ -58,9 +58,6 @@ void cx_place_unlisten(const struct cx_place *p, int fd);
  * descriptor is open; a process of any kind can still listen there by name. */
 int cx_place_reserve(struct cx_place *p);
 
-/* A connected descriptor, trying again while nobody listens yet. */
-int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns);
-
 /* Begins to connect to a single place, without waiting: a descriptor or -errno. When it
  * is writable, cx_place_knocked says 0, or -errno. */
 int cx_place_knock(const struct cx_place *p);

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -286,10 +285,6 @@ void cx_place_unlisten(const struct cx_place *p, int fd)
 
 /* ---- connecting ---- */
 
-enum { NAP_MAX_NS = 20000000 };
-static const uint64_t try_ns = 3000000000;   /* one address, before it is tried anew */
-static const uint64_t first_ns = 500000000;  /* the same where there are others to try */
-
 /* A rank 0 that starts late, or whose queue is full, is worth another try. */
 bool cx_place_may_come(int err)
 {
@@ -343,47 +338,4 @@ int cx_place_try(const struct cx_place *p, uint64_t deadline_ns)
 		return fd;
 	cx_sys->close(fd);
 	return rc;
-}
-
-/* Each of them once: a descriptor, or the -errno that promises most. */
-static int try_all(const struct cx_place *p, uint64_t slice_ns, uint64_t deadline_ns)
-{
-	int n = cx_place_count(p), worst = 0;
-
-	for (int i = 0; i < n; i++) {
-		uint64_t now = cx_now_ns();
-		struct cx_place one;
-		int fd;
-
-		cx_place_nth(p, i, &one);
-		fd = cx_place_try(&one, cx_min(deadline_ns, now + slice_ns));
-		if (fd >= 0)
-			return fd;
-		if (!worst || cx_place_may_come(-fd))
-			worst = fd;
-	}
-	return worst;
-}
-
-int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns)
-{
-	uint64_t slice_ns = cx_place_count(p) > 1 ? first_ns : try_ns;
-	long nap_ns = 200000;
-
-	for (;;) {
-		struct timespec nap = { 0, nap_ns };
-		int fd = try_all(p, slice_ns, deadline_ns);
-
-		if (fd >= 0)
-			return fd;
-		if (!cx_place_may_come(-fd))
-			return cx_fail_errno(-fd, "connecting to %s", p->name);
-		if (cx_now_ns() >= deadline_ns) {
-			cx_fail_errno(-fd, "nobody answered at %s before the deadline", p->name);
-			return COLLX_ERR_INIT_TIMEOUT;
-		}
-		nanosleep(&nap, NULL);
-		nap_ns = nap_ns < NAP_MAX_NS ? nap_ns * 2 : nap_ns;
-		slice_ns = cx_min(2 * slice_ns, try_ns);
-	}
 }

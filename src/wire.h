@@ -18,7 +18,13 @@ enum {
 enum cx_frame_kind {
 	CX_FRAME_RECORD = 1, /* arg: whose record */
 	CX_FRAME_FAULT,      /* arg: code; the body is its text */
-	CX_FRAME_LEAVE       /* arg: who; the body is the last finished operation */
+	CX_FRAME_LEAVE,      /* arg: who; the body is the last finished operation */
+	/* during creation: meet.c, boot.c */
+	CX_FRAME_WELCOME = 32, /* down; arg: who lets in */
+	CX_FRAME_SEATED,       /* up; arg: who came to this leader */
+	CX_FRAME_GONE,         /* up; arg: who of those ended */
+	CX_FRAME_SEATS,        /* down, when all have come: the leaders of ranks arg, arg + 1... */
+	CX_FRAME_OVERDUE       /* up: a deadline has passed, rank 0 knows who is missing */
 };
 
 struct cx_frame_head {
@@ -42,6 +48,11 @@ void cx_wire_close(struct cx_wire *w);
  * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. */
 int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
 		 int fd, uint64_t deadline_ns);
+
+/* Puts a frame into buf, for cx_wire_put to send several at once: its length, or 0
+ * when room does not suffice. */
+size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
+		    size_t len);
 
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
  * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */

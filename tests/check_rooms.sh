@@ -28,7 +28,7 @@ src/uid.[ch]            $base $meeting src/net.h src/vault.h src/uid.h
 src/vault.[ch]          $base src/vault.h
 src/kvs*                $base src/vault.h src/kvs.h
 src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
-src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
+src/meet.[ch]|src/mesh.[ch] $base $meeting src/net.h src/tree.h src/door.h src/meet.h src/mesh.h
 src/launch.[ch]         $base $meeting src/vault.h src/uid.h src/kvs.h src/launch.h
 src/boot.[ch]           $base $meeting src/meet.h src/tree.h
 src/tree.[ch]           $base src/wire.h src/tree.h
