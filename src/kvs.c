@@ -21,6 +21,9 @@ int cx_kvs_share(const struct cx_kvs *kvs, int rank, int ranks, char *text, uint
 {
 	int rc;
 
+	if (cx_now_ns() >= deadline_ns)
+		return cx_fail(COLLX_ERR_INIT_TIMEOUT, "no time is left to hear of rank 0 by %s",
+			       kvs->name);
 	pthread_mutex_lock(&lock);
 	rc = kvs->share(rank, ranks, ++number, text, deadline_ns);
 	pthread_mutex_unlock(&lock);

@@ -135,6 +135,10 @@ static int ask(struct lookup **l, const char *name, uint64_t deadline_ns)
 {
 	int nap_ms = 50, rc;
 
+	if (cx_now_ns() >= deadline_ns)
+		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
+			       "meeting point %s: no time is left to look up host %s", name,
+			       (*l)->host);
 	for (;;) {
 		rc = cx_aside_run(&(*l)->aside, deadline_ns);
 		if (rc == 0) {

@@ -572,7 +572,8 @@ static int count_copies(const unsigned char *masked)
 	unsigned long from, to;
 
 	while (maps && fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%lx-%lx %7s", &from, &to, mode) == 3 && mode[1] == 'w')
+		if (sscanf(line, "%lx-%lx %7s", &from, &to, mode) == 3 && mode[1] == 'w' &&
+		    to - from < 1ul << 30) /* larger is a sanitizer's own */
 			n += count_in(mem, from, to, masked);
 	if (maps)
 		fclose(maps);
