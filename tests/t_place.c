@@ -658,6 +658,93 @@ Test(ids, with_an_address_of_this_host_serve_other_processes)
 	cr_assert_eq(folder_gone(base), 0);
 }
 
+/* Two hosts of two ranks each: network namespaces with a cable between them. The id is
+ * made on the first one, and is all that the ranks know. */
+enum { PER_HOST = 2, HOSTS = 2 };
+
+static void ranks_of_host(const collx_unique_id *id, int host)
+{
+	pid_t pids[PER_HOST];
+
+	for (int i = 0; i < PER_HOST; i++) {
+		pids[i] = rank_fork();
+		if (pids[i] == 0) {
+			collx_config config = COLLX_CONFIG_INIT;
+			int rank = host * PER_HOST + i, fds = open_fds();
+			collx_comm_t c = NULL;
+
+			config.create_timeout_ms = 30000;
+			EXPECT(!collx_comm_create(&c, HOSTS * PER_HOST, id, rank, &config),
+			       "rank %d: %s", rank, collx_last_error(NULL));
+			if (c)
+				pass_one(c, rank, HOSTS * PER_HOST, NULL);
+			collx_comm_destroy(c);
+			EXPECT(open_fds() <= fds, "rank %d: %d descriptors, %d before", rank,
+			       open_fds(), fds);
+			rank_exit();
+		}
+	}
+	EXPECT(!ranks_wait(pids, PER_HOST, 0, 60), "host %d", host);
+}
+
+/* says: to the other host; hears: from it. */
+static void run_host(int host, int says, int hears)
+{
+	pid_t other = getppid();
+	collx_unique_id id;
+	char line[64], c = 0;
+
+	if (!EXPECT(!unshare(CLONE_NEWNET) && !ip("link set lo up"), "no network namespace"))
+		rank_exit();
+	if (host == 0) {
+		EXPECT(read(hears, &other, sizeof(other)) == sizeof(other), "no other host");
+		snprintf(line, sizeof(line), "link add wire type veth peer name wire netns %d",
+			 other);
+		EXPECT(!ip(line) && write(says, &c, 1) == 1, "no cable");
+	} else {
+		other = getpid();
+		EXPECT(write(says, &other, sizeof(other)) == sizeof(other) &&
+			       read(hears, &c, 1) == 1, "no other host");
+	}
+	snprintf(line, sizeof(line), "addr add 10.6.0.%d/24 dev wire", host + 1);
+	EXPECT(!ip(line) && !ip("link set wire up"), "no address");
+	/* A carrier is there when both ends are up. */
+	EXPECT(write(says, &c, 1) == 1 && read(hears, &c, 1) == 1, "the other host failed");
+	if (host == 0)
+		EXPECT(!collx_get_unique_id(&id) && write(says, &id, sizeof(id)) == sizeof(id),
+		       "no id: %s", cx_error_text());
+	else
+		EXPECT(read(hears, &id, sizeof(id)) == sizeof(id), "no id");
+	if (!expect_failures())
+		ranks_of_host(&id, host);
+	rank_exit();
+}
+
+Test(ids, bring_the_ranks_of_two_hosts_together, .timeout = 120)
+{
+	int to[HOSTS][2];
+	pid_t pids[HOSTS];
+	char base[64];
+
+	if (geteuid())
+		cr_skip_test("network namespaces need root");
+	cr_assert_eq(folder_make(base), 0);
+	unsetenv("COLLX_INTERFACE");
+	cr_assert(!pipe(to[0]) && !pipe(to[1]));
+	for (int h = 0; h < HOSTS; h++) {
+		pids[h] = rank_fork();
+		if (pids[h] == 0) {
+			close(to[!h][0]);
+			close(to[h][1]);
+			run_host(h, to[!h][1], to[h][0]);
+		}
+	}
+	for (int h = 0; h < HOSTS; h++)
+		close(to[h][0]), close(to[h][1]);
+	cr_assert_eq(ranks_wait(pids, HOSTS, 0, 90), 0);
+	cr_assert_eq(folder_gone(base), 0);
+}
+
 Test(ids, of_the_loopback_alone_listen_at_no_port)
 {
 	collx_unique_id id;
