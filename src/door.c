@@ -498,10 +498,10 @@ void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 		snprintf(text, len, "it was at none of %d places from %s on (%s)%s",
 			 cx_place_count(v->place), v->place->name,
 			 strerror_r(v->err, why, sizeof(why)), v->stranger);
-	else if (v->step == CONNECTING)
+	else if (v->step == CONNECTING && !v->err) /* else the last try's end tells more */
 		snprintf(text, len, "%s did not answer before the deadline: is it the right "
 			 "address, and not cut off?", v->place->name);
-	else if (v->step != AWAY)
+	else if (v->step > CONNECTING)
 		snprintf(text, len, "%s took the connection and said nothing before the deadline: "
 			 "is its process stopped?", v->place->name);
 	else
