@@ -110,10 +110,10 @@ static int take_addresses(struct cx_place *p, const struct lookup *l)
 	const char *why = NULL;
 
 	if (l->rc == EAI_NONAME && l->flags & AI_NUMERICHOST)
-		return cx_fail(COLLX_ERR_INVALID, "meeting point %s: %s is no address", p->name,
+		return cx_fail(COLLX_ERR_INVALID, "rank 0 at %s: %s is no address", p->name,
 			       l->host);
 	if (l->rc)
-		return cx_fail(COLLX_ERR_SYSTEM, "meeting point %s: host %s: %s", p->name, l->host,
+		return cx_fail(COLLX_ERR_SYSTEM, "rank 0 at %s: host %s: %s", p->name, l->host,
 			       gai_strerror(l->rc));
 	for (const struct addrinfo *a = l->got; a; a = a->ai_next) {
 		const char *bad = a->ai_addrlen > sizeof(p->more[0])
@@ -126,7 +126,7 @@ static int take_addresses(struct cx_place *p, const struct lookup *l)
 			add_address(p, a);
 	}
 	return p->len ? 0
-		      : cx_fail(COLLX_ERR_INVALID, "meeting point %s: %s", p->name,
+		      : cx_fail(COLLX_ERR_INVALID, "rank 0 at %s: %s", p->name,
 				why ? why : "no address");
 }
 
@@ -137,13 +137,13 @@ static int ask(struct lookup **l, const char *name, uint64_t deadline_ns)
 
 	if (cx_now_ns() >= deadline_ns)
 		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
-			       "meeting point %s: no time is left to look up host %s", name,
+			       "rank 0 at %s: no time is left to look up host %s", name,
 			       (*l)->host);
 	for (;;) {
 		rc = cx_aside_run(&(*l)->aside, deadline_ns);
 		if (rc == 0) {
 			rc = cx_fail(COLLX_ERR_INIT_TIMEOUT,
-				     "meeting point %s: no answer about host %s before the "
+				     "rank 0 at %s: no answer about host %s before the "
 				     "deadline: do the name servers of this host run?",
 				     name, (*l)->host);
 			*l = NULL;
