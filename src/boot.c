@@ -21,59 +21,6 @@ struct cx_boot {
 	int *who;            /* [i]: the rank at the other end of fds[i] */
 };
 
-/* ---- the place ---- */
-
-int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES])
-{
-	const char *folder = cx_env_text(CX_ENV_RUNTIME_DIR), *fixed = cx_env_text(CX_ENV_ADDR);
-	char name[2 * CX_JOB_BYTES + 1];
-	int n;
-
-	if (fixed && !strncmp(fixed, "tcp:", 4)) {
-		snprintf(where, CX_MEET_MAX, "%s", fixed);
-		return strlen(fixed) < CX_MEET_MAX
-			       ? 0
-			       : cx_fail(COLLX_ERR_INVALID,
-					 "COLLX_ADDR is longer than %d characters",
-					 CX_MEET_MAX - 1);
-	}
-
-	for (int i = 0; i < CX_JOB_BYTES; i++)
-		snprintf(name + 2 * i, 3, "%02x", job[i]);
-	if (folder)
-		n = snprintf(where, CX_MEET_MAX, "unix:%s/%s", folder, name);
-	else
-		n = snprintf(where, CX_MEET_MAX, "unix:/tmp/collx-%u/%s", (unsigned)geteuid(),
-			     name);
-	if (n >= CX_MEET_MAX || where[5] != '/')
-		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_RUNTIME_DIR must be an absolute path of at most %d "
-			       "characters",
-			       CX_MEET_MAX - 7 - 2 * CX_JOB_BYTES);
-	return 0;
-}
-
-int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own)
-{
-	int fd, rc;
-
-	if (m->place.addr.ss_family == AF_UNIX)
-		return cx_place_parse(own, "tcp:127.0.0.1:0");
-	if (b->tree.rank == 0) {
-		*own = m->place;
-		return cx_place_set_port(own, 0);
-	}
-	/* A datagram socket that is connected has the address, and nothing was sent. */
-	fd = cx_sys->socket(m->place.addr.ss_family, SOCK_DGRAM);
-	rc = fd < 0 ? fd
-		    : cx_sys->connect(fd, (const struct sockaddr *)&m->place.addr, m->place.len);
-	rc = rc < 0 ? cx_fail_errno(-rc, "looking for the way to %s", m->place.name)
-		    : cx_place_of_connection(own, fd, 0);
-	if (fd >= 0)
-		cx_sys->close(fd);
-	return rc;
-}
-
 /* ---- the first error ---- */
 
 /* It stays, and is passed on once. The lines that sending may record must not

@@ -507,7 +507,7 @@ static int nobody_more(const struct meet *t)
 static int nobody_there(const struct meet *t)
 {
 	const struct cx_visit *v = &t->visits[t->visits[LOCAL].place && !t->here ? LOCAL : PLACE];
-	char why[192];
+	char why[CX_FAULT_TEXT_MAX];
 
 	cx_visit_why(v, why, sizeof(why));
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s", why);
