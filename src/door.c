@@ -431,10 +431,10 @@ void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 {
 	char why[96];
 
-	if (v->step == CONNECTING)
+	if (v->step == CONNECTING && !v->err)
 		snprintf(text, len, "%s did not answer before the deadline: is it the right "
 			 "address, and not cut off?", v->place->name);
-	else if (v->step != AWAY)
+	else if (v->step > CONNECTING)
 		snprintf(text, len, "%s took the connection and said nothing before the deadline: "
 			 "is its process stopped?", v->place->name);
 	else
