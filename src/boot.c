@@ -148,7 +148,6 @@ int cx_boot_heard(struct cx_boot *b)
 /* Up the tree go the records of the ranks below, each once; down go all. */
 enum have { FROM_BELOW = 1, SENT_UP = 2, FROM_ABOVE = 4 };
 enum { HEAR_MS = 100 };
-static const uint64_t word_ns = 1000000000; /* that rank 0's word may take after a deadline */
 
 struct exchange {
 	char *all;
@@ -240,26 +239,45 @@ static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 	return rc ? not_given(b, to, rc) : 0;
 }
 
+/* Or need not, to this one. */
 static int has_given(const void *ctx, int r)
 {
-	return ((const struct cx_boot *)ctx)->have[r] & FROM_BELOW;
+	const struct cx_boot *b = ctx;
+
+	return b->have[r] & FROM_BELOW || cx_tree_towards(&b->tree, r) < 0;
+}
+
+/* "4-5" of those below who have not given, or the rank that should have passed it on. */
+static void name_missing(const struct cx_boot *b, char *text, size_t len)
+{
+	char ranks[96];
+	int r = 0, leader;
+
+	while (r < b->tree.ranks && has_given(b, r))
+		r++;
+	cx_meet_missing(has_given, b, b->tree.ranks, ranks, sizeof(ranks));
+	leader = r < b->tree.ranks ? b->tree.leader[r] : b->tree.rank;
+	if (leader == b->tree.rank || !has_given(b, leader))
+		snprintf(text, len, "%s", ranks);
+	else
+		snprintf(text, len, "%s, or rank %d, which leads there,", ranks, leader);
 }
 
 /* The deadline has passed. Those below are known by name; of others rank 0 knows. */
 static int overdue(struct cx_boot *b, struct exchange *x)
 {
-	char ranks[96];
+	char ranks[160];
 
 	if (x->side == FROM_ABOVE && !x->asked) {
 		x->asked = true;
-		x->deadline_ns = cx_now_ns() + word_ns;
+		x->deadline_ns = cx_now_ns() + cx_meet_patience_ns(&b->tree);
 		cx_wire_send(&b->tree.up, CX_FRAME_OVERDUE, b->tree.rank, NULL, 0, -1, 0);
 		return 0;
 	}
 	if (x->side == FROM_ABOVE)
 		snprintf(ranks, sizeof(ranks), "%d", b->tree.above);
 	else
-		cx_meet_missing(has_given, b, b->tree.ranks, ranks, sizeof(ranks));
+		name_missing(b, ranks, sizeof(ranks));
 	cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank %s stopped answering before the deadline",
 		ranks);
 	return pass_on(b, COLLX_ERR_INIT_TIMEOUT);
