@@ -2,8 +2,8 @@
 /*
  * How the ranks of a communicator meet, and the channel between them that stays
  * open afterwards: every rank holds one authenticated connection to rank 0.
- * Over it go the exchanges of creation, and later a leave, or the first error,
- * which rank 0 passes on to all.
+ * Over it go the exchanges of creation and its first error, which rank 0 passes on
+ * to all; afterwards it is the guard's.
  */
 #ifndef CX_BOOT_H
 #define CX_BOOT_H
