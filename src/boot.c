@@ -4,8 +4,6 @@
  * first error and leave afterwards; see boot.h. Rank 0 holds wires[1..ranks-1],
  * any other rank wires[0].
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -358,9 +356,9 @@ int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, vo
 	for (int r = 0; fds && r < b->ranks; r++)
 		fds[r] = -1;
 	if (fds && fd >= 0) {
-		fds[b->rank] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		fds[b->rank] = cx_sys->dup(fd);
 		if (fds[b->rank] < 0)
-			return cx_fail_errno(errno, "duplicating a descriptor");
+			return cx_fail_errno(-fds[b->rank], "duplicating a descriptor");
 	}
 	rc = exchange_all(b, &x);
 	for (int r = 0; rc && fds && r < b->ranks; r++) {
