@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The star of control connections around rank 0: exchanges during creation,
- * first error and leave afterwards; see boot.h. Rank 0 holds wires[1..ranks-1],
+ * The star of control connections around rank 0, and the exchanges and the first
+ * error of creation; see boot.h. Rank 0 holds wires[1..ranks-1],
  * any other rank wires[0].
  */
 #include <poll.h>
@@ -19,7 +19,7 @@ struct cx_boot {
 	int fault; /* first error told or seen; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
 	struct cx_wire *wires;
-	uint64_t *left; /* of each rank: 1 + last finished operation when it left; 0: it is here */
+	int *leader; /* for the tree: a star is one host's */
 	struct pollfd *fds;
 };
 
@@ -105,65 +105,35 @@ void cx_boot_tell(struct cx_boot *b, int code, const char *text)
 	set_fault(b, code, copy);
 }
 
-void cx_boot_leave(struct cx_boot *b, uint64_t seq)
-{
-	const uint64_t patience = 2000000000, until = cx_now_ns() + patience;
-
-	for (int r = first_wire(b); r <= last_wire(b); r++)
-		if (b->wires[r].fd >= 0)
-			cx_wire_send(&b->wires[r], CX_FRAME_LEAVE, b->rank, &seq, sizeof(seq), -1,
-				     until);
-}
-
 /* ---- what comes in ---- */
 
-static int hear_leave(struct cx_boot *b, int from)
-{
-	const struct cx_wire *w = &b->wires[from];
-	uint64_t seq;
-	int who = w->head.arg;
-
-	if (w->head.len != sizeof(seq) || who < 0 || who >= b->ranks || (!b->rank && who != from))
-		return set_fault(b, COLLX_ERR_CORRUPT, "a leave frame is damaged");
-	memcpy(&seq, w->body, sizeof(seq));
-	b->left[who] = seq + 1;
-	for (int r = 1; !b->rank && r < b->ranks; r++)
-		if (r != who && b->wires[r].fd >= 0)
-			cx_wire_send(&b->wires[r], CX_FRAME_LEAVE, who, &seq, sizeof(seq), -1, 0);
-	return 0;
-}
-
-/* Acts on the frame of wires[from] when it is not a record. */
+/* Acts on the fault that wires[from] told. */
 static int hear_frame(struct cx_boot *b, int from)
 {
 	struct cx_wire *w = &b->wires[from];
 	char text[CX_FAULT_TEXT_MAX];
 
-	if (w->head.kind == CX_FRAME_LEAVE)
-		return hear_leave(b, from);
-	if (w->head.kind != CX_FRAME_FAULT || w->head.arg >= 0 ||
-	    w->head.len >= CX_FAULT_TEXT_MAX)
+	if (w->head.arg >= 0 || w->head.len >= CX_FAULT_TEXT_MAX)
 		return set_fault(b, COLLX_ERR_CORRUPT, "a control frame is damaged");
 	memcpy(text, w->body, w->head.len);
 	text[w->head.len] = '\0';
 	return set_fault(b, w->head.arg, text);
 }
 
-/* A connection ended: its rank left, or died. */
+/* A connection ended: its rank died. */
 static int hear_end(struct cx_boot *b, int from)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
 	cx_wire_close(&b->wires[from]);
-	if (b->left[from])
-		return 0;
 	snprintf(text, sizeof(text),
 		 "rank %d died: its process ended without leaving (control connection closed)",
 		 from);
 	return set_fault(b, COLLX_ERR_PEER_DEAD, text);
 }
 
-/* Reads what wires[from] has. 1: a record is there; 0: nothing; or the fault. */
+/* Reads what wires[from] has. 1: a frame is there that is not a fault; 0: nothing; or
+ * the fault. */
 static int hear(struct cx_boot *b, int from)
 {
 	struct cx_wire *w = &b->wires[from];
@@ -175,7 +145,7 @@ static int hear(struct cx_boot *b, int from)
 			return hear_end(b, from);
 		if (rc < 0)
 			return set_fault(b, rc, cx_error_text());
-		if (rc == 0 || w->head.kind == CX_FRAME_RECORD)
+		if (rc == 0 || w->head.kind != CX_FRAME_FAULT)
 			return rc;
 		rc = hear_frame(b, from);
 		cx_wire_next(w);
@@ -194,12 +164,10 @@ static int poll_wires(struct cx_boot *b, int timeout_ms)
 	return n ? cx_sys->poll(b->fds, (unsigned)n, timeout_ms) : 0;
 }
 
-/* Hears all wires; counts those on which a record waits. */
-static int hear_all(struct cx_boot *b, int *records)
+int cx_boot_heard(struct cx_boot *b)
 {
 	int first = first_wire(b), rc;
 
-	*records = 0;
 	if (b->fault)
 		return cx_fail(b->fault, "%s", b->text);
 	if (poll_wires(b, 0) <= 0)
@@ -208,51 +176,8 @@ static int hear_all(struct cx_boot *b, int *records)
 		rc = b->fds[r - first].revents && b->wires[r].fd >= 0 ? hear(b, r) : 0;
 		if (rc < 0)
 			return rc;
-		*records += rc;
 	}
 	return 0;
-}
-
-int cx_boot_heard(struct cx_boot *b)
-{
-	int records;
-
-	return hear_all(b, &records);
-}
-
-int cx_boot_watch(struct cx_boot *b, uint64_t seq)
-{
-	int records, rc = hear_all(b, &records);
-
-	if (rc)
-		return rc;
-	if (records)
-		return set_fault(b, COLLX_ERR_CORRUPT, "a record came late");
-	for (int r = 0; r < b->ranks; r++) {
-		char text[CX_FAULT_TEXT_MAX];
-
-		if (!b->left[r] || b->left[r] > seq)
-			continue;
-		snprintf(text, sizeof(text),
-			 "rank %d left the communicator before operation %llu, which needs it", r,
-			 (unsigned long long)seq);
-		return set_fault(b, COLLX_ERR_PEER_LEFT, text);
-	}
-	return 0;
-}
-
-int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms)
-{
-	uint64_t end = cx_now_ns() + (uint64_t)wait_ms * 1000000;
-
-	for (;;) {
-		uint64_t now = cx_now_ns();
-		int rc = cx_boot_watch(b, seq);
-
-		if (rc || now >= end)
-			return rc;
-		poll_wires(b, (int)((end - now) / 1000000) + 1);
-	}
 }
 
 /* ---- exchange ---- */
@@ -281,7 +206,7 @@ static int take_record(struct cx_boot *b, const struct exchange *x, int from, in
 	struct cx_wire *w = &b->wires[from];
 	int rc;
 
-	while ((rc = hear(b, from)) == 0 && w->fd >= 0) {
+	while ((rc = hear(b, from)) == 0) {
 		uint64_t until = patience_ns(b, x);
 
 		rc = cx_wire_wait(w->fd, POLLIN, cx_min(until, cx_now_ns() + HEAR_NS));
@@ -299,9 +224,8 @@ static int take_record(struct cx_boot *b, const struct exchange *x, int from, in
 	}
 	if (rc < 0)
 		return rc;
-	if (rc == 0)
-		return set_fault(b, COLLX_ERR_PEER_LEFT, "a rank left during creation");
-	if (w->head.arg != who || w->head.len != x->len || (w->passed_fd >= 0 && !x->fds))
+	if (w->head.kind != CX_FRAME_RECORD || w->head.arg != who || w->head.len != x->len ||
+	    (w->passed_fd >= 0 && !x->fds))
 		return set_fault(b, COLLX_ERR_VERSION,
 				 "the ranks exchange records of different form: "
 				 "use one version of libcollx on all ranks");
@@ -380,12 +304,12 @@ static int boot_alloc(struct cx_boot **out, const struct cx_meeting *m)
 	b->rank = m->rank;
 	b->ranks = m->ranks;
 	b->wires = cx_alloc((size_t)m->ranks, sizeof(*b->wires));
-	b->left = cx_alloc((size_t)m->ranks, sizeof(*b->left));
+	b->leader = cx_alloc((size_t)m->ranks, sizeof(*b->leader));
 	b->fds = cx_alloc((size_t)m->ranks, sizeof(*b->fds));
 	for (int r = 0; b->wires && r < m->ranks; r++)
 		cx_wire_init(&b->wires[r], -1);
 	*out = b;
-	if (b->wires && b->left && b->fds)
+	if (b->wires && b->leader && b->fds)
 		return 0;
 	cx_boot_close(b);
 	return COLLX_ERR_NOMEM;
@@ -416,7 +340,24 @@ void cx_boot_close(struct cx_boot *b)
 	for (int r = 0; b->wires && r < b->ranks; r++)
 		cx_wire_close(&b->wires[r]);
 	cx_free(b->wires);
-	cx_free(b->left);
+	cx_free(b->leader);
 	cx_free(b->fds);
 	cx_free(b);
+}
+
+void cx_boot_finish(struct cx_boot *b, struct cx_tree *out)
+{
+	*out = (struct cx_tree){ .rank = b->rank, .ranks = b->ranks, .above = -1,
+				 .leader = b->leader };
+	cx_wire_init(&out->up, -1);
+	b->leader = NULL;
+	if (b->rank) {
+		out->above = 0;
+		out->up = b->wires[0];
+		cx_wire_init(&b->wires[0], -1);
+	} else {
+		out->down = b->wires;
+		b->wires = NULL;
+	}
+	cx_boot_close(b);
 }

@@ -13,7 +13,7 @@
 
 #include "auth.h"
 #include "place.h"
-#include "wire.h"
+#include "tree.h"
 
 enum { CX_RECORD_MAX = 512 /* bytes that a rank gives to one exchange */ };
 
@@ -52,27 +52,14 @@ int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, vo
  * loopback when they met at a unix socket. */
 int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own);
 
-/* ---- afterwards ---- */
-
-/* Looks at the channel without waiting. 0: nothing new; else the first error that
- * any rank told or that the channel itself shows, always the same from then on.
- * `seq` is the operation this rank is in: a rank that left after finishing it is
- * no error. */
-int cx_boot_watch(struct cx_boot *b, uint64_t seq);
-
-/* The same, waiting for a word at most so long. */
-int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms);
-
-/* During creation: the first error that the channel tells; records wait for the
- * exchange that takes them. */
+/* The first error that the channel tells; records wait for the exchange that takes
+ * them, and what guards say to each other for cx_boot_finish. */
 int cx_boot_heard(struct cx_boot *b);
 
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
 
-/* Tells all ranks that this one goes, having finished operation seq; waits at most
- * 2 s for those whose connection is full. A rank that missed it would take this
- * one for dead. */
-void cx_boot_leave(struct cx_boot *b, uint64_t seq);
+/* The connections as a tree, for the guard; frees the rest. */
+void cx_boot_finish(struct cx_boot *b, struct cx_tree *out);
 
 #endif

@@ -14,8 +14,10 @@
 /* ---- waiting ---- */
 
 enum {
-	WATCH_NS = 1000000,
 	SLEEP_NS = 5000000,
+	NUDGE_AFTER_NS = 20000000, /* of waiting */
+	NUDGE_NEXT_NS = 100000000,   /* between two calls' nudges */
+	NUDGE_AGAIN_NS = 1000000000, /* in one call */
 	EAGER_POLLS = 32, /* without a pause, which costs as much as a message */
 	POLLS_A_LOOK = 64 /* polls for each reading of the clock */
 };
@@ -23,34 +25,46 @@ enum {
 struct wait {
 	uint64_t since;   /* nothing moved since then; 0: not measured yet */
 	uint64_t start;   /* of the call, as first looked at */
-	uint64_t watched;
-	unsigned idle;  /* polls since anything moved */
-	unsigned busy;  /* polls that moved something */
-	bool in_vain;   /* the spin of this pause is over */
+	unsigned idle;    /* polls since anything moved */
+	unsigned busy;    /* polls that moved something */
+	bool in_vain;     /* the spin of this pause is over */
 };
 
 static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
 {
-	char where[160];
+	struct cx_sign signs[CX_SIGNS];
+	char where[160], call[128];
+	uint64_t state;
+	unsigned n = cx_calls_read(&c->calls, &state, signs);
 
 	cx_exec_describe(&c->exec, where, sizeof(where));
-	return cx_fail(COLLX_ERR_TIMEOUT, "rank %d waited %.1f s for %s, operation %llu: %s",
-		       c->rank, (double)waited_ns / 1e9,
-		       cx_coll_name(c->exec.call.plan->algo->coll), (unsigned long long)c->seq,
-		       where);
+	cx_sign_words(&signs[n - 1], call, sizeof(call));
+	return cx_fail(COLLX_ERR_TIMEOUT, "%s, operation %llu: rank %d waited %.1f s, %s", call,
+		       (unsigned long long)c->seq, c->rank, (double)waited_ns / 1e9, where);
 }
 
-/* The clock's part of waiting: deadline and control channel, now and then. */
+/* Somebody may have called something else that never meets this. */
+static void nudge(struct collx_comm *c, const struct wait *w, uint64_t now)
+{
+	uint64_t again_ns = c->nudged_ns > w->start ? NUDGE_AGAIN_NS : NUDGE_NEXT_NS;
+
+	if (now - w->start < NUDGE_AFTER_NS || now - c->nudged_ns < again_ns)
+		return;
+	c->nudged_ns = now;
+	cx_guard_nudge(c->guard);
+}
+
+/* The clock's part of waiting: verdict, deadline and guard, now and then. */
 static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t timeout_ns)
 {
 	if (!w->start)
-		w->start = w->watched = now;
-	if (now - w->watched < WATCH_NS)
-		return 0;
-	w->watched = now;
+		w->start = now;
+	if (!cx_calls_may(&c->calls, c->seq))
+		return COLLX_ERR_PEER_LEFT; /* or another verdict: the report will tell */
 	if (now - w->start > timeout_ns)
 		return timed_out(c, now - w->start);
-	return cx_boot_watch(c->boot, c->seq);
+	nudge(c, w, now);
+	return 0;
 }
 
 /*
@@ -132,44 +146,53 @@ static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
 
 /* ---- the first error ---- */
 
-/* A lane that ended says little: mostly its other end had heard of an error first.
- * Somebody's word comes soon then. */
-enum { HEARSAY_MS = 500 };
+static bool is_hearsay(int code)
+{
+	return code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
+}
 
 static int die(struct collx_comm *c, const struct cx_request *r, int code)
 {
-	int hearsay = code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
-	int told;
+	char text[CX_FAULT_TEXT_MAX];
 
 	if (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT)
-		snprintf(c->text, sizeof(c->text), "rank %d in %s of %zu, operation %llu: %s",
+		snprintf(text, sizeof(text), "rank %d in %s of %zu, operation %llu: %.300s",
 			 c->rank, cx_coll_name(r->coll), r->count, (unsigned long long)c->seq,
 			 cx_error_text());
 	else
-		snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
+		snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, cx_error_text());
 	cx_exec_fence(&c->exec);
-	told = cx_boot_listen(c->boot, c->seq, hearsay ? HEARSAY_MS : 0);
-	if (told) {
-		code = told;
-		snprintf(c->text, sizeof(c->text), "%s", cx_error_text());
-	}
-	cx_boot_tell(c->boot, code, c->text);
+	code = cx_guard_report(c->guard, code, -1, is_hearsay(code), text);
+	snprintf(c->text, sizeof(c->text), "%.*s", (int)sizeof(c->text) - 1, cx_error_text());
 	c->error = code;
-	return cx_fail(code, "%s", c->text);
+	return code;
 }
 
-int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
+int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
 {
 	struct cx_call call;
 	int rc;
 
+	c->seq++;
+	cx_calls_begin(&c->calls, c->seq, r->count,
+		       cx_sign_what(r->coll, r->type, r->op, r->root));
+	if (!cx_calls_may(&c->calls, c->seq))
+		return COLLX_ERR_PEER_LEFT;
+	rc = cx_comm_prepare(c, r, &call);
+	return rc ? rc : cx_exec_start(&c->exec, &call);
+}
+
+int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
+{
+	int rc;
+
 	if (c->error)
 		return cx_fail(c->error, "%s", c->text);
-	c->seq++;
-	rc = cx_comm_prepare(c, r, &call);
-	if (!rc)
-		rc = cx_exec_start(&c->exec, &call);
+	rc = cx_comm_start(c, r);
 	if (!rc)
 		rc = wait_for_call(c, timeout_ns);
-	return rc ? die(c, r, rc) : 0;
+	if (rc)
+		return die(c, r, rc);
+	cx_comm_finish(c);
+	return 0;
 }

@@ -8,6 +8,7 @@
 #include "boot.h"
 #include "collx.h"
 #include "exec.h"
+#include "guard.h"
 #include "select.h"
 #include "topo.h"
 
@@ -30,7 +31,10 @@ struct collx_comm {
 	struct cx_select_agreed agreed;
 	struct cx_exec exec;
 	struct cx_cached_plan plans[CX_PLANS];
-	struct cx_boot *boot;
+	struct cx_calls calls;
+	struct cx_ward *guard;
+	uint64_t nudged_ns;    /* when it last was */
+	struct cx_boot *boot;  /* until it is made */
 	const struct cx_transport *transport;
 	struct cx_port *port;
 	struct cx_topo topo;
@@ -51,6 +55,14 @@ struct cx_request {
 /* Creates a communicator over a meeting; wipes the meeting's secret. */
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns);
 void cx_comm_close(struct collx_comm *c);
+
+/* Begins a call: its plan, and what the guard must know of it. 0, or an error. */
+int cx_comm_start(struct collx_comm *c, const struct cx_request *r);
+/* The call that was begun is done. */
+static inline void cx_comm_finish(struct collx_comm *c)
+{
+	cx_calls_end(&c->calls, c->seq);
+}
 
 /* Carries a call through, blocking. timeout_ns UINT64_MAX: none. */
 int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns);

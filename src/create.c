@@ -227,6 +227,7 @@ static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
 
 static int build(struct collx_comm *c, struct cx_meeting *m)
 {
+	struct cx_tree tree;
 	int rc = cx_boot_open(&c->boot, m);
 
 	if (!rc)
@@ -237,12 +238,13 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 		rc = connect_ranks(c, m);
 	if (!rc)
 		rc = all_ready(c, m->deadline_ns);
-	if (!rc)
-		return 0;
-	c->error = rc; /* to close without a farewell, whose failure would be the line */
-	if (c->boot)
+	if (rc && c->boot)
 		cx_boot_tell(c->boot, rc, cx_error_text());
-	return rc;
+	if (rc)
+		return rc;
+	cx_boot_finish(c->boot, &tree);
+	c->boot = NULL;
+	return cx_guard_open(&c->guard, &tree, &c->calls);
 }
 
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns)
@@ -270,8 +272,8 @@ void cx_comm_close(struct collx_comm *c)
 {
 	if (!c)
 		return;
-	if (c->boot && !c->error)
-		cx_boot_leave(c->boot, c->seq);
+	if (c->guard)
+		cx_guard_close(c->guard, true);
 	cx_exec_fini(&c->exec);
 	if (c->port)
 		c->transport->close(c->port);

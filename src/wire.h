@@ -12,13 +12,19 @@
 
 enum {
 	CX_FRAME_MAX = 512,
-	CX_FAULT_TEXT_MAX = 320 /* an error's line on its way */
+	CX_FAULT_TEXT_MAX = 448 /* an error's line on its way */
 };
 
 enum cx_frame_kind {
+	/* while the ranks meet */
 	CX_FRAME_RECORD = 1, /* arg: whose record */
 	CX_FRAME_FAULT,      /* arg: code; the body is its text */
-	CX_FRAME_LEAVE       /* arg: who; the body is the last finished operation */
+	/* afterwards, between guards; boot.c leaves these unread */
+	CX_FRAME_LEAVE,      /* arg: who; the body is the last finished operation */
+	CX_FRAME_REPORT,     /* up; arg: who saw it; ward.c has the body */
+	CX_FRAME_SIGNS,      /* up; arg: whose; the body is a struct cx_account */
+	CX_FRAME_VERDICT,    /* down; arg: code; the body is its text */
+	CX_FRAME_ASK         /* down; arg: number of the question */
 };
 
 struct cx_frame_head {
@@ -46,6 +52,10 @@ int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
  * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */
 int cx_wire_receive(struct cx_wire *w);
+/* Gives the socket what it takes of len bytes, now. Bytes; 0: none; COLLX_ERR_PEER_DEAD
+ * when the other end takes nothing more. */
+long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len);
+
 /* Makes room for the next frame. */
 void cx_wire_next(struct cx_wire *w);
 

@@ -6,7 +6,8 @@ set -u
 cd "${srcdir:-$(dirname "$0")/..}" || exit 99
 
 base='include/collx.h src/base/base.h'
-meeting='src/wire.h src/place.h src/auth.h src/boot.h'
+meeting='src/wire.h src/tree.h src/place.h src/auth.h src/boot.h'
+guarding='src/wire.h src/tree.h src/sign.h src/verdict.h'
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -27,7 +28,9 @@ src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
 src/launch.[ch]         $base $meeting src/launch.h
 src/boot.[ch]           $base $meeting src/meet.h src/tree.h
 src/tree.[ch]           $base src/wire.h src/tree.h
-src/guard.[ch]|src/verdict.[ch] $base src/wire.h src/tree.h src/verdict.h src/guard.h
+src/sign.[ch]           $base src/plan.h src/sign.h
+src/verdict.[ch]        $base src/wire.h src/sign.h src/verdict.h
+src/guard.[ch]|src/ward.[ch] $base $guarding src/guard.h src/ward.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h

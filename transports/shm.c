@@ -636,6 +636,7 @@ static int make_memory(struct cx_port *port)
 	port->fd = memfd_create("collx", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (port->fd < 0)
 		return cx_fail_errno(errno, "memfd_create");
+	cx_fd_own(port->fd);
 	if (ftruncate(port->fd, (off_t)port->bytes) || fcntl(port->fd, F_ADD_SEALS, SEALS))
 		return cx_fail_errno(errno, "shared memory of %zu bytes", port->bytes);
 	port->head = map_shared(port->fd, port->bytes);
@@ -653,7 +654,7 @@ static void shm_close(struct cx_port *port)
 	if (port->head)
 		munmap(port->head, port->bytes);
 	if (port->fd >= 0)
-		close(port->fd);
+		cx_sys->close(port->fd);
 	cx_free(port->opened);
 	cx_free(port->peers);
 	cx_free(port);

@@ -556,6 +556,7 @@ static int take_socket(struct cx_lane *l, int fd)
 	l->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (l->fd < 0)
 		return cx_fail_errno(errno, "rank %d lane %d: the connection", l->peer, l->number);
+	cx_fd_own(l->fd);
 	tune(l->fd, same_host(&here, &there));
 	return 0;
 }
@@ -563,7 +564,7 @@ static int take_socket(struct cx_lane *l, int fd)
 static void lane_free(struct cx_lane *l)
 {
 	if (l->fd >= 0)
-		close(l->fd);
+		cx_sys->close(l->fd);
 	cx_free(l->staging);
 	cx_free(l);
 }

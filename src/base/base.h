@@ -54,7 +54,7 @@ struct cx_sys {
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */
 	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
 	int (*dup)(int fd);                      /* CLOEXEC; fd or -errno */
-	int (*close)(int fd);
+	int (*close)(int fd);                    /* of a descriptor that is the library's */
 
 	/* names of unix sockets; 0 or -errno */
 	int (*mkdir)(const char *path);          /* mode 0700 */
@@ -137,9 +137,16 @@ int cx_env_int(enum cx_env v, long lo, long hi, long *out);
 
 /* ---- forks: fork.c ---- */
 
-/* From the first cx_fork_watch on, cx_fork_count grows in every forked child. */
+/* From the first cx_fork_watch on, cx_fork_count grows in every forked child, and
+ * the descriptors that this library owns are closed there: a child must not keep
+ * a connection alive whose process died. */
 void cx_fork_watch(void);
 unsigned cx_fork_count(void);
+
+/* Is this descriptor the library's? cx_sys sees to what it opens and closes, so
+ * that only other ways (memfd_create, fcntl, SCM_RIGHTS) must be told of. */
+void cx_fd_own(int fd);
+void cx_fd_disown(int fd);
 
 /* ---- small things ---- */
 

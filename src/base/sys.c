@@ -55,7 +55,10 @@ static int real_socket(int domain, int type)
 {
 	int fd = socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	cx_fd_own(fd);
+	return fd;
 }
 
 static int real_bind(int fd, const struct sockaddr *addr, socklen_t len)
@@ -75,7 +78,10 @@ static int real_accept(int fd)
 	do
 		got = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	while (got < 0 && (errno == EINTR || errno == ECONNABORTED));
-	return got < 0 ? -errno : got;
+	if (got < 0)
+		return -errno;
+	cx_fd_own(got);
+	return got;
 }
 
 static int real_connect(int fd, const struct sockaddr *addr, socklen_t len)
@@ -143,11 +149,15 @@ static int real_dup(int fd)
 {
 	int got = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	return got < 0 ? -errno : got;
+	if (got < 0)
+		return -errno;
+	cx_fd_own(got);
+	return got;
 }
 
 static int real_close(int fd)
 {
+	cx_fd_disown(fd);
 	return close(fd) ? -errno : 0;
 }
 
@@ -241,7 +251,10 @@ static int real_bell(void)
 {
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	cx_fd_own(fd);
+	return fd;
 }
 
 static void real_ring(int bell)
