@@ -8,6 +8,7 @@
 #ifndef CX_BOOT_H
 #define CX_BOOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -295,6 +295,26 @@ static int check_request(const struct collx_comm *c, const struct cx_request *r,
 	return check_buffers(c, r, name);
 }
 
+static int check_message(const struct collx_comm *c, const struct cx_request *r, const char *name)
+{
+	size_t bytes;
+
+	if ((unsigned)r->type >= COLLX_TYPE_COUNT)
+		return cx_fail(COLLX_ERR_INVALID, "%s: unknown type %d", name, (int)r->type);
+	if (r->root < 0 || r->root >= c->size)
+		return cx_fail(COLLX_ERR_INVALID, "%s: peer %d of %d ranks", name, r->root,
+			       c->size);
+	if (r->root == c->rank)
+		return cx_fail(COLLX_ERR_INVALID, "%s: peer %d is the calling rank itself", name,
+			       r->root);
+	if (__builtin_mul_overflow(r->count, collx_type_size(r->type), &bytes) ||
+	    bytes > SIZE_MAX / 4)
+		return cx_fail(COLLX_ERR_INVALID, "%s: %zu elements overflow", name, r->count);
+	if (r->count && !r->in && !r->out)
+		return cx_fail(COLLX_ERR_INVALID, "%s: buf is NULL", name);
+	return 0;
+}
+
 static collx_result run(collx_comm_t comm, const struct cx_request *r, const collx_opts *opts)
 {
 	const char *name = cx_coll_name(r->coll);
@@ -309,9 +329,11 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	if (comm->error)
 		return cx_comm_run(comm, r, 0);
 	rc = check_opts(comm, name, opts, &timeout_ns);
-	if (!rc && r->coll != CX_BARRIER)
+	if (!rc && r->coll > CX_NCOLL)
+		rc = check_message(comm, r, name);
+	else if (!rc && r->coll != CX_BARRIER)
 		rc = check_request(comm, r, name);
-	if (rc || r->count == 0)
+	if (rc || (r->count == 0 && r->coll < CX_NCOLL))
 		return rc;
 	return cx_comm_run(comm, r, timeout_ns);
 }
@@ -362,6 +384,22 @@ collx_result collx_reduce(const void *sendbuf, void *recvbuf, size_t count, coll
 collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts)
 {
 	const struct cx_request r = { CX_BARRIER, NULL, NULL, 1, COLLX_UINT8, COLLX_SUM, 0 };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_send(const void *buf, size_t count, collx_type type, int peer,
+			collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_SEND, buf, NULL, count, type, COLLX_SUM, peer };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, collx_comm_t comm,
+			const collx_opts *opts)
+{
+	const struct cx_request r = { CX_RECV, NULL, buf, count, type, COLLX_SUM, peer };
 
 	return run(comm, &r, opts);
 }

@@ -15,6 +15,7 @@ struct mesh {
 	struct cx_boot *boot;
 	struct cx_secret secret;
 	int lanes;
+	const unsigned char *wanted;
 	int *fds;
 	int missing;
 };
@@ -26,7 +27,7 @@ static int seat(void *ctx, const struct cx_claim *claim, int fd)
 
 	if (claim->kind != CX_CONN_LANE || claim->ranks != (uint32_t)w->m->ranks ||
 	    claim->rank >= claim->ranks || claim->rank <= (uint32_t)w->m->rank ||
-	    claim->conn >= (uint32_t)w->lanes || w->fds[i] >= 0) {
+	    claim->conn >= (uint32_t)w->lanes || !w->wanted[claim->rank] || w->fds[i] >= 0) {
 		cx_sys->close(fd);
 		return cx_fail(COLLX_ERR_INVALID, "rank %u came for lane %u, which is not to be",
 			       claim->rank, claim->conn);
@@ -61,6 +62,8 @@ static int enter_lower(struct mesh *w, char (*names)[CX_MEET_MAX])
 	int rc;
 
 	for (int r = 0; r < w->m->rank; r++) {
+		if (!w->wanted[r])
+			continue;
 		names[r][CX_MEET_MAX - 1] = '\0';
 		rc = cx_place_parse(&place, names[r]);
 		for (int l = 0; !rc && l < w->lanes; l++) {
@@ -119,15 +122,16 @@ static int connect_all(struct mesh *w, struct cx_boot *b, char (*names)[CX_MEET_
 }
 
 int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, int lanes,
-		 int *fds)
+		 const unsigned char *wanted, int *fds)
 {
-	struct mesh w = { .m = m, .boot = b, .lanes = lanes, .fds = fds,
-			  .missing = (m->ranks - 1 - m->rank) * lanes };
+	struct mesh w = { .m = m, .boot = b, .lanes = lanes, .wanted = wanted, .fds = fds };
 	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)m->ranks, sizeof(*names));
 	int rc = names ? cx_secret_derive(&w.secret, &m->secret, nonce) : COLLX_ERR_NOMEM;
 
 	for (int i = 0; i < m->ranks * lanes; i++)
 		fds[i] = -1;
+	for (int r = m->rank + 1; r < m->ranks; r++)
+		w.missing += wanted[r] ? lanes : 0;
 	if (!rc)
 		rc = connect_all(&w, b, names);
 	for (int i = 0; rc && i < m->ranks * lanes; i++) {

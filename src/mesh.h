@@ -9,9 +9,10 @@
 
 #include "boot.h"
 
-/* fds[peer * lanes + lane] become connected descriptors, the caller's; -1 for the
- * rank itself. On an error none is left open. */
+/* fds[peer * lanes + lane] become connected descriptors, the caller's, where
+ * wanted[peer]; else -1. Both ranks of a pair want each other or neither does; all
+ * ranks call it. On an error none is left open. */
 int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, int lanes,
-		 int *fds);
+		 const unsigned char *wanted, int *fds);
 
 #endif

@@ -16,7 +16,7 @@ kernels/*               $base kernels/*.h
 transports/*            $base transports/*.h
 src/plan*|src/algo*     $base src/plan*.h src/algo*.h
 src/exec.[ch]           $base $contracts src/exec.h
-src/comm.[ch]|src/create.c|src/request.c $base $contracts src/*.h
+src/comm.[ch]|src/create.c|src/request.c|src/p2p.c $base $contracts src/*.h
 src/collx.c             $base $contracts src/*.h
 src/select.[ch]         $base src/plan.h src/topo.h src/select.h
 src/topo.[ch]           $base src/topo.h
@@ -34,7 +34,7 @@ src/guard.[ch]|src/ward.[ch] $base $guarding src/guard.h src/ward.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
-tools/*                 $base src/auth.h src/boot.h
+tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "
 # Foreign libraries have one door each.
