@@ -206,6 +206,12 @@ static void think(const struct sim_player *p, uint64_t seq)
 		sim_task_nap(f->for_ns);
 }
 
+static void begin_timing(struct sim_player *p, uint64_t *since)
+{
+	*since = sim.now;
+	p->paused_before_ns = p->proc->paused_ns;
+}
+
 static int make_calls(struct sim_player *p)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_LEAVE_EARLY, p->rank);
@@ -217,7 +223,7 @@ static int make_calls(struct sim_player *p)
 	for (uint64_t seq = 1; !rc && seq <= calls; seq++) {
 		think(p, seq);
 		p->in_call = true;
-		p->call_ns = sim.now;
+		begin_timing(p, &p->call_ns);
 		rc = sim_lanes_call(p, seq);
 		p->in_call = false;
 		sim_judge_duration(p, "a call", p->call_ns, sim_job.plan->op_ns + 3500 * SIM_MS);
@@ -229,14 +235,15 @@ static int make_calls(struct sim_player *p)
 
 static void leave(struct sim_player *p)
 {
-	uint64_t since = sim.now;
+	uint64_t since;
 
+	begin_timing(p, &since);
 	p->left = !p->code;
-	if (p->left)
-		sim_lanes_close(p);
 	if (p->code && sim_job.plan->abrupt[p->rank])
 		sim_proc_kill(p->proc);
 	cx_guard_close(p->ward, true);
+	if (p->left)
+		sim_lanes_close(p);
 	sim_judge_duration(p, "leaving", since, 2500 * SIM_MS);
 }
 
@@ -245,7 +252,7 @@ static void *live(void *arg)
 	struct sim_player *p = arg;
 	int rc;
 
-	p->begun_ns = sim.now;
+	begin_timing(p, &p->begun_ns);
 	rc = create(p);
 	sim_judge_duration(p, "creation", p->begun_ns, sim_job.plan->create_ns + 2500 * SIM_MS);
 	if (rc) {

@@ -26,6 +26,7 @@ struct sim_player {
 	struct sim_sock *gift; /* that it passed to the others in an exchange */
 	struct sim_sock *lanes[SIM_RANKS * SIM_LANES];
 	uint64_t begun_ns;     /* creation */
+	uint64_t paused_before_ns;
 	bool created;
 	uint64_t created_ns;
 	bool in_call;
@@ -42,7 +43,6 @@ struct sim_job {
 	struct cx_secret secret, wrong;
 	struct sim_player player[SIM_PLAYERS];
 	int players;
-	uint64_t end_ns;       /* when faults, whatever they are, have had their effect */
 };
 extern struct sim_job sim_job;
 
@@ -60,6 +60,8 @@ void sim_strangers_start(void);
 void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how);
 /* judge.c */
 const char *sim_job_judge(void);
+/* May that rank have others below it in the tree? */
+bool sim_job_leads(int rank);
 /* A call that lasted longer than it may. */
 void sim_judge_duration(const struct sim_player *p, const char *what, uint64_t since_ns,
 			uint64_t most_ns);

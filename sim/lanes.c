@@ -110,7 +110,8 @@ static int look(const struct sim_player *p, uint64_t seq, int root)
 		if (r == p->rank)
 			continue;
 		if (differ(p, r, seq) && f && f->meets)
-			return cx_fail(COLLX_ERR_MISMATCH, "rank %d called something else", r);
+			return cx_fail(COLLX_ERR_MISMATCH,
+				       "rank %d called something else than rank %d", r, p->rank);
 		if (!needs(p, r, root) || (l->seen >= seq && !differ(p, r, seq)))
 			continue;
 		missing++;
@@ -169,7 +170,7 @@ int sim_lanes_call(struct sim_player *p, uint64_t seq)
 
 	cx_calls_begin(&p->calls, seq, count,
 		       cx_sign_what(root < 0 ? CX_ALLREDUCE : CX_BROADCAST, COLLX_FLOAT32,
-				    COLLX_SUM, cx_max(root, 0)));
+				    COLLX_SUM, root < 0 ? 0 : root));
 	lanes.count[p->rank][seq % CALLS] = count;
 	if (!cx_calls_may(&p->calls, seq))
 		return die(p, COLLX_ERR_PEER_LEFT);

@@ -124,14 +124,14 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 	s->create_ns = 5 * SIM_S;
 	s->op_ns = SIM_S;
 	s->exchanges = (int)sim_rng_below(&r, 3);
-	s->passes_fds = s->exchanges && sim_rng_once_in(&r, 2);
+	s->passes_fds = s->meeting == SIM_UNIX && s->exchanges && sim_rng_once_in(&r, 2);
 	s->mesh = s->ranks <= 6 && sim_rng_once_in(&r, 3);
 	s->ops = (int)sim_rng_below(&r, 12);
 	s->think_ns = SIM_US << sim_rng_below(&r, 16);
 	for (int i = 0; i < s->ranks; i++) {
-		s->start_ns[i] = sim_rng_below(&r, 1 << (5 + sim_rng_below(&r, 20))) * 1000 / 2;
+		s->start_ns[i] = sim_rng_below(&r, 1 << (5 + sim_rng_below(&r, 17))) * 1000 / 2;
 		s->ppm[i] = (int64_t)sim_rng_below(&r, 20001) - 10000;
-		s->abrupt[i] = sim_rng_once_in(&r, 4);
+		s->abrupt[i] = s->params.buffer > 4096 && sim_rng_once_in(&r, 4);
 	}
 	draw_strangers(s, &r);
 	for (int n = faults ? (int)sim_rng_below(&r, 8) : 0; n > 0 && s->nfaults < 3; n -= 4)

@@ -62,9 +62,12 @@ struct sim_sock {
 
 static struct sim_sock *all;
 static uint16_t next_port[SIM_HOSTS];
+static char heard[128];
+static size_t heard_len;
 
 void sim_net_forget(void)
 {
+	heard_len = 0;
 	all = NULL;
 	memset(next_port, 0, sizeof(next_port));
 }
@@ -482,6 +485,30 @@ bool sim_net_reset_one(struct sim_proc *p)
 	return true;
 }
 
+bool sim_net_listener(int on, bool near, struct sockaddr_storage *a, socklen_t *len)
+{
+	uint64_t n = 0;
+
+	for (struct sim_sock *s = all; s; s = s->next) {
+		bool is_near = s->kind == UNIX_STREAM;
+
+		if (s->state != LISTENING || s->closed || is_near != near ||
+		    (near && host(s) != on) || !sim_rng_once_in(&sim.chance, ++n))
+			continue;
+		*a = s->local;
+		*len = s->local_len;
+	}
+	return n;
+}
+
+size_t sim_net_overheard(char *out, size_t room)
+{
+	size_t n = heard_len < room ? heard_len : room;
+
+	memcpy(out, heard, n);
+	return n;
+}
+
 /* ---- connecting ---- */
 
 static int connect_unix(struct sim_proc *p, struct sim_sock *s, const char *path)
@@ -635,6 +662,10 @@ long sim_sock_send(struct sim_proc *p, struct sim_sock *s, const struct msghdr *
 	}
 	i = fly(s, DATA, n, n);
 	gather(msg, i->bytes, n);
+	if (n > 100 && n <= sizeof(heard)) {
+		memcpy(heard, i->bytes, n);
+		heard_len = n;
+	}
 	return (long)n;
 }
 
@@ -680,7 +711,8 @@ long sim_sock_recv(struct sim_proc *p, struct sim_sock *s, struct msghdr *msg)
 	msg->msg_flags = 0;
 	if (s->state != CONNECTED && !s->err)
 		return s->state == CONNECTING ? -EAGAIN : -ENOTCONN;
-	if (!here && s->err)
+	/* What came after the other end's farewell is no error of reading. */
+	if (!here && s->err && !(s->eof && s->kind == TCP_STREAM))
 		return sim_sock_error(s);
 	if (!here)
 		return s->eof || s->reset ? 0 : -EAGAIN;

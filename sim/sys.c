@@ -53,42 +53,33 @@ struct sim_sock *sim_fd_get(struct sim_proc *p, int fd)
 	return fd >= 0 && fd < p->nfds ? p->fds[fd] : NULL;
 }
 
+static void make_room(struct sim_proc *p)
+{
+	struct sim_sock **more;
+
+	if (p->nfds < p->fds_room)
+		return;
+	p->fds_room = p->fds_room ? 2 * p->fds_room : 32;
+	more = sim_memory((size_t)p->fds_room * sizeof(*more));
+	if (p->nfds)
+		memcpy(more, p->fds, (size_t)p->nfds * sizeof(*more));
+	p->fds = more;
+}
+
 int sim_fd_put(struct sim_proc *p, struct sim_sock *s)
 {
-	int fd = 3;
+	int fd = 0;
 
 	if (p->open_fds >= p->max_fds)
 		return -EMFILE;
-	if (sim.params.reuse_fds)
-		while (sim_fd_get(p, fd))
-			fd++;
-	else if (p->nfds > 3)
-		fd = p->nfds;
-	if (fd >= p->nfds) {
-		int room = p->nfds;
-
-		/* Powers of two, so that nfds tells the room. */
-		if (!(fd & (fd - 1)) || fd == 3) {
-			struct sim_sock **more;
-
-			room = fd == 3 ? 4 : 2 * fd;
-			more = sim_memory((size_t)room * sizeof(*more));
-			if (p->nfds)
-				memcpy(more, p->fds, (size_t)p->nfds * sizeof(*more));
-			p->fds = more;
-		}
-		p->nfds = fd + 1;
-	}
+	while (sim.params.reuse_fds ? sim_fd_get(p, fd) != NULL : fd < p->nfds)
+		fd++;
+	make_room(p);
+	if (fd == p->nfds)
+		p->nfds++;
 	p->fds[fd] = s;
 	p->open_fds++;
 	sim_sock_ref(s);
-	return fd;
-}
-
-static int put_new(struct sim_proc *p, struct sim_sock *s)
-{
-	int fd = sim_fd_put(p, s);
-
 	return fd;
 }
 
@@ -127,7 +118,7 @@ static int sys_socket(int domain, int type)
 
 	if (p->open_fds >= p->max_fds)
 		return (int)end(p, "socket", -1, -EMFILE);
-	return (int)end(p, "socket", -1, put_new(p, sim_sock_create(p, domain, type)));
+	return (int)end(p, "socket", -1, sim_fd_put(p, sim_sock_create(p, domain, type)));
 }
 
 static int sys_bind(int fd, const struct sockaddr *addr, socklen_t len)
@@ -389,7 +380,7 @@ static int sys_bell(void)
 {
 	struct sim_proc *p = begin();
 
-	return (int)end(p, "bell", -1, put_new(p, sim_bell_create(p)));
+	return (int)end(p, "bell", -1, sim_fd_put(p, sim_bell_create(p)));
 }
 
 static void sys_ring(int bell)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "world.h"
@@ -194,7 +195,8 @@ void sim_proc_pause(struct sim_proc *p)
 	if (!p->alive)
 		return;
 	sim_trace(p, "STOPPED");
-	p->pauses++;
+	if (!p->pauses++)
+		p->paused_at_ns = sim.now;
 }
 
 void sim_proc_resume(struct sim_proc *p)
@@ -202,6 +204,7 @@ void sim_proc_resume(struct sim_proc *p)
 	if (!p->alive || --p->pauses)
 		return;
 	sim_trace(p, "goes on");
+	p->paused_ns += sim.now - p->paused_at_ns;
 	for (int i = 0; i < p->ntasks; i++) {
 		if (!p->tasks[i].deferred)
 			continue;

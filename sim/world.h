@@ -65,6 +65,7 @@ struct sim_proc {
 	char name[16];             /* in the trace */
 	bool alive;
 	int pauses;                /* > 0: stopped */
+	uint64_t paused_at_ns, paused_ns; /* since when; for how long in all */
 	uint64_t ended_ns;         /* when it ended or was killed */
 	bool killed;
 	int64_t clock_ppm;         /* by which its clock is fast */
@@ -72,7 +73,7 @@ struct sim_proc {
 	uint32_t uid;
 	struct sim_rng random;
 	struct sim_sock **fds;
-	int nfds, open_fds, max_fds;
+	int nfds, fds_room, open_fds, max_fds;
 	uint64_t calls;            /* system calls so far */
 	uint64_t kill_at_call;     /* 0: never */
 	uint64_t allocs, fail_alloc_at;
@@ -202,6 +203,10 @@ void sim_net_changed(void);
 bool sim_net_reset_one(struct sim_proc *p);
 /* The address of a host, port 0. */
 void sim_net_address(int host, struct sockaddr_storage *a, socklen_t *len);
+/* Somebody who listens, on this host's unix sockets or anywhere by tcp; false: nobody. */
+bool sim_net_listener(int host, bool near, struct sockaddr_storage *a, socklen_t *len);
+/* Bytes that looked like a proof when they passed by; 0: there were none. */
+size_t sim_net_overheard(char *out, size_t room);
 void sim_net_forget(void);
 
 /* ---- names of unix sockets ---- */

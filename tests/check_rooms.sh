@@ -34,6 +34,7 @@ src/guard.[ch]|src/ward.[ch] $base $guarding src/guard.h src/ward.h
 perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
+sim/*|tools/collx-sim.c                 $base $meeting src/plan.h src/sign.h src/verdict.h src/guard.h src/mesh.h sim/*.h
 tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "

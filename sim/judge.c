@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Was it a good run? Of the invariants of reliability: every call returned by its bound
+ * (I1); records and descriptors are the givers' (I2, seen in job.c); where one survivor
+ * got an error, all did, the same and soon (I3); what it blames is an injected fault,
+ * never an innocent rank (I4); nothing is left behind (I6).
+ */
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "job.h"
+
+static char why[2048];
+
+static const char *say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static const char *say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	return why;
+}
+
+void sim_judge_duration(const struct sim_player *p, const char *what, uint64_t since_ns,
+			uint64_t most_ns)
+{
+	uint64_t took = sim.now - since_ns - (p->proc->paused_ns - p->paused_before_ns);
+
+	if (took > most_ns + most_ns / 50)
+		sim_broken("rank %d: %s took %.3f s, %.3f s are allowed", p->rank, what,
+			   (double)took / 1e9, (double)most_ns / 1e9);
+}
+
+/* ---- what a line says ---- */
+
+/* The ranks in lists behind the words rank and ranks: "ranks 1, 3-5". */
+static uint64_t ranks_in(const char *text)
+{
+	uint64_t set = 0;
+
+	while ((text = strstr(text, "rank"))) {
+		text += 4 + (text[4] == 's');
+		while (*text == ' ' && isdigit((unsigned char)text[1])) {
+			char *end;
+			unsigned long from = strtoul(text, &end, 10), to = from;
+
+			if (*end == '-')
+				to = strtoul(end + 1, &end, 10);
+			for (; from <= to && from < 64; from++)
+				set |= (uint64_t)1 << from;
+			text = *end == ',' ? end + 1 : end;
+		}
+	}
+	return set;
+}
+
+static bool names(const char *text, int rank)
+{
+	return ranks_in(text) >> rank & 1;
+}
+
+/* ---- which fault explains an error ---- */
+
+/* Rank 0 ended the meeting, which is for its own error to explain. */
+static bool came_after_the_end(const struct sim_player *p)
+{
+	const struct sim_player *zero = &sim_job.player[0];
+
+	return p->rank && !p->created && zero->code && !zero->created &&
+	       strstr(p->text, "rank 0 did not open its door");
+}
+
+/* Creation that does not come about, as others see it. */
+static bool is_no_creation(const struct sim_player *p, int rank)
+{
+	switch (p->code) {
+	case COLLX_ERR_INIT_TIMEOUT:
+	case COLLX_ERR_PEER_DEAD:
+	case COLLX_ERR_PEER_LEFT:
+		if (came_after_the_end(p))
+			return true;
+		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
+				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
+				       strstr(p->text, "nobody answered"));
+	case COLLX_ERR_AUTH:
+		return !p->created && strstr(p->text, "turned rank");
+	default:
+		return false;
+	}
+}
+
+static bool is_slow(const struct sim_player *p)
+{
+	return p->code == COLLX_ERR_TIMEOUT || p->code == COLLX_ERR_INIT_TIMEOUT ||
+	       p->code == COLLX_ERR_PEER_SILENT;
+}
+
+static bool is_death(const struct sim_player *p, int rank)
+{
+	return p->code == COLLX_ERR_PEER_DEAD && names(p->text, rank);
+}
+
+/* Somebody had finished the call that p waits in, not knowing that it was another one. */
+static bool left_before(const struct sim_player *p)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].left && sim_job.player[i].proc->ended_ns < p->error_ns)
+			return true;
+	return false;
+}
+
+static bool explains(const struct sim_fault *f, const struct sim_player *p)
+{
+	int r = f->rank;
+
+	switch (f->kind) {
+	case SIM_KILL:
+		return is_death(p, r) || is_no_creation(p, r);
+	case SIM_PAUSE:
+	case SIM_LATE:
+	case SIM_STRAGGLER:
+		return is_slow(p) || is_no_creation(p, r);
+	case SIM_PAUSE_ALL:
+	case SIM_CUT:
+	case SIM_CUT_ONE_WAY:
+		return is_slow(p) || is_no_creation(p, p->rank);
+	case SIM_RESET:
+		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK ||
+		       is_no_creation(p, p->rank);
+	case SIM_NO_MEMORY:
+		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
+	case SIM_FEW_FILES:
+		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_no_creation(p, r);
+	case SIM_WRONG_SECRET:
+		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
+	case SIM_TWICE:
+		return (p->code == COLLX_ERR_INVALID && names(p->text, r)) || is_death(p, r) ||
+		       is_no_creation(p, r);
+	case SIM_MISMATCH:
+		return (p->code == COLLX_ERR_MISMATCH && names(p->text, r)) ||
+		       p->code == COLLX_ERR_TIMEOUT ||
+		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
+	case SIM_LEAVE_EARLY:
+		return p->code == COLLX_ERR_PEER_LEFT && names(p->text, r);
+	case SIM_ROGUE:
+		return (p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_PEER_DEAD) &&
+		       names(p->text, r);
+	default:
+		return false;
+	}
+}
+
+/* A fault that everybody should be able to sit out. */
+static bool is_harmless(const struct sim_fault *f)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	switch (f->kind) {
+	case SIM_PAUSE:
+	case SIM_PAUSE_ALL:
+	case SIM_CUT:
+	case SIM_CUT_ONE_WAY:
+	case SIM_STRAGGLER:
+		return f->for_ns < s->op_ns / 2 || (f->kind == SIM_STRAGGLER &&
+						    f->n > (uint64_t)s->ops);
+	case SIM_LATE:
+		return f->for_ns < s->create_ns / 2;
+	case SIM_MISMATCH:
+	case SIM_LEAVE_EARLY:
+		return f->n > (uint64_t)s->ops || s->ranks == 1 ||
+		       (f->kind == SIM_LEAVE_EARLY && f->n == (uint64_t)s->ops);
+	case SIM_WRONG_SECRET:
+		return s->ranks == 1;
+	default:
+		return false;
+	}
+}
+
+static int harmful(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < sim_job.plan->nfaults; i++)
+		n += !is_harmless(&sim_job.plan->fault[i]);
+	return n;
+}
+
+static bool has_excuse(const struct sim_player *p)
+{
+	for (int i = 0; i < sim_job.plan->nfaults; i++)
+		if (!is_harmless(&sim_job.plan->fault[i]) &&
+		    explains(&sim_job.plan->fault[i], p))
+			return true;
+	return false;
+}
+
+/* ---- one player ---- */
+
+static bool is_survivor(const struct sim_player *p)
+{
+	return !p->proc->killed || p->code;
+}
+
+static const char *judge_player(const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_fault *early = sim_schedule_find(s, SIM_LEAVE_EARLY, p->rank);
+	uint64_t calls = early ? cx_min((uint64_t)s->ops, early->n) : (uint64_t)s->ops;
+
+	if (p->proc->alive)
+		return say("rank %d never ended: %s", p->rank,
+			   !p->created ? "it is in creation still"
+			   : p->in_call ? "it is in a call still" : "it has not left");
+	if (!is_survivor(p) || sim_schedule_find(s, SIM_ROGUE, p->rank))
+		return NULL;
+	if (!p->code && (!p->left || p->done != calls))
+		return say("rank %d made %llu calls of %llu and has no error", p->rank,
+			   (unsigned long long)p->done, (unsigned long long)calls);
+	if (p->code > 0 || (p->code && !p->text[0]))
+		return say("rank %d has the code %d and the line '%s'", p->rank, p->code, p->text);
+	if (p->code && !has_excuse(p))
+		return say("rank %d got %s (%s), which nothing that happened explains", p->rank,
+			   collx_strerror((collx_result)p->code), p->text);
+	return NULL;
+}
+
+/* ---- all survivors the same ---- */
+
+/* Has that rank others below it? */
+bool sim_job_leads(int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	if (rank == 0)
+		return true;
+	/* Who leads a host is a race; so anybody with a rank beside it may. */
+	for (int r = 0; s->meeting == SIM_TCP_AND_LOCAL && r < s->ranks; r++)
+		if (r != rank && s->host[r] == s->host[rank] && s->host[r] != s->host[0])
+			return true;
+	return false;
+}
+
+/*
+ * Not yet promised, as the verdict is one rank's to take: when a rank with others below
+ * it ends, stops or leaves while there is something else to decide; when the network
+ * parts the ranks; and who connects again is not told from who died.
+ */
+static bool must_agree(uint64_t first_error_ns)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		const struct sim_fault *f = &s->fault[i];
+
+		if (is_harmless(f))
+			continue;
+		if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY || f->kind == SIM_RESET ||
+		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE)
+			return false;
+		if (sim_job_leads(f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
+					       f->kind == SIM_ROGUE))
+			return false;
+	}
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job_leads(sim_job.player[i].rank) && sim_job.player[i].left &&
+		    sim_job.player[i].proc->ended_ns < first_error_ns)
+			return false;
+	return true;
+}
+
+static bool has_verdict(const struct sim_player *p)
+{
+	return p->created && p->code;
+}
+
+static const struct sim_player *first_error(void)
+{
+	const struct sim_player *first = NULL;
+
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (has_verdict(p) && (!first || p->error_ns < first->error_ns))
+			first = p;
+	}
+	return first;
+}
+
+static const char *judge_agreement(void)
+{
+	const struct sim_player *first = first_error();
+
+	if (!first || !must_agree(first->error_ns))
+		return NULL;
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (!has_verdict(p))
+			continue;
+		if (p->code != first->code || strcmp(p->text, first->text))
+			return say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
+				   collx_strerror((collx_result)first->code), first->text, p->rank,
+				   collx_strerror((collx_result)p->code), p->text);
+		if (p->call_ns <= first->error_ns && !p->proc->paused_ns &&
+		    p->error_ns - first->error_ns > 400 * SIM_MS)
+			return say("rank %d heard of the error %.3f s after rank %d", p->rank,
+				   (double)(p->error_ns - first->error_ns) / 1e9, first->rank);
+	}
+	return NULL;
+}
+
+/* ---- all ---- */
+
+static bool any_killed(void)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].proc->killed)
+			return true;
+	return false;
+}
+
+const char *sim_job_judge(void)
+{
+	const char *bad = sim.broken;
+
+	for (int i = 0; !bad && i < sim_job.players; i++)
+		bad = judge_player(&sim_job.player[i]);
+	if (!bad)
+		bad = judge_agreement();
+	if (!bad && !any_killed() && sim_name_count())
+		bad = say("%d names of sockets are left", sim_name_count());
+	return bad;
+}
