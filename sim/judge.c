@@ -249,8 +249,9 @@ bool sim_job_leads(int rank)
 
 /*
  * Not yet promised, as the verdict is one rank's to take: when a rank with others below
- * it ends, stops or leaves while there is something else to decide; when the network
- * parts the ranks; and who connects again is not told from who died.
+ * it ends, stops or leaves while there is something else to decide, or is held back in
+ * creation by another one; when the network parts the ranks; where a broken connection
+ * looks like a death.
  */
 static bool must_agree(uint64_t first_error_ns)
 {
@@ -268,10 +269,16 @@ static bool must_agree(uint64_t first_error_ns)
 					       f->kind == SIM_ROGUE))
 			return false;
 	}
-	for (int i = 0; i < sim_job.players; i++)
-		if (sim_job_leads(sim_job.player[i].rank) && sim_job.player[i].left &&
-		    sim_job.player[i].proc->ended_ns < first_error_ns)
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (!sim_job_leads(p->rank))
+			continue;
+		if (p->left && p->proc->ended_ns < first_error_ns)
 			return false;
+		if (p->created ? p->created_ns > first_error_ns : !p->proc->killed)
+			return false;
+	}
 	return true;
 }
 

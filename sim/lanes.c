@@ -16,6 +16,7 @@ static const uint64_t nudge_after_ns = 20000000, nudge_again_ns = 1000000000;
 
 /* What came of another rank's calls, as one rank sees it. */
 struct lane {
+	uint64_t sent;   /* its last call, on its way here */
 	uint64_t seen;   /* its last call that is known here */
 	bool closed;
 };
@@ -42,7 +43,8 @@ static void arrive(void *arg)
 	const int *host = sim_job.plan->host;
 	struct lane *l = &lanes.lane[m->to][m->from];
 
-	if (sim.cut[host[m->from]][host[m->to]]) {
+	/* A lane's end never overtakes what was said before. */
+	if (sim.cut[host[m->from]][host[m->to]] || (!m->seq && l->seen < l->sent)) {
 		sim_after(50 * SIM_MS, arrive, arg);
 		return;
 	}
@@ -67,8 +69,8 @@ static void tell(int from, uint64_t seq)
 			continue;
 		m = sim_memory(sizeof(*m));
 		*m = (struct message){ to, from, seq };
-		/* A lane's end never overtakes what was said before. */
-		sim_after(most + (seq ? sim_rng_below(&sim.chance, most) : most), arrive, m);
+		lanes.lane[to][from].sent = cx_max(lanes.lane[to][from].sent, seq);
+		sim_after(most + sim_rng_below(&sim.chance, most), arrive, m);
 	}
 }
 
