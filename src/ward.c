@@ -458,6 +458,21 @@ void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const ch
 	atomic_store_explicit(&w->posted, true, memory_order_release);
 }
 
+/* No verdict came: the report must do. A lane that closed is no proof of a death. */
+static void give_up(struct cx_ward *w, uint64_t now_ns)
+{
+	struct cx_report r = w->mine;
+
+	blame_leaver(w, &r);
+	if (r.hearsay && r.code == COLLX_ERR_PEER_DEAD) {
+		r.code = COLLX_ERR_LINK;
+		snprintf(r.text, sizeof(r.text),
+			 "rank %d lost a connection, and rank 0 did not say why: %.300s",
+			 w->tree.rank, w->mine.text);
+	}
+	conclude(w, r.code, r.text, now_ns);
+}
+
 static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 {
 	if (atomic_exchange_explicit(&w->nudged, false, memory_order_acquire)) {
@@ -471,7 +486,7 @@ static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 		consider_mine(w, now_ns);
 	}
 	if (now_ns >= w->give_up_ns)
-		conclude(w, w->mine.code, w->mine.text, now_ns);
+		give_up(w, now_ns);
 	if (verdict(w))
 		w->give_up_ns = UINT64_MAX;
 }
