@@ -143,3 +143,10 @@ const char *sim_name_in(int host, const char *folder, int i)
 			return strrchr(names[n].path, '/') + 1;
 	return NULL;
 }
+
+void sim_name_of(const struct sim_sock *s, char path[108])
+{
+	for (int i = 0; i < nnames; i++)
+		if (names[i].sock == s)
+			memcpy(path, names[i].path, PATH);
+}

@@ -2,6 +2,7 @@
 /* What the processes of a job do, and when faults strike; see job.h. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "boot.h"
@@ -61,13 +62,20 @@ static struct sim_player *first_with(int rank)
 	return &sim_job.player[rank];
 }
 
+static bool is_gift_of(int rank, const struct sim_sock *got)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].rank == rank && sim_job.player[i].gift == got)
+			return true;
+	return false;
+}
+
 static void check_gifts(const struct sim_player *p, const int *fds)
 {
 	for (int r = 0; r < sim_job.plan->ranks; r++) {
 		struct sim_sock *got = fds[r] < 0 ? NULL : sim_fd_get(p->proc, fds[r]);
 
-		if (got && got != first_with(r)->gift && !sim_schedule_find(sim_job.plan,
-									    SIM_TWICE, r))
+		if (got && !is_gift_of(r, got))
 			sim_broken("rank %d has a wrong descriptor of rank %d", p->rank, r);
 		if (!got && sim_job.plan->meeting == SIM_UNIX)
 			sim_broken("rank %d has no descriptor of rank %d", p->rank, r);
@@ -90,6 +98,8 @@ static int exchange(struct sim_player *p, int round, uint64_t deadline_ns)
 		rc = bell < 0 ? cx_fail_errno(-bell, "a bell") : 0;
 		p->gift = bell < 0 ? NULL : sim_fd_get(p->proc, bell);
 	}
+	if (!rc && round == s->exchanges && sim_rogue_is_early(p))
+		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(p->boot)->up, len);
 	if (!rc)
 		rc = cx_boot_exchange(p->boot, mine, len, bell, all, gifts ? fds : NULL,
 				      deadline_ns);
@@ -115,7 +125,7 @@ static void check_lanes(struct sim_player *p, const int *fds)
 		if (q->rank != p->rank && !p->lanes[i])
 			sim_broken("rank %d has no lane to rank %d", p->rank, q->rank);
 		if (other && p->lanes[i] && !sim_sock_is_pair(p->lanes[i], other) &&
-		    !sim_schedule_find(s, SIM_TWICE, -1) && !sim_schedule_find(s, SIM_RESET, -1))
+		    sim_job.players == s->ranks && !sim_schedule_find(s, SIM_RESET, -1))
 			sim_broken("a lane of rank %d leads elsewhere than to rank %d", p->rank,
 				   q->rank);
 	}
@@ -139,10 +149,12 @@ static int connect_lanes(struct sim_player *p, const struct cx_meeting *m)
 
 static int describe_meeting(struct cx_meeting *m, const struct sim_player *p)
 {
-	static const char near[] = "unix:/tmp/collx-sim/0123456789abcdef0123456789abcdef";
 	const struct sim_schedule *s = sim_job.plan;
+	char near[CX_MEET_MAX];
 	int rc;
 
+	snprintf(near, sizeof(near), "unix:/tmp/collx-%u/0123456789abcdef0123456789abcdef",
+		 (unsigned)geteuid());
 	*m = (struct cx_meeting){ .rank = p->rank, .ranks = s->ranks };
 	m->secret = sim_schedule_find(s, SIM_WRONG_SECRET, p->rank) ? sim_job.wrong
 								    : sim_job.secret;
@@ -311,7 +323,8 @@ static void strike(void *arg)
 	struct sim_proc *p = first_with(f->rank)->proc;
 
 	switch (f->kind) {
-	case SIM_KILL: sim_proc_kill(p); break;
+	case SIM_KILL:
+	case SIM_RESTART: sim_proc_kill(p); break;
 	case SIM_PAUSE: sim_proc_pause(p); break;
 	case SIM_PAUSE_ALL: for_all_players(sim_proc_pause); break;
 	case SIM_RESET: sim_net_reset_one(p); break;
@@ -328,7 +341,7 @@ static void plan_fault(struct sim_fault *f)
 
 	if (f->kind == SIM_KILL && f->at_call)
 		p->kill_at_call = f->at_call;
-	else if (f->kind <= SIM_RESET)
+	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART)
 		sim_after(f->at_ns, strike, f);
 	if (f->kind == SIM_NO_MEMORY)
 		p->fail_alloc_at = f->n;
@@ -364,6 +377,8 @@ void sim_job_start(void)
 	for (int i = 0; i < s->nfaults; i++)
 		if (s->fault[i].kind == SIM_TWICE)
 			add_player(s->fault[i].rank, true, s->fault[i].at_ns);
+		else if (s->fault[i].kind == SIM_RESTART)
+			add_player(s->fault[i].rank, true, s->fault[i].at_ns + s->fault[i].for_ns);
 	for (int i = 0; i < s->nfaults; i++)
 		plan_fault(&s->fault[i]);
 	sim_strangers_start();

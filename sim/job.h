@@ -58,6 +58,8 @@ void sim_lanes_close(struct sim_player *p);
 /* stranger.c */
 void sim_strangers_start(void);
 void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how);
+bool sim_rogue_is_early(const struct sim_player *p);
+void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
 /* judge.c */
 const char *sim_job_judge(void);
 /* May that rank have others below it in the tree? */

@@ -68,95 +68,6 @@ static bool names(const char *text, int rank)
 
 /* ---- which fault explains an error ---- */
 
-/* Rank 0 ended the meeting, which is for its own error to explain. */
-static bool came_after_the_end(const struct sim_player *p)
-{
-	const struct sim_player *zero = &sim_job.player[0];
-
-	return p->rank && !p->created && zero->code && !zero->created &&
-	       strstr(p->text, "rank 0 did not open its door");
-}
-
-/* Creation that does not come about, as others see it. */
-static bool is_no_creation(const struct sim_player *p, int rank)
-{
-	switch (p->code) {
-	case COLLX_ERR_INIT_TIMEOUT:
-	case COLLX_ERR_PEER_DEAD:
-	case COLLX_ERR_PEER_LEFT:
-		if (came_after_the_end(p))
-			return true;
-		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
-				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
-				       strstr(p->text, "nobody answered"));
-	case COLLX_ERR_AUTH:
-		return !p->created && strstr(p->text, "turned rank");
-	default:
-		return false;
-	}
-}
-
-static bool is_slow(const struct sim_player *p)
-{
-	return p->code == COLLX_ERR_TIMEOUT || p->code == COLLX_ERR_INIT_TIMEOUT ||
-	       p->code == COLLX_ERR_PEER_SILENT;
-}
-
-static bool is_death(const struct sim_player *p, int rank)
-{
-	return p->code == COLLX_ERR_PEER_DEAD && names(p->text, rank);
-}
-
-/* Somebody had finished the call that p waits in, not knowing that it was another one. */
-static bool left_before(const struct sim_player *p)
-{
-	for (int i = 0; i < sim_job.players; i++)
-		if (sim_job.player[i].left && sim_job.player[i].proc->ended_ns < p->error_ns)
-			return true;
-	return false;
-}
-
-static bool explains(const struct sim_fault *f, const struct sim_player *p)
-{
-	int r = f->rank;
-
-	switch (f->kind) {
-	case SIM_KILL:
-		return is_death(p, r) || is_no_creation(p, r);
-	case SIM_PAUSE:
-	case SIM_LATE:
-	case SIM_STRAGGLER:
-		return is_slow(p) || is_no_creation(p, r);
-	case SIM_PAUSE_ALL:
-	case SIM_CUT:
-	case SIM_CUT_ONE_WAY:
-		return is_slow(p) || is_no_creation(p, p->rank);
-	case SIM_RESET:
-		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK ||
-		       is_no_creation(p, p->rank);
-	case SIM_NO_MEMORY:
-		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
-	case SIM_FEW_FILES:
-		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_no_creation(p, r);
-	case SIM_WRONG_SECRET:
-		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
-	case SIM_TWICE:
-		return (p->code == COLLX_ERR_INVALID && names(p->text, r)) || is_death(p, r) ||
-		       is_no_creation(p, r);
-	case SIM_MISMATCH:
-		return (p->code == COLLX_ERR_MISMATCH && names(p->text, r)) ||
-		       p->code == COLLX_ERR_TIMEOUT ||
-		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
-	case SIM_LEAVE_EARLY:
-		return p->code == COLLX_ERR_PEER_LEFT && names(p->text, r);
-	case SIM_ROGUE:
-		return (p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_PEER_DEAD) &&
-		       names(p->text, r);
-	default:
-		return false;
-	}
-}
-
 /* A fault that everybody should be able to sit out. */
 static bool is_harmless(const struct sim_fault *f)
 {
@@ -192,8 +103,138 @@ static int harmful(void)
 	return n;
 }
 
+/* Rank 0 ended the meeting, which is for its own error to explain. Whose connection is
+ * full of records is not told, as nobody waits for it. */
+static bool came_after_the_end(const struct sim_player *p)
+{
+	const struct sim_player *zero = &sim_job.player[0];
+	bool is_full = sim.params.buffer < (size_t)sim_job.plan->ranks * (SIM_RECORD + 8);
+
+	return p->rank && !p->created && zero->code && !zero->created &&
+	       (strstr(p->text, "rank 0 did not open its door") ||
+		(is_full && strstr(p->text, "rank 0 died")));
+}
+
+/* Creation that does not come about, as others see it. */
+static bool is_no_creation(const struct sim_player *p, int rank)
+{
+	switch (p->code) {
+	case COLLX_ERR_INIT_TIMEOUT:
+	case COLLX_ERR_PEER_DEAD:
+	case COLLX_ERR_PEER_LEFT:
+		if (came_after_the_end(p))
+			return true;
+		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
+				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
+				       strstr(p->text, "nobody answered"));
+	case COLLX_ERR_AUTH:
+		return !p->created && strstr(p->text, "turned rank");
+	default:
+		return false;
+	}
+}
+
+static bool is_slow(const struct sim_player *p)
+{
+	return p->code == COLLX_ERR_TIMEOUT || p->code == COLLX_ERR_INIT_TIMEOUT ||
+	       p->code == COLLX_ERR_PEER_SILENT;
+}
+
+/* Where the line says who is missing it must be that one, and only those who have a
+ * reason to be: who is not in the call but neither stopped nor slow is innocent. */
+static bool is_slow_for(const struct sim_player *p, int rank)
+{
+	const char *list = strstr(p->text, "missing: ");
+
+	if (!is_slow(p))
+		return false;
+	return !list || names(list, rank) || sim_job_leads(rank);
+}
+
+static bool is_death(const struct sim_player *p, int rank)
+{
+	return p->code == COLLX_ERR_PEER_DEAD && names(p->text, rank);
+}
+
+/* Somebody had finished the call that p waits in, not knowing that it was another one. */
+static bool left_before(const struct sim_player *p)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].left && sim_job.player[i].proc->ended_ns < p->error_ns)
+			return true;
+	return false;
+}
+
+static bool explains(const struct sim_fault *f, const struct sim_player *p)
+{
+	int r = f->rank;
+
+	switch (f->kind) {
+	case SIM_KILL:
+	case SIM_RESTART:
+		return is_death(p, r) || is_no_creation(p, r);
+	case SIM_PAUSE:
+		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
+		       is_no_creation(p, r);
+	case SIM_LATE:
+	case SIM_STRAGGLER:
+		return is_slow_for(p, r) || is_no_creation(p, r);
+	case SIM_PAUSE_ALL:
+	case SIM_CUT:
+	case SIM_CUT_ONE_WAY:
+		return is_slow(p) || p->code == COLLX_ERR_LINK || is_no_creation(p, p->rank);
+	case SIM_RESET:
+		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
+	case SIM_NO_MEMORY:
+		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
+	case SIM_FEW_FILES:
+		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_no_creation(p, r);
+	case SIM_WRONG_SECRET:
+		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
+	case SIM_TWICE:
+		return (p->code == COLLX_ERR_INVALID && names(p->text, r)) || is_death(p, r) ||
+		       is_no_creation(p, r);
+	case SIM_MISMATCH:
+		return (p->code == COLLX_ERR_MISMATCH && names(p->text, r)) ||
+		       (p->code == COLLX_ERR_TIMEOUT && left_before(p)) ||
+		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
+	case SIM_LEAVE_EARLY:
+		return p->code == COLLX_ERR_PEER_LEFT && names(p->text, r);
+	case SIM_ROGUE:
+		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
+			return p->code == COLLX_ERR_VERSION || is_no_creation(p, r);
+		return (p->code == COLLX_ERR_CORRUPT ||
+			(p->code == COLLX_ERR_PEER_DEAD &&
+			 (sim_job_leads(r) || harmful() > 1))) && names(p->text, r);
+	default:
+		return false;
+	}
+}
+
+/* Those whom the line names had got errors of their own before, while the rank that
+ * decides was stopped or cut off; it took their farewells for the cause. */
+static bool blames_the_failed(const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		const struct sim_fault *f = &s->fault[i];
+		bool parts = f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY ||
+			     f->kind == SIM_PAUSE_ALL ||
+			     (f->kind == SIM_PAUSE && sim_job_leads(f->rank));
+
+		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
+			if (p->code == COLLX_ERR_PEER_LEFT && names(p->text, r) &&
+			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
+				return true;
+	}
+	return false;
+}
+
 static bool has_excuse(const struct sim_player *p)
 {
+	if (blames_the_failed(p))
+		return true;
 	for (int i = 0; i < sim_job.plan->nfaults; i++)
 		if (!is_harmless(&sim_job.plan->fault[i]) &&
 		    explains(&sim_job.plan->fault[i], p))
@@ -263,7 +304,7 @@ static bool must_agree(uint64_t first_error_ns)
 		if (is_harmless(f))
 			continue;
 		if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY || f->kind == SIM_RESET ||
-		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE)
+		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE || f->kind == SIM_RESTART)
 			return false;
 		if (sim_job_leads(f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
 					       f->kind == SIM_ROGUE))
@@ -300,6 +341,33 @@ static const struct sim_player *first_error(void)
 	return first;
 }
 
+/* Has something happened that can make this rank miss a call? */
+static bool may_miss(int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		enum sim_fault_kind k = s->fault[i].kind;
+
+		if (k == SIM_CUT || k == SIM_CUT_ONE_WAY || k == SIM_PAUSE_ALL ||
+		    s->fault[i].rank == rank)
+			return true;
+	}
+	return false;
+}
+
+/* The ranks that a timeout says are missing. */
+static const char *judge_missing(const struct sim_player *p)
+{
+	const char *list = p->code == COLLX_ERR_TIMEOUT ? strstr(p->text, "missing: ") : NULL;
+
+	for (int r = 0; list && r < sim_job.plan->ranks; r++)
+		if (names(list, r) && !may_miss(r))
+			return say("rank %d got %s (%s), but rank %d was well", p->rank,
+				   collx_strerror((collx_result)p->code), p->text, r);
+	return NULL;
+}
+
 static const char *judge_agreement(void)
 {
 	const struct sim_player *first = first_error();
@@ -311,6 +379,8 @@ static const char *judge_agreement(void)
 
 		if (!has_verdict(p))
 			continue;
+		if (judge_missing(p))
+			return why;
 		if (p->code != first->code || strcmp(p->text, first->text))
 			return say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				   collx_strerror((collx_result)first->code), first->text, p->rank,

@@ -9,7 +9,7 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 	[SIM_KILL] = "kill", [SIM_PAUSE] = "pause", [SIM_PAUSE_ALL] = "pause all",
 	[SIM_CUT] = "cut", [SIM_CUT_ONE_WAY] = "cut one way", [SIM_RESET] = "reset",
 	[SIM_NO_MEMORY] = "no memory", [SIM_FEW_FILES] = "few files", [SIM_LATE] = "late",
-	[SIM_WRONG_SECRET] = "wrong secret", [SIM_TWICE] = "twice",
+	[SIM_WRONG_SECRET] = "wrong secret", [SIM_TWICE] = "twice", [SIM_RESTART] = "restart",
 	[SIM_MISMATCH] = "mismatch", [SIM_STRAGGLER] = "straggler",
 	[SIM_LEAVE_EARLY] = "leave early", [SIM_ROGUE] = "rogue",
 };
@@ -18,8 +18,8 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 static const unsigned char weights[SIM_FAULT_KINDS] = {
 	[SIM_KILL] = 10, [SIM_PAUSE] = 4, [SIM_PAUSE_ALL] = 1, [SIM_CUT] = 3,
 	[SIM_CUT_ONE_WAY] = 2, [SIM_RESET] = 3, [SIM_NO_MEMORY] = 4, [SIM_FEW_FILES] = 1,
-	[SIM_LATE] = 2, [SIM_WRONG_SECRET] = 2, [SIM_TWICE] = 2, [SIM_MISMATCH] = 4,
-	[SIM_STRAGGLER] = 3, [SIM_LEAVE_EARLY] = 4, [SIM_ROGUE] = 4,
+	[SIM_LATE] = 2, [SIM_WRONG_SECRET] = 2, [SIM_TWICE] = 2, [SIM_RESTART] = 4,
+	[SIM_MISMATCH] = 4, [SIM_STRAGGLER] = 3, [SIM_LEAVE_EARLY] = 4, [SIM_ROGUE] = 8,
 };
 
 static uint64_t pick(struct sim_rng *r, const uint64_t *from, size_t n)
@@ -106,6 +106,10 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 		f->n = 1 + sim_rng_below(r, 8);
 	if (kind == SIM_ROGUE)
 		f->n = sim_rng_below(r, 64);
+	if (kind == SIM_RESTART) { /* while ranks come, mostly */
+		f->at_ns = s->start_ns[f->rank] + sim_rng_below(r, 300 * SIM_US);
+		f->for_ns = sim_rng_below(r, 100 * SIM_MS);
+	}
 	if ((kind == SIM_WRONG_SECRET || kind == SIM_ROGUE || kind == SIM_TWICE) && !f->rank &&
 	    s->ranks > 1)
 		f->rank = 1;
@@ -124,7 +128,7 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 	s->create_ns = 5 * SIM_S;
 	s->op_ns = SIM_S;
 	s->exchanges = (int)sim_rng_below(&r, 3);
-	s->passes_fds = s->meeting == SIM_UNIX && s->exchanges && sim_rng_once_in(&r, 2);
+	s->passes_fds = s->exchanges && sim_rng_once_in(&r, 2);
 	s->mesh = s->ranks <= 6 && sim_rng_once_in(&r, 3);
 	s->ops = (int)sim_rng_below(&r, 12);
 	s->think_ns = SIM_US << sim_rng_below(&r, 16);
@@ -156,12 +160,12 @@ static void print_fault(const struct sim_fault *f)
 		printf(" rank %d", f->rank);
 	if (f->at_call)
 		printf(", at its system call %llu", (unsigned long long)f->at_call);
-	else if (f->kind <= SIM_RESET)
+	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_TWICE)
 		printf(", at %.3f ms", (double)f->at_ns / 1e6);
 	if (f->for_ns == UINT64_MAX)
 		printf(", for good");
 	else if ((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_LATE ||
-		 f->kind == SIM_STRAGGLER)
+		 f->kind == SIM_STRAGGLER || f->kind == SIM_RESTART)
 		printf(", for %.0f ms", (double)f->for_ns / 1e6);
 	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH)
 		printf(", n %llu", (unsigned long long)f->n);

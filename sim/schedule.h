@@ -22,6 +22,7 @@ enum sim_fault_kind {
 	SIM_LATE,          /* a rank starts late; for_ns */
 	SIM_WRONG_SECRET,  /* a rank has another secret */
 	SIM_TWICE,         /* a second process has its number */
+	SIM_RESTART,       /* a process ends, and another one comes in its place */
 	SIM_MISMATCH,      /* a rank calls something else as operation n */
 	SIM_STRAGGLER,     /* a rank computes for long before operation n */
 	SIM_LEAVE_EARLY,   /* a rank leaves after operation n */

@@ -497,6 +497,8 @@ bool sim_net_listener(int on, bool near, struct sockaddr_storage *a, socklen_t *
 			continue;
 		*a = s->local;
 		*len = s->local_len;
+		if (near) /* its name, not the one that it was bound to at first */
+			sim_name_of(s, ((struct sockaddr_un *)a)->sun_path);
 	}
 	return n;
 }

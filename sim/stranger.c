@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "base/base.h"
+#include "boot.h"
 #include "job.h"
 
 /* ---- strangers ---- */
@@ -18,7 +19,7 @@ enum {
 	FORGER,    /* a proof of the right length, by chance */
 	REPLAY,    /* the proof of another connection, overheard */
 	SLOW,      /* the same, byte by byte */
-	OTHER_USER /* another user's process at a unix socket */
+	OTHER_USER /* another user's process at a unix socket, though it knows the secret */
 };
 
 struct stranger {
@@ -76,6 +77,19 @@ static void speak(struct stranger *t, int fd)
 	}
 }
 
+/* As rank 1 would come. */
+static void prove(int fd)
+{
+	const struct cx_claim claim = { .rank = 1, .ranks = (uint32_t)sim_job.plan->ranks,
+					.kind = CX_CONN_CONTROL };
+	unsigned char challenge[CX_CHALLENGE_BYTES], proof[CX_PROOF_BYTES];
+	uint64_t until = cx_now_ns() + SIM_S;
+
+	if (!cx_wire_get(fd, challenge, sizeof(challenge), until) &&
+	    !cx_auth_prove(&sim_job.secret, challenge, &claim, proof))
+		cx_wire_put(fd, proof, sizeof(proof), until);
+}
+
 static void *bother(void *arg)
 {
 	struct stranger *t = arg;
@@ -85,7 +99,9 @@ static void *bother(void *arg)
 	if (fd < 0)
 		return NULL;
 	cx_sys->poll(&p, 1, 200);
-	if (t->how != SILENT && t->how != HANG_UP)
+	if (t->how == OTHER_USER)
+		prove(fd);
+	else if (t->how != SILENT && t->how != HANG_UP)
 		speak(t, fd);
 	if (t->how != HANG_UP)
 		sim_task_nap(3 * SIM_S);
@@ -118,12 +134,15 @@ struct report {
 	char text[16];
 };
 
-/* A rank that is neither p nor right below it. */
+/* A rank that is neither p nor below it, for whom p may speak. */
 static int someone_else(const struct sim_player *p, uint64_t how)
 {
-	int ranks = sim_job.plan->ranks, r = (int)(how / 16) % ranks;
+	const struct sim_schedule *s = sim_job.plan;
+	int r = (int)(how / 16) % s->ranks;
 
-	return r == p->rank ? (r + 1) % ranks : r;
+	if (s->meeting != SIM_TCP_AND_LOCAL)
+		return r == p->rank ? 0 : r;
+	return s->host[r] == s->host[p->rank] ? 0 : r;
 }
 
 static void say(struct cx_wire *up, const struct sim_player *p, uint64_t how)
@@ -170,4 +189,21 @@ void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how)
 		cx_wire_next(up);
 		cx_sys->poll(&f, 1, 100);
 	}
+}
+
+bool sim_rogue_is_early(const struct sim_player *p)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_ROGUE, p->rank);
+
+	return f && f->n >= 48;
+}
+
+/* Another rank's record, while the ranks exchange theirs. */
+void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_ROGUE, p->rank);
+	unsigned char lie[SIM_RECORD] = "a lie";
+
+	sim_trace(p->proc, "GIVES ANOTHER RANK'S RECORD");
+	cx_wire_send(up, CX_FRAME_RECORD, someone_else(p, f->n), lie, len, -1, 0);
 }

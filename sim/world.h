@@ -221,6 +221,8 @@ struct stat;
 int sim_name_lstat(int host, const char *path, struct stat *st);
 /* The i-th name in that folder; NULL behind the last one. */
 const char *sim_name_in(int host, const char *folder, int i);
+/* That socket's name, if it has one. */
+void sim_name_of(const struct sim_sock *s, char path[108]);
 /* How many names there are on all hosts. */
 int sim_name_count(void);
 void sim_name_forget(void);

@@ -14,7 +14,7 @@ struct options {
 	uint64_t seeds, first;
 	bool one;          /* --seed without --seeds: that one */
 	int ranks;
-	bool verbose, everywhere, calm;
+	bool verbose, everywhere, calm, stop;
 	int kill_rank;     /* -1: none */
 	uint64_t kill_call;
 };
@@ -27,6 +27,7 @@ static const struct argp_option options[] = {
 	{ "kill-everywhere", 'k', NULL, 0,
 	  "Kill each rank at each of its system calls, in each seed's job; 4 ranks at most", 0 },
 	{ "kill", 'x', "RANK:CALL", 0, "Kill that rank at that system call, and nothing else", 0 },
+	{ "stop", 'e', NULL, 0, "End with the first failure (the tenth)", 0 },
 	{ "verbose", 'v', NULL, 0, "Print the schedule and all that happens", 0 },
 	{ 0 }
 };
@@ -61,6 +62,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'n': o->seeds = number(state, arg, 1, UINT32_MAX); break;
 	case 's': o->first = number(state, arg, 0, UINT64_MAX / 4); o->one = true; break;
 	case 'r': o->ranks = (int)number(state, arg, 1, SIM_RANKS); break;
+	case 'e': o->stop = true; break;
 	case 'c': o->calm = true; break;
 	case 'x': parse_kill(state, arg, o); break;
 	case 'k': o->everywhere = true; break;
@@ -131,6 +133,11 @@ static bool run_kill(const struct sim_schedule *calm, int rank, uint64_t at_call
 	return run(&s, o, t);
 }
 
+static bool is_enough(const struct options *o, const struct tally *t)
+{
+	return t->bad >= (o->stop ? 1 : 10);
+}
+
 static void run_everywhere(uint64_t seed, const struct options *o, struct tally *t)
 {
 	struct sim_schedule plan;
@@ -142,7 +149,7 @@ static void run_everywhere(uint64_t seed, const struct options *o, struct tally 
 	for (int r = 0; r < plan.ranks; r++)
 		calls[r] = sim_job.player[r].proc->calls;
 	for (int r = 0; r < plan.ranks; r++)
-		for (uint64_t at = 1; at <= calls[r] && t->bad < 10; at++)
+		for (uint64_t at = 1; at <= calls[r] && !is_enough(o, t); at++)
 			run_kill(&plan, r, at, o, t);
 }
 
@@ -150,7 +157,7 @@ static void run_seeds(const struct options *o, struct tally *t)
 {
 	struct sim_schedule s;
 
-	for (uint64_t i = 0; i < o->seeds && t->bad < 10; i++) {
+	for (uint64_t i = 0; i < o->seeds && !is_enough(o, t); i++) {
 		if (o->everywhere) {
 			run_everywhere(o->first + i, o, t);
 			continue;
