@@ -66,7 +66,7 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 	if (!w->start)
 		w->start = now;
 	if (cx_guard_verdict(c->guard) || !cx_calls_may(&c->calls, c->seq))
-		return COLLX_ERR_PEER_LEFT; /* or another verdict: the report will tell */
+		return COLLX_ERR_PEER_LEFT; /* or what the verdict is */
 	if (now - w->start > timeout_ns)
 		return timed_out(c, now - w->start);
 	nudge(c, w, now);
@@ -161,6 +161,8 @@ static int die(struct collx_comm *c, const struct cx_request *r, int code)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
+	if (c->error)
+		return cx_fail(c->error, "%s", c->text);
 	if (r->coll < CX_NCOLL && (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT))
 		snprintf(text, sizeof(text), "rank %d in %s of %zu, operation %llu: %.300s",
 			 c->rank, cx_coll_name(r->coll), r->count, (unsigned long long)c->seq,
@@ -190,20 +192,18 @@ int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
 	if (r->coll > CX_NCOLL)
 		return start_message(c, r);
 	c->seq++;
-	cx_calls_begin(&c->calls, c->seq, r->count,
-		       cx_sign_what(r->coll, r->type, r->op, r->root));
-	if (!cx_calls_may(&c->calls, c->seq))
-		return COLLX_ERR_PEER_LEFT;
 	rc = cx_comm_prepare(c, r, &call);
-	return rc ? rc : cx_exec_start(&c->exec, &call);
+	if (rc)
+		return rc;
+	if (!cx_calls_may(&c->calls, c->seq))
+		return COLLX_ERR_PEER_LEFT; /* or what the verdict is: the report will tell */
+	return cx_exec_start(&c->exec, &call);
 }
 
 int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
 {
 	int rc;
 
-	if (c->error)
-		return cx_fail(c->error, "%s", c->text);
 	rc = cx_comm_start(c, r);
 	if (!rc)
 		rc = wait_for_call(c, timeout_ns);

@@ -34,6 +34,7 @@ struct collx_comm {
 	int error;             /* sticky: why this communicator is dead */
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t seq;          /* collectives begun */
+	uint64_t chain;        /* a hash of them all: ranks that differ once differ for ever */
 	uint64_t op_timeout_ns;
 	struct cx_wait_limits limits;
 	unsigned spin_ns;      /* of the next wait: less after spinning in vain */

@@ -198,32 +198,30 @@ static int reach_init(const struct collx_comm *c, struct reach *way)
 }
 
 /* Can descriptors pass between these two, as they met at one unix socket? */
-static int is_near(const struct cx_meeting *m, int a, int b)
+static int is_near(const struct collx_comm *c, int a, int b)
 {
-	int near = m->place.addr.ss_family == AF_UNIX;
+	const int *leader = cx_boot_tree(c->boot)->leader;
 
-	if (near && cx_host_hook)
-		near = cx_host_hook(a, m->ranks) == cx_host_hook(b, m->ranks);
-	return a == b || near;
+	return leader[a] == leader[b] &&
+	       (!cx_host_hook || cx_host_hook(a, c->size) == cx_host_hook(b, c->size));
 }
 
 /* Sorts the ranks into near and far ones; COLLX_TRANSPORT, of rank 0, overrules. */
-static int sort_out(struct collx_comm *c, const struct cx_meeting *m,
-		    const struct cx_transport *forced, struct reach *way)
+static int sort_out(struct collx_comm *c, const struct cx_transport *forced, struct reach *way)
 {
 	int all_far = forced && forced->wants_connection;
 
 	for (int r = 0; r < c->size; r++) {
-		int here = !all_far && is_near(m, c->rank, r);
-		int there = !all_far && is_near(m, 0, r);
+		int here = !all_far && is_near(c, c->rank, r);
+		int there = !all_far && is_near(c, 0, r);
 
 		if (forced && !all_far && !there)
 			return cx_fail(COLLX_ERR_INVALID,
 				       "COLLX_TRANSPORT=%s: rank %d is not of rank 0's host",
 				       forced->name, r);
 		way->far[r] = r != c->rank && !here;
-		for (int q = 0; q < r; q++) {
-			int near = !all_far && is_near(m, q, r);
+		for (int q = 0; q < r && !(way->near_pairs && way->far_pairs); q++) {
+			int near = !all_far && is_near(c, q, r);
 
 			way->near_pairs |= near;
 			way->far_pairs |= !near;
@@ -341,7 +339,7 @@ static int open_lanes(struct collx_comm *c, const struct cx_meeting *m, const st
 		return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s is not usable here",
 			       cx_env_text(CX_ENV_KERNEL));
 	if (!rc)
-		rc = sort_out(c, m, forced, way);
+		rc = sort_out(c, forced, way);
 	if (!rc)
 		rc = open_ports(c, zero, forced, way);
 	if (!rc)

@@ -5,18 +5,15 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "place.h"
-#include "wire.h"
 
 enum {
 	SOCKET_NAME_CHARS = 32, /* hexadecimal digits: a job's name */
@@ -335,7 +332,7 @@ void cx_place_unlisten(const struct cx_place *p, int fd)
 /* ---- connecting ---- */
 
 /* A rank 0 that starts late, or whose queue is full, is worth another try. */
-static int may_come(int err)
+int cx_place_may_come(int err)
 {
 	return err == ENOENT || err == ECONNREFUSED || err == EAGAIN || err == ETIMEDOUT ||
 	       err == EHOSTUNREACH || err == ENETUNREACH || err == ECONNRESET;
@@ -350,8 +347,7 @@ static int is_itself(const struct cx_place *p, int fd)
 	       !strcmp(own.name, p->name);
 }
 
-/* One try: a descriptor or -errno. */
-static int try_connect(const struct cx_place *p, uint64_t deadline_ns)
+int cx_place_knock(const struct cx_place *p)
 {
 	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
 	int rc;
@@ -361,34 +357,31 @@ static int try_connect(const struct cx_place *p, uint64_t deadline_ns)
 	if (p->addr.ss_family != AF_UNIX)
 		cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	rc = cx_sys->connect(fd, sockaddr_of(p), p->len);
-	if (rc == -EINPROGRESS) {
-		rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
-		rc = rc == 1 ? cx_sys->connected(fd) : rc == 0 ? -ETIMEDOUT : -EIO;
-	}
-	if (!rc && is_itself(p, fd))
-		rc = -ECONNREFUSED;
-	if (!rc)
+	if (!rc || rc == -EINPROGRESS)
 		return fd;
 	cx_sys->close(fd);
 	return rc;
 }
 
-int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns)
+int cx_place_knocked(const struct cx_place *p, int fd)
 {
-	long nap_ns = 200000;
+	int rc = cx_sys->connected(fd);
 
-	for (;;) {
-		int fd = try_connect(p, deadline_ns);
+	return !rc && is_itself(p, fd) ? -ECONNREFUSED : rc;
+}
 
-		if (fd >= 0)
-			return fd;
-		if (!may_come(-fd))
-			return cx_fail_errno(-fd, "connecting to %s", p->name);
-		if (cx_now_ns() >= deadline_ns) {
-			cx_fail_errno(-fd, "nobody answered at %s before the deadline", p->name);
-			return COLLX_ERR_INIT_TIMEOUT;
-		}
-		cx_sys->poll(NULL, 0, (int)(nap_ns / 1000000) + 1);
-		nap_ns = nap_ns < 20000000 ? nap_ns * 2 : nap_ns;
-	}
+int cx_place_is_here(const struct cx_place *p)
+{
+	struct cx_place own = *p;
+	int fd, rc;
+
+	if (p->addr.ss_family == AF_UNIX)
+		return 1;
+	fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
+	if (fd < 0)
+		return 0;
+	*port_of(&own) = 0;
+	rc = cx_sys->bind(fd, sockaddr_of(&own), own.len);
+	cx_sys->close(fd);
+	return !rc;
 }

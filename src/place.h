@@ -27,8 +27,15 @@ int cx_place_parse(struct cx_place *p, const char *name);
 int cx_place_listen(struct cx_place *p);
 void cx_place_unlisten(const struct cx_place *p, int fd);
 
-/* A connected descriptor, trying again while nobody listens yet. */
-int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns);
+/* Begins to connect, without waiting: a descriptor or -errno. When it is writable,
+ * cx_place_knocked says 0, or -errno. */
+int cx_place_knock(const struct cx_place *p);
+int cx_place_knocked(const struct cx_place *p, int fd);
+/* Is that errno worth another try, as where nobody listens yet? */
+int cx_place_may_come(int err);
+
+/* Is it an address of this host? */
+int cx_place_is_here(const struct cx_place *p);
 
 /* The address by which this connection reaches us, as a place with that port (its
  * own where port is -1). */

@@ -35,7 +35,7 @@ static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
 			*out = p->plan;
 			return 0;
 		}
-		if (!p->plan || (oldest->plan && p->used < oldest->used))
+		if (oldest->plan && (!p->plan || p->used < oldest->used))
 			oldest = p;
 	}
 	rc = make_plan(c, oldest, algo, rank);
@@ -46,19 +46,21 @@ static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
 
 /* ---- one call ---- */
 
-static uint32_t mix(uint64_t h, uint64_t v)
+/*
+ * Tells the guard of the call, and makes the tag: what every rank must have called
+ * alike; the plan follows from it. All earlier calls are part of it: a reduce whose
+ * ranks name different roots may end well everywhere, as nobody waits for who does
+ * not send, but then the next call tells.
+ */
+static uint32_t sign(struct collx_comm *c, const struct cx_request *r)
 {
-	h = (h ^ v) * 0x9e3779b97f4a7c15u;
+	uint64_t what = cx_sign_what(r->coll, r->type, r->op, r->root), seq = c->seq;
+	uint64_t h = (c->chain ^ r->count) * 0x9e3779b97f4a7c15u;
+
+	cx_calls_begin(&c->calls, seq, r->count, what);
+	h = (h ^ h >> 32 ^ what) * 0xbf58476d1ce4e5b9u + seq;
+	c->chain = h;
 	return (uint32_t)(h >> 32);
-}
-
-/* What every rank must have called alike; the plan follows from it. */
-static uint32_t tag_of(const struct collx_comm *c, const struct cx_request *r)
-{
-	uint64_t h = mix(c->seq, r->count);
-
-	return mix(h << 32 | (uint32_t)r->root,
-		   (uint64_t)r->coll << 16 | (uint64_t)r->type << 8 | (uint64_t)r->op);
 }
 
 /* Fills where the caller's buffers stand in terms of blocks. */
@@ -83,6 +85,6 @@ int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_
 	choice = cx_select(&c->agreed, r->coll, c->size,
 			   call->fixed_blocks ? bytes * (size_t)c->size : bytes);
 	call->block_bytes = choice.block_bytes;
-	call->tag = tag_of(c, r);
+	call->tag = sign(c, r);
 	return find_plan(c, choice.algo, rank, &call->plan);
 }

@@ -37,11 +37,11 @@ void cx_sign_words(const struct cx_sign *s, char *text, size_t len);
  * is known by `state`.
  */
 struct cx_calls {
-	_Atomic uint64_t last;  /* the highest operation that may begin; the guard lowers it */
-	_Atomic uint64_t state; /* 2 * operations begun, less 1 while the last one runs */
 	struct {
 		_Atomic uint64_t count, what;
 	} slot[2 * CX_SIGNS];
+	_Atomic uint64_t state; /* 2 * operations begun, less 1 while the last one runs */
+	_Atomic uint64_t last;  /* the highest operation that may begin; the guard lowers it */
 };
 
 static inline void cx_calls_init(struct cx_calls *c)

@@ -247,7 +247,7 @@ static void write_timeout(struct cx_verdict *v)
 	}
 	if (late > told)
 		add(&l, " and %d more", late - told);
-	if (!late)
+	if (!late && v->first.seq)
 		add(&l, "; all ranks are in it");
 }
 

@@ -31,7 +31,7 @@ struct cx_report {
 	int32_t about;    /* -1: nobody */
 	int32_t code;
 	bool hearsay;
-	uint64_t seq;     /* the operation that it was in, or had finished */
+	uint64_t seq;     /* the operation that it was in; 0: in none */
 	char text[CX_FAULT_TEXT_MAX];
 };
 

@@ -178,7 +178,6 @@ static void notice(struct cx_ward *w, int code, int about, const char *text, uin
 {
 	struct cx_report r = { .origin = w->tree.rank, .about = about, .code = code };
 
-	r.seq = (atomic_load_explicit(&w->calls->state, memory_order_relaxed) + 1) / 2;
 	snprintf(r.text, sizeof(r.text), "%s", text);
 	consider(w, &r, now_ns);
 }
@@ -451,7 +450,8 @@ void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const ch
 		return;
 	*m = (struct cx_report){ .origin = w->tree.rank, .about = about, .code = code,
 				 .hearsay = hearsay };
-	m->seq = (atomic_load_explicit(&w->calls->state, memory_order_relaxed) + 1) / 2;
+	m->seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+	m->seq = m->seq % 2 ? m->seq / 2 + 1 : 0;
 	snprintf(m->text, sizeof(m->text), "%s", text);
 	blame_leaver(w, m);
 	/* Pairs with the acquire in listen_to_caller: mine is written. */

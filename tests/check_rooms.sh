@@ -24,7 +24,7 @@ src/auth.[ch]           $base src/auth.h
 src/wire.[ch]           $base src/wire.h
 src/place.[ch]          $base src/wire.h src/place.h
 src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
-src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
+src/meet.[ch]|src/mesh.[ch] $base $meeting src/tree.h src/door.h src/meet.h src/mesh.h
 src/launch.[ch]         $base $meeting src/launch.h
 src/boot.[ch]           $base $meeting src/meet.h src/tree.h
 src/tree.[ch]           $base src/wire.h src/tree.h

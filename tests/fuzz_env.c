@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Environment variables of all launchers: every text is understood or refused with a line
- * that says why. Input: entries of a byte (which variable), a text and a zero.
+ * that says why. Input: lines of NAME=VALUE; the value of COLLX_SECRET_FILE is what the
+ * file holds.
  */
-#include <ctype.h>
-#include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "src/base/base.h"
 #include "src/launch.h"
 #include "tests/fuzz_world.h"
 
-enum { TEXT_MAX = 400 };
+enum { LINE_MAX_BYTES = 500 };
 
 static void clear_environment(void)
 {
@@ -22,22 +25,61 @@ static void clear_environment(void)
 		unsetenv(cx_env_entry((enum cx_env)v)->name);
 }
 
-static void set_environment(struct fuzz_input *in)
+/* By its name, else by the first letter of what stands in its place. */
+static const char *find_name(const char *name)
 {
+	for (int v = 0; v < CX_ENV_COUNT; v++)
+		if (!strcmp(cx_env_entry((enum cx_env)v)->name, name))
+			return cx_env_entry((enum cx_env)v)->name;
+	return cx_env_entry((enum cx_env)((unsigned char)name[0] % CX_ENV_COUNT))->name;
+}
+
+/* The secret's file: memory, which is private unless it begins with '!'. */
+static int set_secret(const char *text)
+{
+	int fd = memfd_create("secret", MFD_CLOEXEC);
+	char path[64];
+
+	FUZZ_MUST(fd >= 0 && !fchmod(fd, text[0] == '!' ? 0644 : 0600), "no memory");
+	FUZZ_MUST(write(fd, text, strlen(text)) == (ssize_t)strlen(text), "no room");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	setenv("COLLX_SECRET_FILE", path, 1);
+	return fd;
+}
+
+static int set_line(char *line, int secret)
+{
+	char *value = strchr(line, '=');
+	const char *name;
+
+	if (value)
+		*value++ = '\0';
+	name = find_name(line);
+	if (strcmp(name, "COLLX_SECRET_FILE")) {
+		setenv(name, value ? value : "", 1);
+		return secret;
+	}
+	if (secret >= 0)
+		close(secret);
+	return set_secret(value ? value : "");
+}
+
+/* The descriptor of the secret, or -1. */
+static int set_environment(struct fuzz_input *in)
+{
+	int secret = -1;
+
 	while (fuzz_left(in)) {
-		unsigned v = fuzz_below(in, CX_ENV_COUNT);
-		char text[TEXT_MAX];
+		char line[LINE_MAX_BYTES];
 		size_t n = 0;
 		uint8_t c;
 
-		while (n < sizeof(text) - 1 && (c = fuzz_byte(in)))
-			text[n++] = (char)c;
-		text[n] = '\0';
-		/* A file of this machine, a pipe even, is not for fuzzing. */
-		if (v == CX_ENV_SECRET_FILE && n)
-			strcpy(text, text[0] & 1 ? "/proc/self/cmdline" : "/no/such/file");
-		setenv(cx_env_entry((enum cx_env)v)->name, text, 1);
+		while (n < sizeof(line) - 1 && (c = fuzz_byte(in)) && c != '\n')
+			line[n++] = (char)c;
+		line[n] = '\0';
+		secret = set_line(line, secret);
 	}
+	return secret;
 }
 
 static void try_integers(void)
@@ -88,11 +130,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct cx_meeting m = { .rank = 0 };
 	struct cx_launch l = { "", -1, -1 };
 	collx_unique_id id;
-	int rc;
+	int rc, secret;
 
 	clear_environment();
 	fuzz_world_begin();
-	set_environment(&in);
+	secret = set_environment(&in);
 	try_integers();
 	try_places();
 	cx_error_clear();
@@ -111,6 +153,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rc = collx_get_unique_id(&id);
 	FUZZ_MUST(rc == 0 || (rc < 0 && cx_error_text()[0]), "%d without a line", rc);
 	fuzz_world_end();
+	if (secret >= 0)
+		close(secret);
 	clear_environment();
 	return 0;
 }

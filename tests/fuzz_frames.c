@@ -122,9 +122,30 @@ static void try_wire(struct fuzz_input *in)
 static uint8_t scripts[RANKS][SCRIPT_MAX];
 static size_t script_len[RANKS];
 
+static enum fuzz_end ends[RANKS];
+
 static void go_on(struct fuzz_conn *c)
 {
 	fuzz_conn_feed(c, scripts[c->tag], script_len[c->tag]);
+	c->end = ends[c->tag];
+}
+
+/* The n-th record that this peer said must be `who`'s, and these bytes. */
+static void check_record(int peer, int n, int who, const uint8_t *got)
+{
+	const uint8_t *s = scripts[peer];
+	struct cx_frame_head head;
+
+	for (size_t at = 0; at + HEAD <= script_len[peer]; at += HEAD + head.len) {
+		memcpy(&head, s + at, HEAD);
+		if (head.kind != CX_FRAME_RECORD || n--)
+			continue;
+		FUZZ_MUST(head.arg == who && head.len == RECORD &&
+				  !memcmp(s + at + HEAD, got, RECORD),
+			  "rank %d's record is another", who);
+		return;
+	}
+	FUZZ_MUST(0, "rank %d never gave a record", who);
 }
 
 static struct fuzz_input *host_input;
@@ -134,11 +155,13 @@ static int host(struct fuzz_conn *c)
 	static const struct fuzz_flips none;
 
 	manners_take(host_input, c);
+	ends[0] = c->end;
+	c->end = FUZZ_SILENT;
 	fuzz_host(c, &fuzz_secret, &none, &none);
 	return 0;
 }
 
-static void exchange(struct cx_boot *b, int with_fds)
+static int exchange(struct cx_boot *b, int rank, int number, int with_fds)
 {
 	uint8_t mine[RECORD] = { 1 }, all[RANKS * RECORD];
 	uint64_t start = cx_now_ns();
@@ -153,12 +176,36 @@ static void exchange(struct cx_boot *b, int with_fds)
 	for (int r = 0; !rc && with_fds && r < RANKS; r++)
 		if (fds[r] >= 0)
 			cx_sys->close(fds[r]);
+	for (int r = rank ? 0 : 1; !rc && r < RANKS; r++)
+		check_record(rank ? 0 : r, rank ? number * RANKS + r : number, r, all + r * RECORD);
+	return rc;
+}
+
+/* The other ranks, and who says so but is another. */
+static void ranks_come(struct fuzz_input *in, unsigned odd)
+{
+	static const struct fuzz_flips none;
+
+	for (int r = 1; r < RANKS; r++) {
+		struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0 };
+		struct fuzz_conn *c = fuzz_conn_come();
+
+		if (odd == (unsigned)r) {
+			claim.rank = fuzz_below(in, RANKS + 1);
+			claim.ranks = fuzz_below(in, 6);
+			claim.kind = fuzz_below(in, 3);
+		}
+		manners_take(in, c);
+		c->tag = r;
+		ends[r] = c->end;
+		c->end = FUZZ_SILENT; /* until it has proved itself */
+		fuzz_prove(c, &fuzz_secret, &claim, &none);
+	}
 }
 
 /* As rank 0, whom three others reach, or as rank 1 at a rank 0. */
 static void try_creation(struct fuzz_input *in)
 {
-	static const struct fuzz_flips none;
 	unsigned how = fuzz_byte(in);
 	struct cx_meeting m = { .secret = fuzz_secret, .rank = how & 1, .ranks = RANKS,
 				.deadline_ns = cx_now_ns() + 3000000000 };
@@ -167,15 +214,8 @@ static void try_creation(struct fuzz_input *in)
 
 	for (int r = 0; r < RANKS; r++)
 		script_len[r] = script_take(in, scripts[r], fuzz_below(in, 6));
-	for (int r = 1; !m.rank && r < RANKS; r++) {
-		const struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0 };
-		struct fuzz_conn *c = fuzz_conn_come();
-
-		manners_take(in, c);
-		c->end = FUZZ_SILENT; /* else it would end before its proof */
-		c->tag = r;
-		fuzz_prove(c, &fuzz_secret, &claim, &none);
-	}
+	if (!m.rank)
+		ranks_come(in, how >> 4);
 	host_input = in;
 	fuzz_on_connect = host;
 	fuzz_after_handshake = go_on;
@@ -185,8 +225,8 @@ static void try_creation(struct fuzz_input *in)
 	FUZZ_MUST(rc == 0 || (rc < 0 && cx_error_text()[0]), "%d without a line", rc);
 	if (rc)
 		return;
-	exchange(b, how & 2);
-	exchange(b, how & 4);
+	if (!exchange(b, m.rank, 0, how & 2))
+		exchange(b, m.rank, 1, how & 4);
 	cx_boot_close(b);
 }
 

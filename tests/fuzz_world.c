@@ -96,7 +96,7 @@ static struct fuzz_conn *make(int state)
 
 	if (!c)
 		return NULL;
-	memset(c, 0, sizeof(*c));
+	memset(&c->state, 0, sizeof(*c) - offsetof(struct fuzz_conn, state));
 	c->state = state;
 	return c;
 }

@@ -32,21 +32,21 @@ enum fuzz_end { FUZZ_SILENT, FUZZ_EOF, FUZZ_RESET };
 
 /* One end of a connection: the code has the other one. */
 struct fuzz_conn {
-	int state;
-	uint8_t in[1 << 14]; /* what the code will read, */
+	uint8_t in[1 << 12]; /* what the code will read, */
+	int state;           /* from here on zero at first */
 	size_t in_len, in_at;
 	size_t chunk;        /* so much at a time (0: all), */
 	uint64_t pause_ns;   /* with pauses in between, */
 	uint64_t ready_ns;
 	enum fuzz_end end;   /* and then */
 	int passes;          /* descriptors that come with the next bytes */
-	uint8_t out[4096];   /* what it wrote, the first of it */
+	uint8_t out[256];    /* what it wrote, the first of it */
 	size_t out_len;
 	void (*wrote)(struct fuzz_conn *c); /* called after each write; or NULL */
 	int tag;
 };
 
-enum { FUZZ_CONNS = 48, FUZZ_FD_FIRST = 1000 };
+enum { FUZZ_CONNS = 100, FUZZ_FD_FIRST = 1000 };
 
 /* Nothing is open, the clock begins anew. */
 void fuzz_world_begin(void);

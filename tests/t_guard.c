@@ -82,8 +82,8 @@ Test(signs, are_read_as_they_were_written)
 		cx_calls_begin(&c, seq, 10 * seq, 7 * seq);
 		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq - 1);
 		for (unsigned i = 0; i < n; i++)
-			cr_assert(out[i].seq == seq - n + 1 + i && out[i].count == 10 * out[i].seq &&
-				  out[i].what == 7 * out[i].seq);
+			cr_assert(out[i].seq == seq - n + 1 + i &&
+				  out[i].count == 10 * out[i].seq && out[i].what == 7 * out[i].seq);
 		cx_calls_end(&c, seq);
 		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq);
 	}
@@ -270,8 +270,8 @@ Test(verdict, a_mismatch_names_the_calls_and_the_ranks)
 		answer(&v, r, a, 11);
 	}
 	expect_verdict(&v, COLLX_ERR_MISMATCH,
-		       "rank 2 called broadcast(count 8, float32, root 0) as operation 17; ranks 0, "
-		       "1, 3-7 called allreduce(count 8, float32, sum)");
+		       "rank 2 called broadcast(count 8, float32, root 0) as operation 17; ranks "
+		       "0, 1, 3-7 called allreduce(count 8, float32, sum)");
 }
 
 /* Rank r calls `count[r]` elements. */
@@ -295,8 +295,8 @@ static void expect_groups(int ranks, const uint64_t *counts, const char *text)
 Test(verdict, a_mismatch_of_several_groups)
 {
 	expect_groups(2, (const uint64_t[]){ 7, 9 },
-		      "rank 1 called allreduce(count 9, float32, sum) as operation 1; rank 0 called "
-		      "allreduce(count 7, float32, sum)");
+		      "rank 1 called allreduce(count 9, float32, sum) as operation 1; rank 0 "
+		      "called allreduce(count 7, float32, sum)");
 	expect_groups(4, (const uint64_t[]){ 7, 9, 7, 9 },
 		      "ranks 1, 3 called allreduce(count 9, float32, sum) as operation 1; ranks 0, "
 		      "2 called allreduce(count 7, float32, sum)");
@@ -305,8 +305,8 @@ Test(verdict, a_mismatch_of_several_groups)
 		      "called allreduce(count 4, float32, sum); ranks 0, 1 called "
 		      "allreduce(count 5, float32, sum)");
 	expect_groups(3, (const uint64_t[]){ 5, 0, 6 }, /* rank 1 does not answer */
-		      "rank 2 called allreduce(count 6, float32, sum) as operation 1; rank 0 called "
-		      "allreduce(count 5, float32, sum)");
+		      "rank 2 called allreduce(count 6, float32, sum) as operation 1; rank 0 "
+		      "called allreduce(count 5, float32, sum)");
 	expect_groups(3, (const uint64_t[]){ 5, 5, 5 }, "rank 2 lane 0 sent 8 bytes");
 }
 
@@ -665,7 +665,8 @@ Test(trees, calls_that_never_meet_are_found_by_a_nudge)
 
 			grove_open(&g, n, shapes[i].leader, (uint64_t)odd);
 			for (int r = 0; r < n; r++)
-				grove_begin(&g, r, 8, r == odd ? broadcast_f32(0) : allreduce_f32());
+				grove_begin(&g, r, 8,
+					    r == odd ? broadcast_f32(0) : allreduce_f32());
 			start = grove_now_ms();
 			/* Half the ranks wait, the odd one does not. */
 			for (int r = 0; r < n; r++)

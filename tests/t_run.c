@@ -538,6 +538,38 @@ Test(output, comes_whole, .timeout = 300)
 	count_lines(hosts, 100000);
 }
 
+/* The one child of the process: the launcher itself. */
+static pid_t child_of(pid_t pid)
+{
+	char path[64];
+	FILE *f;
+	int child = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%d", &child) != 1)
+		child = 0;
+	if (f)
+		fclose(f);
+	return child;
+}
+
+static long resident_mib(pid_t pid)
+{
+	char path[64], line[256];
+	long kib = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmRSS: %ld", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib / 1024;
+}
+
 /* Rank 0 fills the pipe that nobody reads; the others' end and the signals still count. */
 static void nobody_reads(const char *const words[WORDS], int sig, int status)
 {
@@ -547,6 +579,7 @@ static void nobody_reads(const char *const words[WORDS], int sig, int status)
 	run_start(&r, words);
 	if (sig) {
 		nap_ms(2500);
+		cr_expect_lt(resident_mib(child_of(r.pid)), 100, "it holds all that is written");
 		kill(r.pid, sig);
 	}
 	run_wait(&r);
@@ -556,7 +589,7 @@ static void nobody_reads(const char *const words[WORDS], int sig, int status)
 }
 
 #define FULL_SCRIPT "test $COLLX_RANK != 0 || exec yes; sleep 1.5; exit 9"
-#define YES_SCRIPT "test $COLLX_RANK != 0 || exec yes; sleep 1000"
+#define YES_SCRIPT "test $COLLX_RANK != 0 || exec yes $(seq 1 1000); sleep 1000"
 
 Test(output, that_nobody_reads_stops_nothing, .timeout = 300)
 {
@@ -599,22 +632,6 @@ Test(output, whose_reader_leaves_ends_the_job, .timeout = 120)
 }
 
 /* ---- ends ---- */
-
-/* The one child of the process: the launcher itself. */
-static pid_t child_of(pid_t pid)
-{
-	char path[64];
-	FILE *f;
-	int child = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	f = fopen(path, "re");
-	if (f && fscanf(f, "%d", &child) != 1)
-		child = 0;
-	if (f)
-		fclose(f);
-	return child;
-}
 
 /* Not the process that the user started, but the one that holds the links. */
 Test(hosts, nothing_outlives_a_launcher_that_is_killed, .timeout = 120)
