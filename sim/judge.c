@@ -103,16 +103,21 @@ static int harmful(void)
 	return n;
 }
 
-/* Rank 0 ended the meeting, which is for its own error to explain. Whose connection is
- * full of records is not told, as nobody waits for it. */
+/* The rank above ended creation, which is for its own error to explain. Whose connection
+ * is full of records is not told, as nobody waits for it. */
 static bool came_after_the_end(const struct sim_player *p)
 {
 	const struct sim_player *zero = &sim_job.player[0];
 	bool is_full = sim.params.buffer < (size_t)sim_job.plan->ranks * (SIM_RECORD + 8);
 
-	return p->rank && !p->created && zero->code && !zero->created &&
-	       (strstr(p->text, "rank 0 did not open its door") ||
-		(is_full && strstr(p->text, "rank 0 died")));
+	if (p->rank && zero->code && !zero->created &&
+	    strstr(p->text, "rank 0 did not open its door"))
+		return true;
+	for (int r = 0; is_full && r < sim_job.plan->ranks; r++)
+		if (sim_job_leads(r) && names(p->text, r) && sim_job.player[r].code &&
+		    !sim_job.player[r].created)
+			return true;
+	return false;
 }
 
 /* Creation that does not come about, as others see it. */
@@ -122,7 +127,7 @@ static bool is_no_creation(const struct sim_player *p, int rank)
 	case COLLX_ERR_INIT_TIMEOUT:
 	case COLLX_ERR_PEER_DEAD:
 	case COLLX_ERR_PEER_LEFT:
-		if (came_after_the_end(p))
+		if (!p->created && came_after_the_end(p))
 			return true;
 		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
 				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
@@ -165,14 +170,30 @@ static bool left_before(const struct sim_player *p)
 	return false;
 }
 
+/* A rank that lost its leader came anew before rank 0 heard of the leader's end. */
+static bool outran_the_end_of(int leader, const struct sim_player *p)
+{
+	const int *host = sim_job.plan->host;
+
+	for (int r = 1; r < sim_job.plan->ranks; r++)
+		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
+		    host[r] == host[leader] && names(p->text, r) && r != leader)
+			return true;
+	return false;
+}
+
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
 {
 	int r = f->rank;
 
 	switch (f->kind) {
 	case SIM_KILL:
-	case SIM_RESTART:
-		return is_death(p, r) || is_no_creation(p, r);
+		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p);
+	case SIM_RESTART: /* whose end a cut may hide */
+		return is_death(p, r) || is_no_creation(p, r) ||
+		       (p->code == COLLX_ERR_INVALID && names(p->text, r) &&
+			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
+			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
 	case SIM_PAUSE:
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_no_creation(p, r);
@@ -202,7 +223,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		return p->code == COLLX_ERR_PEER_LEFT && names(p->text, r);
 	case SIM_ROGUE:
 		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
-			return p->code == COLLX_ERR_VERSION || is_no_creation(p, r);
+			return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
+			       is_no_creation(p, r);
 		return (p->code == COLLX_ERR_CORRUPT ||
 			(p->code == COLLX_ERR_PEER_DEAD &&
 			 (sim_job_leads(r) || harmful() > 1))) && names(p->text, r);
@@ -212,7 +234,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 }
 
 /* Those whom the line names had got errors of their own before, while the rank that
- * decides was stopped or cut off; it took their farewells for the cause. */
+ * decides was stopped, cut off, or held back by one that was; it took their farewells
+ * for the cause. */
 static bool blames_the_failed(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
@@ -220,11 +243,11 @@ static bool blames_the_failed(const struct sim_player *p)
 	for (int i = 0; i < s->nfaults; i++) {
 		const struct sim_fault *f = &s->fault[i];
 		bool parts = f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY ||
-			     f->kind == SIM_PAUSE_ALL ||
-			     (f->kind == SIM_PAUSE && sim_job_leads(f->rank));
+			     f->kind == SIM_PAUSE_ALL || f->kind == SIM_PAUSE;
 
 		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
-			if (p->code == COLLX_ERR_PEER_LEFT && names(p->text, r) &&
+			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT) &&
+			    names(p->text, r) &&
 			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
 				return true;
 	}

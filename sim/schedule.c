@@ -106,9 +106,12 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 		f->n = 1 + sim_rng_below(r, 8);
 	if (kind == SIM_ROGUE)
 		f->n = sim_rng_below(r, 64);
+	/* Two such would be a second process with its number. */
+	if (kind == SIM_RESTART && sim_schedule_find(s, SIM_RESTART, f->rank) != f)
+		f->kind = SIM_KILL;
 	if (kind == SIM_RESTART) { /* while ranks come, mostly */
 		f->at_ns = s->start_ns[f->rank] + sim_rng_below(r, 300 * SIM_US);
-		f->for_ns = sim_rng_below(r, 100 * SIM_MS);
+		f->for_ns = 60 * SIM_MS + sim_rng_below(r, 100 * SIM_MS);
 	}
 	if ((kind == SIM_WRONG_SECRET || kind == SIM_ROGUE || kind == SIM_TWICE) && !f->rank &&
 	    s->ranks > 1)

@@ -33,7 +33,7 @@ verdict: nobody is waited for      | verdict.c | 1000 | /^static bool all_answer
 verdict: no call is compared       | verdict.c | 300  | s/found = s->seq;/found = 0;/
 verdict: who left is not blamed    | verdict.c | 3000 | /^static bool blame_leaver/,/^}/s/return true/return false/
 guard: a report rings no bell      | guard.c   | 1000 | /^int cx_guard_report/,/^}/s/\t\tring\(\);/\t\t;/
-guard: a ward goes too early       | guard.c   | 300  | /^void cx_guard_close/,/^}/s/!atomic_load_explicit\(&w->closed, memory_order_acquire\)/i < 1/
+guard: a ward goes too early       | guard.c   | 300  | /^void cx_guard_close/,/^}/s/!atomic_load_explicit\(&w->closed, memory_order_acquire\)/false/
 tree: any number is a rank         | tree.c    | 3000 | s/r < 0 \|\| r >= t->ranks \|\| r == t->rank/r == t->rank/
 meet: a rank of a leader stays     | meet.c    | 3000 | s/\(r == child \|\| tree->leader\[r\] == child\)/r == child/
 meet: nobody hears who is gone     | meet.c    | 3000 | s/return tell\(&tree->up, CX_FRAME_GONE, child\);/return 0;/
