@@ -165,6 +165,18 @@ static int describe_meeting(struct cx_meeting *m, const struct sim_player *p)
 	return rc;
 }
 
+/* When nothing is wrong a host has one leader. */
+static void check_leaders(const struct cx_tree *t)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int r = 0; s->meeting == SIM_TCP_AND_LOCAL && !s->nfaults && r < s->ranks; r++)
+		for (int q = 0; q < r; q++)
+			if (s->host[r] == s->host[q] && t->leader[r] != t->leader[q])
+				sim_broken("ranks %d and %d of one host have leaders %d and %d", q,
+					   r, t->leader[q], t->leader[r]);
+}
+
 /* As create.c does it. */
 static int create(struct sim_player *p)
 {
@@ -189,6 +201,7 @@ static int create(struct sim_player *p)
 	if (rc)
 		return rc;
 	cx_boot_finish(p->boot, &tree);
+	check_leaders(&tree);
 	if (!rogue)
 		return cx_guard_open(&p->ward, &tree, &p->calls);
 	sim_rogue_speak(p, &tree.up, rogue->n);

@@ -173,8 +173,12 @@ static bool left_before(const struct sim_player *p)
 /* A rank that lost its leader came anew before rank 0 heard of the leader's end. */
 static bool outran_the_end_of(int leader, const struct sim_player *p)
 {
+	const struct sim_params *w = &sim.params;
+	uint64_t ended = sim_job.player[leader].proc->ended_ns;
 	const int *host = sim_job.plan->host;
 
+	if (p->error_ns > ended + 3 * w->net_ns + (w->spike_in ? w->spike_ns : 0) + 100 * SIM_US)
+		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
 		    host[r] == host[leader] && names(p->text, r) && r != leader)
