@@ -3,7 +3,11 @@
  * The system calls of simulated processes. At each one the world may turn to another
  * process, and a schedule may end this one.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -290,6 +294,42 @@ static int sys_poll(struct pollfd *fds, unsigned n, int timeout_ms)
 	return ready;
 }
 
+/* The loopback and one that leads to the other hosts. */
+static int sys_interfaces(struct ifaddrs **all)
+{
+	struct {
+		struct ifaddrs a;
+		struct sockaddr_storage addr, mask;
+	} *i = sim_memory(2 * sizeof(*i));
+	struct sim_proc *p = begin();
+	socklen_t len;
+
+	for (int n = 0; n < 2; n++) {
+		struct sockaddr_in *addr = (struct sockaddr_in *)&i[n].addr;
+		struct sockaddr_in *mask = (struct sockaddr_in *)&i[n].mask;
+
+		sim_net_address(p->host, &i[n].addr, &len);
+		mask->sin_family = AF_INET;
+		mask->sin_addr.s_addr = htonl(n ? 0xffffff00 : 0xff000000);
+		if (!n)
+			addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		i[n].a = (struct ifaddrs){
+			.ifa_next = n ? NULL : &i[1].a,
+			.ifa_name = n ? "eth0" : "lo",
+			.ifa_flags = n ? IFF_UP | IFF_RUNNING : IFF_UP | IFF_RUNNING | IFF_LOOPBACK,
+			.ifa_addr = (struct sockaddr *)addr,
+			.ifa_netmask = (struct sockaddr *)mask,
+		};
+	}
+	*all = &i[0].a;
+	return 0;
+}
+
+static void sys_release_interfaces(struct ifaddrs *all)
+{
+	(void)all;
+}
+
 /* ---- names ---- */
 
 static int sys_mkdir(const char *path)
@@ -422,6 +462,8 @@ const struct cx_sys sim_sys = {
 	.poll = sys_poll,
 	.dup = sys_dup,
 	.close = sys_close,
+	.interfaces = sys_interfaces,
+	.release_interfaces = sys_release_interfaces,
 	.mkdir = sys_mkdir,
 	.rmdir = sys_rmdir,
 	.link = sys_link,

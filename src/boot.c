@@ -19,59 +19,6 @@ struct cx_boot {
 	int *who;            /* [i]: the rank at the other end of fds[i] */
 };
 
-/* ---- the place ---- */
-
-int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES])
-{
-	const char *folder = cx_env_text(CX_ENV_RUNTIME_DIR), *fixed = cx_env_text(CX_ENV_ADDR);
-	char name[2 * CX_JOB_BYTES + 1];
-	int n;
-
-	if (fixed && !strncmp(fixed, "tcp:", 4)) {
-		snprintf(where, CX_MEET_MAX, "%s", fixed);
-		return strlen(fixed) < CX_MEET_MAX
-			       ? 0
-			       : cx_fail(COLLX_ERR_INVALID,
-					 "COLLX_ADDR is longer than %d characters",
-					 CX_MEET_MAX - 1);
-	}
-
-	for (int i = 0; i < CX_JOB_BYTES; i++)
-		snprintf(name + 2 * i, 3, "%02x", job[i]);
-	if (folder)
-		n = snprintf(where, CX_MEET_MAX, "unix:%s/%s", folder, name);
-	else
-		n = snprintf(where, CX_MEET_MAX, "unix:/tmp/collx-%u/%s", (unsigned)geteuid(),
-			     name);
-	if (n >= CX_MEET_MAX || where[5] != '/')
-		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_RUNTIME_DIR must be an absolute path of at most %d "
-			       "characters",
-			       CX_MEET_MAX - 7 - 2 * CX_JOB_BYTES);
-	return 0;
-}
-
-int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own)
-{
-	int fd, rc;
-
-	if (m->place.addr.ss_family == AF_UNIX)
-		return cx_place_parse(own, "tcp:127.0.0.1:0");
-	if (b->tree.rank == 0) {
-		*own = m->place;
-		return cx_place_set_port(own, 0);
-	}
-	/* A datagram socket that is connected has the address, and nothing was sent. */
-	fd = cx_sys->socket(m->place.addr.ss_family, SOCK_DGRAM);
-	rc = fd < 0 ? fd
-		    : cx_sys->connect(fd, (const struct sockaddr *)&m->place.addr, m->place.len);
-	rc = rc < 0 ? cx_fail_errno(-rc, "looking for the way to %s", m->place.name)
-		    : cx_place_of_connection(own, fd, 0);
-	if (fd >= 0)
-		cx_sys->close(fd);
-	return rc;
-}
-
 /* ---- the first error ---- */
 
 /* It stays, and is passed on once. The lines that sending may record must not
@@ -199,7 +146,6 @@ int cx_boot_heard(struct cx_boot *b)
 /* Up the tree go the records of the ranks below, each once; down go all. */
 enum have { FROM_BELOW = 1, SENT_UP = 2, FROM_ABOVE = 4 };
 enum { HEAR_MS = 100 };
-static const uint64_t word_ns = 1000000000; /* that rank 0's word may take after a deadline */
 
 struct exchange {
 	char *all;
@@ -291,26 +237,45 @@ static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 	return rc ? not_given(b, to, rc) : 0;
 }
 
+/* Or need not, to this one. */
 static int has_given(const void *ctx, int r)
 {
-	return ((const struct cx_boot *)ctx)->have[r] & FROM_BELOW;
+	const struct cx_boot *b = ctx;
+
+	return b->have[r] & FROM_BELOW || cx_tree_towards(&b->tree, r) < 0;
+}
+
+/* "4-5" of those below who have not given, or the rank that should have passed it on. */
+static void name_missing(const struct cx_boot *b, char *text, size_t len)
+{
+	char ranks[96];
+	int r = 0, leader;
+
+	while (r < b->tree.ranks && has_given(b, r))
+		r++;
+	cx_meet_missing(has_given, b, b->tree.ranks, ranks, sizeof(ranks));
+	leader = r < b->tree.ranks ? b->tree.leader[r] : b->tree.rank;
+	if (leader == b->tree.rank || !has_given(b, leader))
+		snprintf(text, len, "%s", ranks);
+	else
+		snprintf(text, len, "%s, or rank %d, which leads there,", ranks, leader);
 }
 
 /* The deadline has passed. Those below are known by name; of others rank 0 knows. */
 static int overdue(struct cx_boot *b, struct exchange *x)
 {
-	char ranks[96];
+	char ranks[160];
 
 	if (x->side == FROM_ABOVE && !x->asked) {
 		x->asked = true;
-		x->deadline_ns = cx_now_ns() + word_ns;
+		x->deadline_ns = cx_now_ns() + cx_meet_patience_ns(&b->tree);
 		cx_wire_send(&b->tree.up, CX_FRAME_OVERDUE, b->tree.rank, NULL, 0, -1, 0);
 		return 0;
 	}
 	if (x->side == FROM_ABOVE)
 		snprintf(ranks, sizeof(ranks), "%d", b->tree.above);
 	else
-		cx_meet_missing(has_given, b, b->tree.ranks, ranks, sizeof(ranks));
+		name_missing(b, ranks, sizeof(ranks));
 	cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank %s stopped answering before the deadline",
 		ranks);
 	return pass_on(b, COLLX_ERR_INIT_TIMEOUT);

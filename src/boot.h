@@ -29,10 +29,6 @@ struct cx_meeting {
 
 struct cx_boot;
 
-/* Where that job meets: COLLX_ADDR when it is a tcp place, else "unix:PATH" in this
- * user's runtime folder. */
-int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]);
-
 /* Returns when all ranks have come, see meet.h. Of m's places rank 0 fills in what was
  * left open. */
 int cx_boot_open(struct cx_boot **out, struct cx_meeting *m);
@@ -59,10 +55,5 @@ int cx_boot_heard(struct cx_boot *b);
 
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
-
-/* Where this rank can listen so that the others reach it, port 0: rank 0 at the
- * meeting's address, another rank at the one it reaches that from; all on the
- * loopback when they met at a unix socket. */
-int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own);
 
 #endif

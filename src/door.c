@@ -19,6 +19,7 @@ static const uint64_t handshake_ns = 2000000000;
 static const uint64_t grace_ns = 50000000; /* that everybody gets for a proof */
 static const uint64_t full_ns = 10000000;  /* between looks for room at a crowded door */
 static const uint64_t nap_min_ns = 200000, nap_max_ns = 20000000;
+static const uint64_t turn_min_ns = 100000000; /* twice as long in each round */
 
 /* A connection that has not proved itself yet. */
 struct pending {
@@ -292,13 +293,20 @@ void cx_door_close(struct cx_door *d)
 
 /* ---- the other side ---- */
 
-enum step { AWAY, CONNECTING, CHALLENGED, PROVED };
+/* HELD: of several, one that has the form of a door; the proof is ready. */
+enum step { AWAY, CONNECTING, CHALLENGED, HELD, PROVED };
+
+static bool has_several(const struct cx_visit *v)
+{
+	return cx_place_count(v->place) > 1;
+}
 
 void cx_visit_begin(struct cx_visit *v, const struct cx_place *place,
 		    const struct cx_secret *secret, const struct cx_claim *claim)
 {
 	*v = (struct cx_visit){ .place = place, .secret = secret, .claim = *claim, .fd = -1,
-				.number = -1, .nap_ns = nap_min_ns };
+				.number = -1, .nap_ns = nap_min_ns, .turn_ns = turn_min_ns };
+	cx_place_nth(place, 0, &v->at);
 }
 
 static void hang_up(struct cx_visit *v)
@@ -318,18 +326,46 @@ void cx_visit_end(struct cx_visit *v)
 
 bool cx_visit_is_through(const struct cx_visit *v)
 {
-	return v->place && v->step > CONNECTING;
+	return v->place && v->step > (has_several(v) ? CHALLENGED : CONNECTING);
 }
 
 void cx_visit_watch(struct cx_visit *v, struct cx_poll *p)
 {
 	v->number = -1;
-	if (!v->place || (v->hold && v->step == CHALLENGED))
+	if (!v->place || (v->hold && v->step == (has_several(v) ? HELD : CHALLENGED)))
 		return;
+	if (v->step == HELD)
+		p->until_ns = 0;
 	if (v->fd < 0)
 		p->until_ns = cx_min(p->until_ns, v->next_ns);
-	else
+	else if (has_several(v))
+		p->until_ns = cx_min(p->until_ns, v->until_ns);
+	if (v->fd >= 0)
 		v->number = cx_poll_add(p, v->fd, v->step == CONNECTING ? POLLOUT : POLLIN);
+}
+
+/* The next one's turn; a nap when all had theirs. */
+static int next_turn(struct cx_visit *v)
+{
+	uint64_t now = cx_now_ns();
+
+	hang_up(v);
+	v->turn = (v->turn + 1) % cx_place_count(v->place);
+	cx_place_nth(v->place, v->turn, &v->at);
+	v->next_ns = now;
+	if (v->turn)
+		return 0;
+	v->next_ns = now + v->nap_ns;
+	v->nap_ns = cx_min(2 * v->nap_ns, nap_max_ns);
+	v->turn_ns = cx_min(2 * v->turn_ns, handshake_ns);
+	return 0;
+}
+
+/* Somebody else than the one that is looked for. */
+static int pass_over(struct cx_visit *v, const char *why)
+{
+	snprintf(v->stranger, sizeof(v->stranger), "; %s answered, but: %.120s", v->at.name, why);
+	return next_turn(v);
 }
 
 /* Nobody took the connection: is it worth another try? */
@@ -337,6 +373,11 @@ static int not_taken(struct cx_visit *v, int err)
 {
 	uint64_t now = cx_now_ns();
 
+	if (has_several(v)) {
+		v->err = err;
+		v->absent += err == ECONNREFUSED;
+		return next_turn(v);
+	}
 	hang_up(v);
 	v->err = err;
 	v->absent += err == ENOENT || err == ECONNREFUSED;
@@ -367,7 +408,7 @@ static int turned_away(struct cx_visit *v)
 
 static int connected(struct cx_visit *v)
 {
-	int rc = cx_place_knocked(v->place, v->fd);
+	int rc = cx_place_knocked(&v->at, v->fd);
 
 	if (rc)
 		return not_taken(v, -rc);
@@ -379,19 +420,25 @@ static int connected(struct cx_visit *v)
 	return 0;
 }
 
+static int show_proof(struct cx_visit *v)
+{
+	v->step = PROVED;
+	v->have = 0;
+	v->until_ns = cx_now_ns() + v->turn_ns;
+	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
+}
+
 static int prove(struct cx_visit *v)
 {
 	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have);
 
-	if (rc == 1)
-		rc = cx_auth_prove(v->secret, v->challenge, &v->claim, v->proof);
-	else
+	if (rc != 1)
 		return rc;
-	if (!rc)
-		rc = cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
-	v->step = PROVED;
-	v->have = 0;
-	return rc;
+	rc = cx_auth_prove(v->secret, v->challenge, &v->claim, v->proof);
+	if (rc || !v->hold)
+		return rc ? rc : show_proof(v);
+	v->step = HELD;
+	return 0;
 }
 
 static int be_confirmed(struct cx_visit *v)
@@ -407,6 +454,16 @@ static int be_confirmed(struct cx_visit *v)
 	return 1;
 }
 
+/* The turn is over. */
+static int be_silent(struct cx_visit *v)
+{
+	if (v->step == CONNECTING) {
+		v->err = ETIMEDOUT;
+		return next_turn(v);
+	}
+	return v->stranger[0] ? next_turn(v) : pass_over(v, "it says nothing");
+}
+
 int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 {
 	int rc;
@@ -414,16 +471,22 @@ int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 	if (!v->place || (v->fd < 0 && cx_now_ns() < v->next_ns))
 		return 0;
 	if (v->fd < 0) {
-		v->fd = cx_place_knock(v->place);
+		v->fd = cx_place_knock(&v->at);
 		v->step = CONNECTING;
 		v->number = -1;
+		v->until_ns = cx_now_ns() + v->turn_ns;
 		return v->fd < 0 ? not_taken(v, -v->fd) : 0;
 	}
-	if (!cx_poll_came(p, v->number))
+	if (v->step == HELD && v->hold)
 		return 0;
+	if (v->step != HELD && !cx_poll_came(p, v->number))
+		return has_several(v) && cx_now_ns() >= v->until_ns ? be_silent(v) : 0;
 	if (v->step == CONNECTING)
 		return connected(v);
-	rc = v->step == CHALLENGED ? prove(v) : be_confirmed(v);
+	rc = v->step == CHALLENGED ? prove(v) : v->step == HELD ? show_proof(v) : be_confirmed(v);
+	if (rc < 0 && has_several(v))
+		return pass_over(v, rc == COLLX_ERR_PEER_DEAD ? "it closed the connection"
+							      : cx_error_text());
 	return rc == COLLX_ERR_PEER_DEAD ? turned_away(v) : rc;
 }
 
@@ -431,10 +494,14 @@ void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 {
 	char why[96];
 
-	if (v->step == CONNECTING)
+	if (has_several(v))
+		snprintf(text, len, "it was at none of %d places from %s on (%s)%s",
+			 cx_place_count(v->place), v->place->name,
+			 strerror_r(v->err, why, sizeof(why)), v->stranger);
+	else if (v->step == CONNECTING && !v->err) /* else the last try's end tells more */
 		snprintf(text, len, "%s did not answer before the deadline: is it the right "
 			 "address, and not cut off?", v->place->name);
-	else if (v->step != AWAY)
+	else if (v->step > CONNECTING)
 		snprintf(text, len, "%s took the connection and said nothing before the deadline: "
 			 "is its process stopped?", v->place->name);
 	else

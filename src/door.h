@@ -53,9 +53,16 @@ void cx_door_close(struct cx_door *d);
 
 /* ---- the other side ---- */
 
-/* Connects, trying again while nobody listens yet, proves and is confirmed. */
+/* Connects, trying again while nobody listens yet, proves and is confirmed. Where the
+ * place stands for several, each has its turn for a while, and who is there and is not
+ * the one that is looked for is passed over. */
 struct cx_visit {
 	const struct cx_place *place; /* NULL: no visit */
+	struct cx_place at;    /* the one of them whose turn it is */
+	int turn;
+	uint64_t turn_ns;      /* how long a turn may take */
+	uint64_t until_ns;     /* when this one ends; of several alone */
+	char stranger[256];    /* what the last one that answered did wrong */
 	const struct cx_secret *secret;
 	struct cx_claim claim;
 	bool hold;             /* connect, but do not prove anything yet */

@@ -9,7 +9,6 @@
 
 enum { LOCAL, PLACE, WAYS };
 enum { SLICE_MS = 100 };
-static const uint64_t word_ns = 1000000000; /* that rank 0's word may take after a deadline */
 
 struct meet {
 	struct cx_meeting *m;
@@ -53,7 +52,9 @@ static bool is_fatal(int rc)
 int cx_meet_fault(const struct cx_wire *w)
 {
 	if (w->head.kind != CX_FRAME_FAULT || w->head.arg >= 0 || w->head.len >= CX_FAULT_TEXT_MAX)
-		return cx_fail(COLLX_ERR_CORRUPT, "a control frame is damaged");
+		return cx_fail(COLLX_ERR_CORRUPT,
+			       "a control frame is damaged: kind %u, argument %d, %u bytes",
+			       w->head.kind, w->head.arg, w->head.len);
 	return cx_fail(w->head.arg, "%.*s", w->head.len, (const char *)w->body);
 }
 
@@ -88,15 +89,20 @@ static int forget(struct meet *t, int child)
 	return tell(&tree->up, CX_FRAME_GONE, child);
 }
 
-/* The seat of a rank that ended, which was not heard of yet, is free. */
+static bool has_ended(const struct cx_wire *w)
+{
+	struct pollfd p = { .fd = w->fd, .events = POLLRDHUP };
+
+	return cx_sys->poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+/* Somebody sits there; unless that one, or its leader, ended and was not heard of yet. */
 static bool is_taken(struct meet *t, int r)
 {
-	struct cx_tree *tree = t->t;
+	int child = cx_tree_towards(t->t, r);
 
-	if (tree->leader[r] < 0)
-		return false;
-	return tree->down[r].fd < 0 || cx_wire_receive(&tree->down[r]) != COLLX_ERR_PEER_DEAD ||
-	       forget(t, r);
+	return t->t->leader[r] >= 0 && (child < 0 || !has_ended(&t->t->down[child]) ||
+					forget(t, child));
 }
 
 static int check_rank(struct meet *t, int64_t r)
@@ -122,6 +128,14 @@ static int check_claim(struct meet *t, const struct cx_claim *claim)
 	return check_rank(t, claim->rank);
 }
 
+/* A rank that rank 0 counts has been welcomed, and knows why when its leader ends. */
+static int welcome(struct meet *t, int r)
+{
+	int rc = tell(&t->t->down[r], CX_FRAME_WELCOME, t->t->rank);
+
+	return rc ? rc : tell(&t->t->up, CX_FRAME_SEATED, r);
+}
+
 /* A proved connection becomes a rank's, or is told why the meeting ends. */
 static int seat(struct meet *t, const struct cx_claim *claim, int fd, int leader)
 {
@@ -138,11 +152,7 @@ static int seat(struct meet *t, const struct cx_claim *claim, int fd, int leader
 	cx_wire_init(&tree->down[claim->rank], fd);
 	tree->leader[claim->rank] = leader;
 	t->missing--;
-	if (tree->above >= 0)
-		rc = tell(&tree->up, CX_FRAME_SEATED, (int)claim->rank);
-	if (!rc && (tree->above >= 0 || !tree->rank))
-		rc = tell(&tree->down[claim->rank], CX_FRAME_WELCOME, tree->rank);
-	return rc;
+	return tree->above >= 0 || !tree->rank ? welcome(t, (int)claim->rank) : 0;
 }
 
 static int seat_here(void *ctx, const struct cx_claim *claim, int fd)
@@ -208,17 +218,12 @@ static void go_straight(struct meet *t)
 	t->visits[PLACE].hold = false;
 }
 
-/* Begins, or begins anew. On rank 0's host that listens at both places or at none, so
- * the way between hosts is held back until it is sure that the near one is closed. */
+/* Begins, or begins anew. */
 static void set_out(struct meet *t)
 {
 	t->lost_contest = false;
 	t->absent = -1;
 	visit(t, has_local(t) ? LOCAL : PLACE);
-	if (has_local(t) && t->here) {
-		visit(t, PLACE);
-		t->visits[PLACE].hold = true;
-	}
 }
 
 /* Nobody answers at m->local: lead this host, unless somebody else is quicker. */
@@ -242,35 +247,25 @@ static int compete(struct meet *t)
 	return 0;
 }
 
-/* What the visits found. */
+/* Nobody was at m->local. On rank 0's host that is no place to lead from; rank 0 opens
+ * it first or not at all, so when it listens between hosts one more look is enough. */
 static int look_round(struct meet *t)
 {
 	const struct cx_visit *local = &t->visits[LOCAL];
 
-	if (!local->place)
+	if (!local->place || !local->absent)
 		return 0;
 	if (!t->here)
-		return local->absent ? compete(t) : 0;
-	if (t->absent < 0 && cx_visit_is_through(&t->visits[PLACE]))
+		return compete(t);
+	if (!t->visits[PLACE].place) {
+		visit(t, PLACE);
+		t->visits[PLACE].hold = true;
+	} else if (t->absent < 0 && cx_visit_is_through(&t->visits[PLACE])) {
 		t->absent = (int)local->absent;
-	else if (t->absent >= 0 && (int)local->absent > t->absent)
+	} else if (t->absent >= 0 && (int)local->absent > t->absent) {
 		go_straight(t);
-	return 0;
-}
-
-static int welcome_all(struct meet *t)
-{
-	struct cx_tree *tree = t->t;
-	int rc = 0;
-
-	for (int r = 0; !rc && tree->down && r < tree->ranks; r++) {
-		if (tree->down[r].fd < 0)
-			continue;
-		rc = tell(&tree->up, CX_FRAME_SEATED, r);
-		if (!rc)
-			rc = tell(&tree->down[r], CX_FRAME_WELCOME, tree->rank);
 	}
-	return rc;
+	return 0;
 }
 
 /* m->local is there, and does not let this rank in. */
@@ -332,11 +327,14 @@ static int lose_up(struct meet *t)
 static int be_welcomed(struct meet *t, int by)
 {
 	struct cx_tree *tree = t->t;
+	int rc = 0;
 
 	if (by < 0 || by >= tree->ranks || by == tree->rank || tree->above >= 0)
 		return cx_fail(COLLX_ERR_CORRUPT, "rank %d welcomes rank %d", by, tree->rank);
 	tree->above = by;
-	return welcome_all(t);
+	for (int r = 0; !rc && tree->down && r < tree->ranks; r++)
+		rc = tree->down[r].fd >= 0 ? welcome(t, r) : 0;
+	return rc;
 }
 
 /* Is what rank 0 says of this rank's own host so? */
@@ -480,6 +478,11 @@ void cx_meet_missing(int (*has)(const void *ctx, int r), const void *ctx, int ra
 	}
 }
 
+uint64_t cx_meet_patience_ns(const struct cx_tree *t)
+{
+	return t->above == 0 ? 600000000 : 1000000000;
+}
+
 static int has_come(const void *ctx, int r)
 {
 	return ((const struct cx_tree *)ctx)->leader[r] >= 0;
@@ -507,7 +510,7 @@ static int nobody_more(const struct meet *t)
 static int nobody_there(const struct meet *t)
 {
 	const struct cx_visit *v = &t->visits[t->visits[LOCAL].place && !t->here ? LOCAL : PLACE];
-	char why[192];
+	char why[CX_FAULT_TEXT_MAX];
 
 	cx_visit_why(v, why, sizeof(why));
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s", why);
@@ -521,7 +524,7 @@ static int overdue(struct meet *t)
 		return nobody_there(t);
 	if (!t->asked) {
 		t->asked = true;
-		t->deadline_ns = cx_now_ns() + word_ns;
+		t->deadline_ns = cx_now_ns() + cx_meet_patience_ns(t->t);
 		return tell(&t->t->up, CX_FRAME_OVERDUE, t->t->rank);
 	}
 	if (t->t->above < 0)
@@ -603,13 +606,13 @@ static int meet_init(struct meet *t)
 /* What a rank says whose leader ended after they had met rank 0. */
 static int add_lost(const struct meet *t, int rc)
 {
-	char why[CX_FAULT_TEXT_MAX];
+	char why[CX_FAULT_TEXT_MAX], who[32];
 
-	if (t->lost < 0 || t->t->up.fd >= 0)
-		return rc;
 	snprintf(why, sizeof(why), "%s", cx_error_text());
-	return cx_fail(rc, "rank %d, which led this host, died while the ranks met; then: %s",
-		       t->lost, why);
+	snprintf(who, sizeof(who), "rank %d", t->lost);
+	if (t->lost < 0 || strstr(why, who))
+		return rc;
+	return cx_fail(rc, "%s, which led this host, died while the ranks met; then: %s", who, why);
 }
 
 int cx_meet(struct cx_meeting *m, struct cx_tree *tree)
@@ -620,8 +623,7 @@ int cx_meet(struct cx_meeting *m, struct cx_tree *tree)
 
 	while (!rc && !t.complete)
 		rc = meet_round(&t);
-	if (rc)
-		rc = add_lost(&t, rc);
+	rc = rc ? add_lost(&t, rc) : 0;
 	close_doors(&t);
 	cx_free(t.poll.fds);
 	cx_free(t.down);

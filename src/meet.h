@@ -34,6 +34,10 @@ int cx_meet_fault(const struct cx_wire *w);
 /* Tells one connection, without waiting, why there will be no communicator. */
 void cx_meet_send_fault(struct cx_wire *w, int code, const char *text);
 
+/* How long after its deadline a rank waits for the word of rank 0, who knows more. Those
+ * right below it give up first, so that a leader's ranks hear who it was that said nothing. */
+uint64_t cx_meet_patience_ns(const struct cx_tree *t);
+
 /* "2, 5-7": the ranks r where has(ctx, r) is 0. */
 void cx_meet_missing(int (*has)(const void *ctx, int r), const void *ctx, int ranks, char *text,
 		     size_t len);

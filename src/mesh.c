@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "door.h"
 #include "mesh.h"
+#include "net.h"
 
 enum { SLICE_MS = 50, HEAR_NS = 20000000, HEARSAY_NS = 500000000 };
 
@@ -141,7 +142,7 @@ static int listen_for_higher(struct mesh *w, char mine[CX_MEET_MAX])
 		w->missing += w->wanted[r] ? w->lanes : 0;
 	if (!w->missing)
 		return 0;
-	rc = cx_boot_own_place(w->boot, w->m, &own);
+	rc = cx_net_own_place(w->m, &own);
 	if (!rc)
 		rc = cx_door_open(&w->door, &own, &w->secret, w->missing, seat, w);
 	if (!rc)

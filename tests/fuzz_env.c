@@ -15,6 +15,7 @@
 
 #include "src/base/base.h"
 #include "src/launch.h"
+#include "src/uid.h"
 #include "tests/fuzz_world.h"
 
 enum { LINE_MAX_BYTES = 500 };
@@ -128,7 +129,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, data + size };
 	struct cx_meeting m = { .rank = 0 };
-	struct cx_launch l = { "", -1, -1 };
+	struct cx_launch l = { .rank = -1, .ranks = -1 };
 	collx_unique_id id;
 	int rc, secret;
 
@@ -137,9 +138,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	secret = set_environment(&in);
 	try_integers();
 	try_places();
+	/* They lead to real processes. */
+	unsetenv("PMIX_NAMESPACE");
+	unsetenv("PMI_FD");
 	cx_error_clear();
 	rc = cx_launch_read(&l);
-	FUZZ_MUST(rc == 0 ? l.rank >= 0 && l.rank < l.ranks && l.launcher[0]
+	FUZZ_MUST(rc == 0 ? l.rank >= 0 && l.rank < l.ranks && cx_launch_name(&l)[0]
 			  : rc < 0 && l.rank == -1 && cx_error_text()[0],
 		  "%d, rank %d of %d: '%s'", rc, l.rank, l.ranks, cx_error_text());
 	if (!rc) {
@@ -152,6 +156,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	cx_error_clear();
 	rc = collx_get_unique_id(&id);
 	FUZZ_MUST(rc == 0 || (rc < 0 && cx_error_text()[0]), "%d without a line", rc);
+	if (!rc && !cx_secret_init(&m.secret, id.bytes + 4)) /* the port that is kept for it */
+		cx_uid_release(m.secret.job);
 	fuzz_world_end();
 	if (secret >= 0)
 		close(secret);

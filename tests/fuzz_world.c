@@ -77,7 +77,7 @@ struct fuzz_conn *fuzz_conn_of(int fd)
 	return &conns[i];
 }
 
-static int fd_of(const struct fuzz_conn *c)
+int fuzz_fd_of(const struct fuzz_conn *c)
 {
 	return (int)(c - conns) + FUZZ_FD_FIRST;
 }
@@ -145,7 +145,7 @@ static int fake_socket(int domain, int type)
 
 	(void)domain;
 	(void)type;
-	return c ? fd_of(c) : -EMFILE;
+	return c ? fuzz_fd_of(c) : -EMFILE;
 }
 
 static int fake_bind(int fd, const struct sockaddr *addr, socklen_t len)
@@ -169,7 +169,7 @@ static int fake_accept(int fd)
 	if (!c)
 		return -EAGAIN;
 	c->state = OPEN;
-	return fd_of(c);
+	return fuzz_fd_of(c);
 }
 
 static int fake_connect(int fd, const struct sockaddr *addr, socklen_t len)
@@ -191,6 +191,8 @@ static long fake_sendmsg(int fd, const struct msghdr *msg)
 		return -ENOTCONN;
 	if (c->end != FUZZ_SILENT && c->in_at == c->in_len)
 		return -EPIPE;
+	if (c->full)
+		return -EAGAIN;
 	for (size_t i = 0; i < msg->msg_iovlen; i++) {
 		size_t len = msg->msg_iov[i].iov_len;
 		size_t part = cx_min(len, sizeof(c->out) - c->out_len);
@@ -220,7 +222,7 @@ static void pass_descriptors(struct fuzz_conn *c, struct msghdr *msg)
 	c->passes = 0;
 	if (!file)
 		return;
-	fd = fd_of(file);
+	fd = fuzz_fd_of(file);
 	head->cmsg_level = SOL_SOCKET;
 	head->cmsg_type = SCM_RIGHTS;
 	head->cmsg_len = CMSG_LEN(sizeof(fd));
@@ -299,7 +301,7 @@ static int look(struct pollfd *fds, unsigned n)
 		fds[i].revents = 0;
 		if (c && is_readable(c))
 			fds[i].revents = fds[i].events & POLLIN;
-		if (c && c->state == OPEN)
+		if (c && c->state == OPEN && !c->full)
 			fds[i].revents |= fds[i].events & POLLOUT;
 		ready += fds[i].revents != 0;
 	}

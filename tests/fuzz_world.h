@@ -39,6 +39,7 @@ struct fuzz_conn {
 	uint64_t pause_ns;   /* with pauses in between, */
 	uint64_t ready_ns;
 	enum fuzz_end end;   /* and then */
+	int full;            /* takes nothing that is sent to it */
 	int passes;          /* descriptors that come with the next bytes */
 	uint8_t out[256];    /* what it wrote, the first of it */
 	size_t out_len;
@@ -57,6 +58,7 @@ struct fuzz_conn *fuzz_conn_come(void);
 /* What happens when the code connects: 0, or -errno. NULL: nobody listens. */
 extern int (*fuzz_on_connect)(struct fuzz_conn *c);
 struct fuzz_conn *fuzz_conn_of(int fd);
+int fuzz_fd_of(const struct fuzz_conn *c);
 void fuzz_conn_feed(struct fuzz_conn *c, const void *bytes, size_t len);
 
 /* What must hold: aborts with the text unless ok. */

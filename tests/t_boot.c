@@ -617,6 +617,7 @@ Test(folder, must_have_a_short_absolute_name)
 	char longer[200];
 	collx_unique_id id;
 
+	setenv("COLLX_INTERFACE", "lo", 1);
 	memset(longer, 'l', sizeof(longer));
 	longer[0] = '/';
 	longer[sizeof(longer) - 1] = '\0';
@@ -764,9 +765,9 @@ Test(killed, a_rank_that_had_its_seat_and_does_not_come_again)
 {
 	struct job j = job_make();
 
-	come(&j, (struct arrival){ 0, 3, 1500, 0 });
-	come(&j, (struct arrival){ 2, 3, 1500, 0 });
+	come(&j, (struct arrival){ 0, 3, 2000, 0 });
 	sit_down_and_die(&j, 1, 3);
+	come(&j, (struct arrival){ 2, 3, 2000, 0 });
 	job_end(&j, 0);
 	for (int i = 0; i < 2; i++)
 		SAID(j, i, COLLX_ERR_INIT_TIMEOUT,

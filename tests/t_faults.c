@@ -403,6 +403,47 @@ Test(verdict, of_two_errors_at_once_is_one, .timeout = 300)
 	munmap(n, sizeof(*n));
 }
 
+/* Whoever knows of an error may end at once; its end must not be taken for the cause. */
+static void end_upon_an_error(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	struct notes *n = arg;
+	collx_opts o = COLLX_OPTS_INIT;
+	collx_comm_t c = NULL;
+	float x = 1, y = 0;
+	int rc = collx_comm_create(&c, size, id, rank, NULL);
+
+	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL));
+	rc = collx_barrier(c, NULL);
+	o.timeout_ms = rank == n->victim ? 10 : 10000;
+	if (rank != 3)
+		rc = collx_allreduce(&x, &y, 1, COLLX_FLOAT32, COLLX_SUM, c, &o);
+	while (rank == 3 && !cx_guard_verdict(c->guard))
+		nap_ms(1);
+	if (rank == 3)
+		rc = collx_allreduce(&x, &y, 1, COLLX_FLOAT32, COLLX_SUM, c, &o);
+	n->code[rank] = rc;
+	snprintf(n->text[rank], sizeof(n->text[rank]), "%s", collx_last_error(c));
+	_exit(expect_failures() != 0);
+}
+
+Test(verdict, comes_before_the_end_of_who_knows_it, .timeout = 120)
+{
+	struct notes *n = notes_make();
+
+	for (int i = 0; i < 24; i++) {
+		const struct world w = { .size = 4, .raw = end_upon_an_error, .arg = n,
+					 .transport = i / 3 % 2 ? "tcp" : "shm" };
+
+		n->victim = i % 3;
+		cr_assert_eq(world_run(&w), 0);
+		for (int r = 0; r < 4; r++)
+			cr_assert(n->code[r] == COLLX_ERR_TIMEOUT &&
+				  !strcmp(n->text[r], n->text[0]), "rank 0: %s, rank %d: %s",
+				  n->text[0], r, n->text[r]);
+	}
+	munmap(n, sizeof(*n));
+}
+
 /* Two communicators of a process: one loses a rank that the other lacks. */
 static void two_communicators(const collx_unique_id *id, int rank, int size, void *arg)
 {

@@ -89,6 +89,7 @@ int folder_make(char base[64])
 
 	for (int v = 0; v < CX_ENV_COUNT; v++)
 		unsetenv(cx_env_entry((enum cx_env)v)->name);
+	setenv("COLLX_INTERFACE", "lo", 1); /* nobody listens at a real one */
 	strcpy(base, "/tmp/collx-t-XXXXXX");
 	if (!mkdtemp(base)) {
 		perror("mkdtemp");

@@ -195,6 +195,7 @@ int main(int argc, char **argv)
 		o.seeds = o.one ? 1 : 1000;
 	if (o.everywhere && (!o.ranks || o.ranks > 4))
 		o.ranks = 4;
+	clearenv(); /* of which no run may depend */
 	took = seconds();
 	run_seeds(&o, &t);
 	took = seconds() - took;

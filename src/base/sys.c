@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -161,6 +162,11 @@ static int real_close(int fd)
 	return close(fd) ? -errno : 0;
 }
 
+static int real_interfaces(struct ifaddrs **all)
+{
+	return getifaddrs(all) ? -errno : 0;
+}
+
 /* ---- names ---- */
 
 static int real_mkdir(const char *path)
@@ -293,6 +299,8 @@ const struct cx_sys cx_sys_real = {
 	.poll = real_poll,
 	.dup = real_dup,
 	.close = real_close,
+	.interfaces = real_interfaces,
+	.release_interfaces = freeifaddrs,
 	.mkdir = real_mkdir,
 	.rmdir = real_rmdir,
 	.link = real_link,
