@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* collx-sim: seeded faults in a simulated world, on the real control plane. */
 #include <argp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "collx.h"
 #include "sim/job.h"
@@ -153,6 +155,37 @@ static void run_everywhere(uint64_t seed, const struct options *o, struct tally 
 			run_kill(&plan, r, at, o, t);
 }
 
+/* A crash says whose it was; there may be little stack left. */
+static void crashed(int sig)
+{
+	char text[64] = "CRASHED: seed ", digits[24];
+	uint64_t seed = sim_job.plan ? sim_job.plan->seed : 0;
+	size_t n = strlen(text), d = 0;
+
+	do
+		digits[d++] = (char)('0' + seed % 10);
+	while (seed /= 10);
+	while (d)
+		text[n++] = digits[--d];
+	text[n++] = '\n';
+	if (write(1, text, n) < 0)
+		n = 0;
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static void watch_for_crashes(void)
+{
+	static char stack[65536];
+	const stack_t other = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	const struct sigaction act = { .sa_handler = crashed, .sa_flags = SA_ONSTACK | SA_NODEFER };
+
+	sigaltstack(&other, NULL);
+	sigaction(SIGSEGV, &act, NULL);
+	sigaction(SIGBUS, &act, NULL);
+	sigaction(SIGABRT, &act, NULL);
+}
+
 static void run_seeds(const struct options *o, struct tally *t)
 {
 	struct sim_schedule s;
@@ -195,6 +228,9 @@ int main(int argc, char **argv)
 		o.seeds = o.one ? 1 : 1000;
 	if (o.everywhere && (!o.ranks || o.ranks > 4))
 		o.ranks = 4;
+	if (o.verbose)
+		setlinebuf(stdout); /* so that a crash leaves all of it */
+	watch_for_crashes();
 	clearenv(); /* of which no run may depend */
 	took = seconds();
 	run_seeds(&o, &t);
