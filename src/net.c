@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The choice of net.h. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,6 +276,8 @@ static int choose_by_route(const struct cx_net *net, const struct cx_place *to,
 			return 0;
 		}
 	}
+	if (rc == -EMFILE || rc == -ENFILE)
+		return cx_fail_errno(-rc, "looking for the way to %s", to->name);
 	snprintf(what, sizeof(what), "no route to %s (%s)", to->name, strerror(-rc));
 	return no_candidate(net, &none, to->addr.ss_family, what);
 }
