@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Exchanges and the first error over the tree of connections; see boot.h. */
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -351,10 +349,9 @@ int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, vo
 	for (int r = 0; fds && r < b->tree.ranks; r++)
 		fds[r] = -1;
 	if (fds && fd >= 0) {
-		fds[rank] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		fds[rank] = cx_sys->dup(fd);
 		if (fds[rank] < 0)
-			return cx_fail_errno(errno, "duplicating a descriptor");
-		cx_fd_own(fds[rank]);
+			return cx_fail_errno(-fds[rank], "duplicating a descriptor");
 	}
 	rc = b->fault ? cx_fail(b->fault, "%s", b->text) : exchange_all(b, &x);
 	for (int r = 0; rc && fds && r < b->tree.ranks; r++) {

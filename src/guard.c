@@ -4,28 +4,20 @@
  * thread never takes: a new ward comes to it through a list that it empties with
  * one exchange, and one that is to go is marked, and given back by `closed`.
  */
-#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/base.h"
 #include "ward.h"
-
-/* Beyond what the thread needs, as thread-local variables of the program lie there. */
-enum { STACK = 512 * 1024 };
 
 static struct {
 	pthread_mutex_t lock;
 	int wards;
 	size_t wires;         /* of all wards */
 	pthread_t thread;
-	int bell;             /* an eventfd that wakes the thread */
+	int bell;             /* wakes the thread */
 	_Atomic bool stop;
 	_Atomic(struct cx_ward *) incoming;
 	struct pollfd *room;  /* what the thread leaves behind */
@@ -97,7 +89,6 @@ static int timeout_ms(uint64_t due_ns)
 static void await(struct watch *t)
 {
 	unsigned n = 0;
-	uint64_t rings;
 
 	t->fds[n++] = (struct pollfd){ .fd = guard.bell, .events = POLLIN };
 	for (struct cx_ward *w = t->wards; w; w = w->next) {
@@ -105,8 +96,8 @@ static void await(struct watch *t)
 		n += (unsigned)w->nstrands;
 	}
 	cx_sys->poll(t->fds, n, timeout_ms(t->due_ns));
-	if (t->fds[0].revents && read(guard.bell, &rings, sizeof(rings)) < 0)
-		t->fds[0].revents = 0;
+	if (t->fds[0].revents)
+		cx_sys->hush(guard.bell);
 }
 
 static void *run(void *arg)
@@ -131,55 +122,32 @@ static void *run(void *arg)
 
 static void ring(void)
 {
-	const uint64_t one = 1;
-
-	/* EAGAIN alone is possible: it has rung often enough. */
-	while (write(guard.bell, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	cx_sys->ring(guard.bell);
 }
 
 /* ---- its life; under the lock ---- */
 
-static int create_thread(void)
-{
-	pthread_attr_t attr;
-	int err;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	err = pthread_create(&guard.thread, &attr, run, NULL);
-	pthread_attr_destroy(&attr);
-	if (err == EINVAL) /* the program's thread-local variables need more than that */
-		err = pthread_create(&guard.thread, NULL, run, NULL);
-	return err;
-}
-
 static int start(void)
 {
-	sigset_t all, before;
-	int err;
+	int rc;
 
-	guard.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	guard.bell = cx_sys->bell();
 	if (guard.bell < 0)
-		return cx_fail_errno(errno, "the guard's eventfd");
-	cx_fd_own(guard.bell);
+		return cx_fail_errno(-guard.bell, "the guard's eventfd");
 	atomic_store(&guard.stop, false);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = create_thread();
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!err)
+	rc = cx_sys->spawn(&guard.thread, run, NULL);
+	if (!rc)
 		return 0;
 	cx_sys->close(guard.bell);
 	guard.bell = -1;
-	return cx_fail_errno(err, "the guard's thread");
+	return cx_fail_errno(-rc, "the guard's thread");
 }
 
 static void stop(void)
 {
 	atomic_store_explicit(&guard.stop, true, memory_order_release);
 	ring();
-	pthread_join(guard.thread, NULL);
+	cx_sys->join(guard.thread);
 	cx_sys->close(guard.bell);
 	guard.bell = -1;
 	cx_free(guard.room);
@@ -195,6 +163,17 @@ static void in_child(void)
 	guard.bell = -1;
 	guard.room = NULL;
 	atomic_store(&guard.incoming, NULL);
+}
+
+size_t cx_guard_swap(void *save, const void *load)
+{
+	if (save)
+		memcpy(save, &guard, sizeof(guard));
+	if (load)
+		memcpy(&guard, load, sizeof(guard));
+	else
+		in_child();
+	return sizeof(guard);
 }
 
 static void watch_forks(void)
@@ -283,7 +262,7 @@ void cx_guard_close(struct cx_ward *w, bool leave)
 		ring();
 		for (int i = 0; !atomic_load_explicit(&w->closed, memory_order_acquire); i++) {
 			if (i < 100)
-				sched_yield();
+				cx_sys->yield();
 			else
 				cx_sys->poll(NULL, 0, 1);
 		}
@@ -338,6 +317,6 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 		cx_sys->poll(NULL, 0, 1);
 	cx_ward_adopt(w, w->mine.code, w->mine.text);
 	while (!cx_guard_verdict(w)) /* the thread is writing it this moment */
-		sched_yield();
+		cx_sys->yield();
 	return cx_guard_fail(w);
 }

@@ -63,4 +63,8 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 /* Records the verdict's line as the calling thread's, and returns its code. */
 int cx_guard_fail(const struct cx_ward *w);
 
+/* For a simulator with many processes in one: stores what the guard keeps for one, and
+ * gives it another's; NULL: as at a process's start. Returns its bytes. */
+size_t cx_guard_swap(void *save, const void *load);
+
 #endif

@@ -86,7 +86,8 @@ static int forget(struct meet *t, int child)
 			tree->leader[r] = -1;
 			t->missing++;
 		}
-	return tell(&tree->up, CX_FRAME_GONE, child);
+	/* Who came before our welcome was not announced. */
+	return tree->above >= 0 ? tell(&tree->up, CX_FRAME_GONE, child) : 0;
 }
 
 static bool has_ended(const struct cx_wire *w)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The choice of net.h. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +98,7 @@ int cx_net_read(struct cx_net *net)
 	int rc = 0;
 
 	net->n = 0;
-	if (getifaddrs(&all))
+	if (cx_sys->interfaces(&all))
 		return cx_fail(COLLX_ERR_SYSTEM, "the interfaces of this host cannot be listed");
 	for (const struct ifaddrs *a = all; !rc && a && net->n < CX_NET_MAX; a = a->ifa_next)
 		if (is_inet(a))
@@ -105,7 +106,7 @@ int cx_net_read(struct cx_net *net)
 	for (const struct ifaddrs *a = all; !rc && a && net->n < CX_NET_MAX; a = a->ifa_next)
 		if (!is_inet(a))
 			add_bare(net, a);
-	freeifaddrs(all);
+	cx_sys->release_interfaces(all);
 	return rc;
 }
 
@@ -275,6 +276,8 @@ static int choose_by_route(const struct cx_net *net, const struct cx_place *to,
 			return 0;
 		}
 	}
+	if (rc == -EMFILE || rc == -ENFILE)
+		return cx_fail_errno(-rc, "looking for the way to %s", to->name);
 	snprintf(what, sizeof(what), "no route to %s (%s)", to->name, strerror(-rc));
 	return no_candidate(net, &none, to->addr.ss_family, what);
 }

@@ -322,13 +322,13 @@ bool cx_place_is_here(const struct cx_place *p)
 		return true;
 	if (p->host)
 		return p->host == cx_host_id();
-	if (getifaddrs(&all))
+	if (cx_sys->interfaces(&all))
 		return false;
 	for (int i = 0; i <= p->nmore; i++)
 		for (const struct ifaddrs *a = all; a; a = a->ifa_next)
 			here |= same_address(a->ifa_addr,
 					     i ? (const struct sockaddr *)&p->more[i - 1]
 					       : (const struct sockaddr *)&p->addr);
-	freeifaddrs(all);
+	cx_sys->release_interfaces(all);
 	return here;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The sockets at meeting points; see place.h. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -44,12 +43,13 @@ static void folder_of(const struct cx_place *p, char folder[sizeof(p->name)])
 static int private_folder(const char *folder)
 {
 	struct stat st;
-	int made = !mkdir(folder, 0700);
+	int rc = cx_sys->mkdir(folder), made = !rc;
 
-	if (!made && errno != EEXIST)
-		return cx_fail_errno(errno, "folder %s for the ranks to meet in", folder);
-	if (lstat(folder, &st))
-		return errno == ENOENT ? -ENOENT : cx_fail_errno(errno, "folder %s", folder);
+	if (rc && rc != -EEXIST)
+		return cx_fail_errno(-rc, "folder %s for the ranks to meet in", folder);
+	rc = cx_sys->lstat(folder, &st);
+	if (rc)
+		return rc == -ENOENT ? rc : cx_fail_errno(-rc, "folder %s", folder);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
 		return cx_fail(COLLX_ERR_AUTH,
 			       "folder %s must be a directory of user %u with mode 0700; "
@@ -73,24 +73,16 @@ static int answers(const char *path)
 	return rc != -ECONNREFUSED && rc != -ENOENT;
 }
 
-/* Removes the sockets of jobs that were killed while they met. */
-static void sweep(const char *folder)
+/* Removes the socket of a job that was killed while it met. */
+static void sweep(void *folder, const char *name)
 {
-	DIR *dir = opendir(folder);
-	struct dirent *d;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
-	while (dir && (d = readdir(dir))) {
-		char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-
-		if (strspn(d->d_name, "0123456789abcdef") < SOCKET_NAME_CHARS)
-			continue;
-		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, d->d_name) <
-			    sizeof(path) &&
-		    !answers(path))
-			unlink(path);
-	}
-	if (dir)
-		closedir(dir);
+	if (strspn(name, "0123456789abcdef") < SOCKET_NAME_CHARS)
+		return;
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", (char *)folder, name) < sizeof(path) &&
+	    !answers(path))
+		cx_sys->unlink(path);
 }
 
 /*
@@ -103,23 +95,23 @@ static int listen_unix(struct cx_place *p, int fd)
 	struct sockaddr_un own = { .sun_family = AF_UNIX };
 	int rc;
 
-	if ((size_t)snprintf(own.sun_path, sizeof(own.sun_path), "%s.%d", path_of(p), gettid()) >=
-	    sizeof(own.sun_path))
+	if ((size_t)snprintf(own.sun_path, sizeof(own.sun_path), "%s.%d", path_of(p),
+			     cx_sys->thread_id()) >= sizeof(own.sun_path))
 		return cx_fail(COLLX_ERR_INVALID, "meeting point %s is too long", p->name);
-	unlink(own.sun_path);
+	cx_sys->unlink(own.sun_path);
 	rc = cx_sys->bind(fd, (const struct sockaddr *)&own, sizeof(own));
 	if (!rc)
 		rc = cx_sys->listen(fd, BACKLOG);
-	if (!rc && link(own.sun_path, path_of(p)))
-		rc = -errno;
-	unlink(own.sun_path);
+	if (!rc)
+		rc = cx_sys->link(own.sun_path, path_of(p));
+	cx_sys->unlink(own.sun_path);
 	if (!rc)
 		return 1;
 	if (rc == -EEXIST && answers(path_of(p)))
 		return cx_fail(COLLX_ERR_INVALID, "rank 0 is taken: another process meets at %s",
 			       p->name);
 	if (rc == -EEXIST)
-		unlink(path_of(p));
+		cx_sys->unlink(path_of(p));
 	/* ENOENT: another job removed the folder, or took the silent socket for a dead one's. */
 	return rc == -EEXIST || rc == -ENOENT ? 0
 					      : cx_fail_errno(-rc, "meeting point %s", p->name);
@@ -138,7 +130,7 @@ static int open_unix(struct cx_place *p)
 		if (rc < 0)
 			return rc;
 		p->made_folder |= rc;
-		sweep(folder);
+		cx_sys->list(folder, sweep, folder);
 		fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
 		if (fd < 0)
 			return cx_fail_errno(-fd, "socket for %s", p->name);
@@ -273,14 +265,14 @@ void cx_place_unlisten(const struct cx_place *p, int fd)
 	char folder[sizeof(p->name)], usual[32];
 
 	if (p->addr.ss_family == AF_UNIX)
-		unlink(path_of(p));
+		cx_sys->unlink(path_of(p));
 	cx_sys->close(fd);
 	if (p->addr.ss_family != AF_UNIX)
 		return;
 	folder_of(p, folder);
 	snprintf(usual, sizeof(usual), "/tmp/collx-%u", (unsigned)geteuid());
 	if (p->made_folder || !strcmp(folder, usual))
-		rmdir(folder); /* fails while other jobs meet there */
+		cx_sys->rmdir(folder); /* fails while other jobs meet there */
 }
 
 /* ---- connecting ---- */

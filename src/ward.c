@@ -193,6 +193,30 @@ void cx_ward_refuse(struct cx_ward *w, int code, const char *text)
 	cx_fail(code, "%s", line);
 }
 
+/* A wait, or a lane that closed, for somebody who has left has that reason. */
+static void blame_leaver(const struct cx_ward *w, struct cx_report *m)
+{
+	bool soft = m->hearsay || m->code == COLLX_ERR_TIMEOUT || m->code == COLLX_ERR_PEER_LEFT;
+
+	for (int r = 0; soft && r < w->tree.ranks; r++) {
+		if (!left(w, r) || left(w, r) > m->seq)
+			continue;
+		m->code = COLLX_ERR_PEER_LEFT;
+		m->about = r;
+		m->hearsay = soft = false;
+		cx_verdict_left_line(m->text, r, m->seq);
+	}
+}
+
+/* The caller's report. That a rank left may have been heard since it was posted. */
+static void consider_mine(struct cx_ward *w, uint64_t now_ns)
+{
+	struct cx_report r = w->mine;
+
+	blame_leaver(w, &r);
+	consider(w, &r, now_ns);
+}
+
 /* The rank above is gone. Who left had no part in what is still under way: those below
  * go on without it, and decide for themselves. */
 static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
@@ -200,7 +224,7 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 	if (!left(w, w->tree.above))
 		conclude(w, code, text, now_ns);
 	else if (w->reported)
-		consider(w, &w->mine, now_ns);
+		consider_mine(w, now_ns);
 }
 
 static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *why,
@@ -390,6 +414,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_VERDICT: return hear_verdict(w, s, now_ns);
 	case CX_FRAME_ASK: return hear_ask(w, s, now_ns);
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
+	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
 	default: return false;
 	}
 }
@@ -422,7 +447,6 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
 {
 	struct cx_report *m = &w->mine;
-	bool soft = hearsay || code == COLLX_ERR_TIMEOUT || code == COLLX_ERR_PEER_LEFT;
 
 	if (atomic_load_explicit(&w->posted, memory_order_relaxed))
 		return;
@@ -431,16 +455,24 @@ void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const ch
 	m->seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
 	m->seq = m->seq % 2 ? m->seq / 2 + 1 : 0;
 	snprintf(m->text, sizeof(m->text), "%s", text);
-	for (int r = 0; soft && r < w->tree.ranks; r++) {
-		if (!left(w, r) || left(w, r) > m->seq)
-			continue;
-		m->code = COLLX_ERR_PEER_LEFT;
-		m->about = r;
-		m->hearsay = soft = false;
-		cx_verdict_left_line(m->text, r, m->seq);
-	}
+	blame_leaver(w, m);
 	/* Pairs with the acquire in listen_to_caller: mine is written. */
 	atomic_store_explicit(&w->posted, true, memory_order_release);
+}
+
+/* No verdict came: the report must do. A lane that closed is no proof of a death. */
+static void give_up(struct cx_ward *w, uint64_t now_ns)
+{
+	struct cx_report r = w->mine;
+
+	blame_leaver(w, &r);
+	if (r.hearsay && r.code == COLLX_ERR_PEER_DEAD) {
+		r.code = COLLX_ERR_LINK;
+		snprintf(r.text, sizeof(r.text),
+			 "rank %d lost a connection, and rank 0 did not say why: %.300s",
+			 w->tree.rank, w->mine.text);
+	}
+	conclude(w, r.code, r.text, now_ns);
 }
 
 static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
@@ -453,10 +485,10 @@ static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 	if (!w->reported && atomic_load_explicit(&w->posted, memory_order_acquire)) {
 		w->reported = true;
 		w->give_up_ns = now_ns + answer_ns;
-		consider(w, &w->mine, now_ns);
+		consider_mine(w, now_ns);
 	}
 	if (now_ns >= w->give_up_ns)
-		conclude(w, w->mine.code, w->mine.text, now_ns);
+		give_up(w, now_ns);
 	if (verdict(w))
 		w->give_up_ns = UINT64_MAX;
 }

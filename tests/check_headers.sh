@@ -36,7 +36,7 @@ END
 # kernels/words.h asks its includer for VEC and is no worse for that.
 machine=-DVEC=32
 $cc -dM -E -x c /dev/null | grep -q __x86_64__ && machine="$machine -mavx2 -mf16c"
-for h in src/base/*.h src/*.h kernels/*.h transports/*.h perf/*.h; do
+for h in src/base/*.h src/*.h kernels/*.h transports/*.h perf/*.h sim/*.h; do
 	grep -q '^#ifndef [A-Z0-9_]*_H$' "$h" || continue
 	try "$h:1" $cc -x c -std=c11 -D_GNU_SOURCE $machine -Iinclude -I. -Isrc -Isrc/base \
 		-Wno-unused-function <<<"#include \"$h\""

@@ -39,6 +39,7 @@ src/guard.[ch]|src/ward.[ch] $base $guarding src/guard.h src/ward.h
 perf/info*              $base $contracts $meeting src/net.h src/topo.h src/select.h perf/info*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
+sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
 tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "
@@ -95,6 +96,6 @@ while IFS= read -r file; do
 			done <<<"$doors"
 		fi
 	done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' "$file")
-done < <(find include src kernels transports perf tools examples tests -name '*.[ch]' 2>/dev/null |
-	sort)
+done < <(find include src kernels transports perf sim tools examples tests -name '*.[ch]' \
+	2>/dev/null | sort)
 exit $bad

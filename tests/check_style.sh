@@ -7,7 +7,7 @@ command -v ctags >/dev/null || { echo "no ctags (Debian: universal-ctags)"; exit
 bad=$(mktemp)
 trap 'rm -f "$bad"' EXIT
 
-rooms="include src kernels transports perf tools tests examples man doc m4 .ci"
+rooms="include src kernels transports perf sim tools tests examples man doc m4 .ci"
 mapfile -t all < <(find $rooms -type f 2>/dev/null |
 	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo)$|^m4/l(t|ibtool)' |
 	grep -Ev '^tests/(golden|corpus)/|^tests/(soak_matrix|strays_time)$' |

@@ -5,6 +5,7 @@
 #ifndef CX_BASE_H
 #define CX_BASE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +13,9 @@
 
 #include "collx.h"
 
+struct ifaddrs;
 struct pollfd;
+struct stat;
 
 /* ---- errors: err.c ---- */
 
@@ -30,8 +33,9 @@ void cx_error_clear(void);
 /* ---- the world outside: sys.c ---- */
 
 /*
- * Time, randomness, memory and sockets of the control plane, in one table so
- * that a test or the simulator can stand in for the world. Never NULL.
+ * Time, randomness, memory, sockets, their names and threads of the control plane,
+ * in one table so that a test or the simulator (sim/) can stand in for the world.
+ * Never NULL.
  */
 struct cx_sys {
 	uint64_t (*now_ns)(void);                /* monotonic */
@@ -50,7 +54,28 @@ struct cx_sys {
 	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */
 	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
+	int (*dup)(int fd);                      /* CLOEXEC; fd or -errno */
 	int (*close)(int fd);                    /* of a descriptor that is the library's */
+
+	int (*interfaces)(struct ifaddrs **all); /* as getifaddrs; 0 or -errno */
+	void (*release_interfaces)(struct ifaddrs *all);
+
+	/* names of unix sockets; 0 or -errno */
+	int (*mkdir)(const char *path);          /* mode 0700 */
+	int (*rmdir)(const char *path);
+	int (*link)(const char *from, const char *to);
+	int (*unlink)(const char *path);
+	int (*lstat)(const char *path, struct stat *st);
+	int (*list)(const char *folder, void (*each)(void *ctx, const char *name), void *ctx);
+
+	/* threads, and a descriptor that one wakes the other by */
+	int (*spawn)(pthread_t *thread, void *(*run)(void *arg), void *arg); /* signals blocked */
+	void (*join)(pthread_t thread);
+	int (*thread_id)(void);                  /* no other thread of this host has it */
+	void (*yield)(void);
+	int (*bell)(void);                       /* readable once it was rung; fd or -errno */
+	void (*ring)(int bell);
+	void (*hush)(int bell);                  /* not readable until it is rung again */
 };
 extern const struct cx_sys *cx_sys;
 extern const struct cx_sys cx_sys_real;
