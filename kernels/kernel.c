@@ -9,8 +9,11 @@
 
 const struct cx_kernels *const cx_kernel_variants[] = {
 	&cx_kernels_portable,
-#ifdef __x86_64__
+#ifdef CX_HAVE_AVX2
 	&cx_kernels_avx2,
+#endif
+#ifdef CX_HAVE_AVX512
+	&cx_kernels_avx512,
 #endif
 	NULL,
 };

@@ -42,14 +42,25 @@ enum { CX_WIDE_DST = 1, CX_WIDE_A = 2, CX_WIDE_B = 4, CX_WIDTHS = 8 };
  */
 typedef void (*cx_reduce_fn)(void *dst, const void *a, const void *b, size_t n, uint32_t divisor);
 
+enum { CX_INPUTS = 16 }; /* most operands of one pass */
+
+/*
+ * dst[i] = ((in[0][i] op in[1][i]) op in[2][i]) ...: 2 to CX_INPUTS inputs of the
+ * element type in one pass, partial results in the accumulation type, one rounding.
+ * COLLX_AVG as above. dst may be any of the inputs. Any alignment.
+ */
+typedef void (*cx_fold_fn)(void *dst, const void *const *in, unsigned count, size_t n,
+			   uint32_t divisor);
+
 /* dst[i] = a[i], converted; for pairs (FLOAT16|BFLOAT16 <-> FLOAT32). Any
  * alignment; no overlap. */
 typedef void (*cx_convert_fn)(void *dst, const void *src, size_t n);
 
 struct cx_kernels {
-	const char *name; /* "portable", "avx2" */
+	const char *name; /* "portable", "avx2", "avx512" */
 	int (*usable)(void); /* does this processor have it */
 	cx_reduce_fn reduce[COLLX_TYPE_COUNT][COLLX_OP_COUNT][CX_WIDTHS]; /* NULL: no such width */
+	cx_fold_fn fold[COLLX_TYPE_COUNT][COLLX_OP_COUNT];
 	cx_convert_fn widen[COLLX_TYPE_COUNT];  /* to the accumulation type; NULL where equal */
 	cx_convert_fn narrow[COLLX_TYPE_COUNT]; /* from it */
 };

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The arithmetic of a variant, written once. A variant file defines VEC, the
- * bytes of its vectors, includes reduce_vec.h, says what its processor does in
- * a way of its own, and includes this:
- *
- *   pick                                see PICK
- *   quotient8, quotient32, quotient64   unsigned division by a struct divider,
- *   divider_init                        prepared for lanes of so many bits
- *   load_short, store_short             VEC / 4 elements of 16 bits to and from 32
- *   load_f16, store_f16                 and from FLOAT16 to and from float
- *   KERNELS, KERNELS_NAME, kernels_usable   the table and its head
+ * The reductions of a variant, written once, in the words of words.h. A variant's
+ * file includes its words_NAME.h, defines KERNELS and KERNELS_NAME, the table and
+ * its name, and includes this.
  *
  * From the inside out: reduce_int.h and reduce_float.h combine two vectors, a
  * step does that in memory, run does steps over an array, REDUCE makes a
@@ -31,25 +24,7 @@
 #define LANE 64
 #include "kernels/reduce_float.h"
 
-ALWAYS vf32 load_bf16(const void *p)
-{
-	return (vf32)(load_short(p) << 16);
-}
-
-/* For results of arith32: their only NaN survives the rounding. */
-ALWAYS void store_bf16(void *p, vf32 v)
-{
-	vu32 u = (vu32)v;
-
-	store_short(p, (u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
-
-ALWAYS void store_bf16_any(void *p, vf32 v)
-{
-	vu32 u = (vu32)v;
-
-	store_bf16(p, (vf32)PICK(v != v, (u | 0x00400000) & 0xffff0000, u));
-}
+#include "kernels/words_bf16.h"
 
 typedef void step_fn(void *dst, const void *a, const void *b, collx_op op, unsigned wide,
 		     const struct divider *d);
@@ -90,7 +65,7 @@ ALWAYS void step_f16(void *dst, const void *a, const void *b, collx_op op, unsig
 	if (wide & CX_WIDE_DST)
 		*(mem *)dst = (mem)x;
 	else
-		store_f16(dst, x);
+		*(mem_short *)dst = narrow_f16(x);
 }
 
 ALWAYS void step_bf16(void *dst, const void *a, const void *b, collx_op op, unsigned wide,
@@ -103,7 +78,7 @@ ALWAYS void step_bf16(void *dst, const void *a, const void *b, collx_op op, unsi
 	if (wide & CX_WIDE_DST)
 		*(mem *)dst = (mem)x;
 	else
-		store_bf16(dst, x);
+		*(mem_short *)dst = narrow_bf16(x);
 }
 
 /* The extremes of short floats need no float32. */
@@ -156,28 +131,139 @@ ALWAYS void run(step_fn *step, collx_op op, unsigned wide, size_t size, size_t a
 	memcpy(dst + n * sd, &last, lanes * sd);
 }
 
+/* ---- several inputs ---- */
+
+struct fold {
+	step_fn *step;
+	collx_op op;
+	size_t size, acc; /* bytes of an element, and of one in a partial result */
+	const char *const *in;
+	unsigned count;
+	struct divider divider;
+};
+
+/* out = some whole vectors from element i on. */
+ALWAYS void fold_vectors(mem *out, const struct fold *f, size_t vectors, size_t i)
+{
+	const unsigned wide = f->acc != f->size ? CX_WIDE_DST : 0;
+	const size_t lanes = VEC / f->acc, by = lanes * f->size;
+	const char *a = f->in[0] + i * f->size, *b = f->in[1] + i * f->size;
+	const struct divider none = {0};
+
+	if (f->count == 2) {
+		for (size_t v = 0; v < vectors; v++)
+			f->step(&out[v], a + v * by, b + v * by, f->op, 0, &f->divider);
+		return;
+	}
+	for (size_t v = 0; v < vectors; v++)
+		f->step(&out[v], a + v * by, b + v * by, f->op, wide, &none);
+	for (unsigned k = 2; k < f->count - 1; k++) {
+		b = f->in[k] + i * f->size;
+		for (size_t v = 0; v < vectors; v++)
+			f->step(&out[v], &out[v], b + v * by, f->op, wide ? wide | CX_WIDE_A : 0,
+				&none);
+	}
+	b = f->in[f->count - 1] + i * f->size;
+	for (size_t v = 0; v < vectors; v++)
+		f->step(&out[v], &out[v], b + v * by, f->op, wide ? CX_WIDE_A : 0, &f->divider);
+}
+
+/* MANY or 1 vectors from element i on; around: the caches. */
+enum { MANY = 4 };
+
+ALWAYS void fold_store(char *dst, const struct fold *f, size_t vectors, size_t i, bool around)
+{
+	const size_t by = VEC / f->acc * f->size;
+	mem out[MANY];
+
+	fold_vectors(out, f, vectors, i);
+	dst += i * f->size;
+	for (size_t v = 0; v < vectors; v++) {
+		if (!around)
+			memcpy(dst + v * by, &out[v], by);
+		else if (by == VEC)
+			stream(dst + v * by, out[v]);
+		else
+			stream_half(dst + v * by, *(const mem_half *)&out[v]);
+	}
+}
+
+/* Fewer elements, the last ones, than a vector has: as a vector. */
+static void fold_few(cx_fold_fn fold, size_t lanes, size_t size, char *dst, const char *const *in,
+		     unsigned count, size_t i, size_t n, uint32_t divisor)
+{
+	const void *copies[CX_INPUTS] = {0};
+	mem copy[CX_INPUTS], out;
+
+	for (unsigned k = 0; k < count; k++) {
+		copy[k] = (mem){0};
+		memcpy(&copy[k], in[k] + i * size, (n - i) * size);
+		copies[k] = &copy[k];
+	}
+	fold(&out, copies, count, lanes, divisor);
+	memcpy(dst + i * size, &out, (n - i) * size);
+}
+
+static bool far_from(const char *dst, const char *const *in, unsigned count, size_t len)
+{
+	for (unsigned k = 0; k < count; k++)
+		if (in[k] == dst)
+			return false;
+	return len >= CX_STREAM_BYTES && (uintptr_t)dst % VEC == 0;
+}
+
+ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, size_t size, size_t acc,
+		     void *dst, const void *const *in, unsigned count, size_t n, uint32_t divisor)
+{
+	struct fold f = { step, op, size, acc, (const char *const *)in, count, {0} };
+	const size_t lanes = VEC / acc;
+	size_t i = 0;
+
+	if (op == COLLX_AVG && divisor > 1)
+		divider_init(&f.divider, (unsigned)acc * 8, divisor);
+	if (far_from(dst, f.in, count, n * size)) {
+		for (; i + MANY * lanes <= n; i += MANY * lanes)
+			fold_store(dst, &f, MANY, i, true);
+		stream_end();
+	}
+	for (; i + MANY * lanes <= n; i += MANY * lanes)
+		fold_store(dst, &f, MANY, i, false);
+	for (; i + lanes <= n; i += lanes)
+		fold_store(dst, &f, 1, i, false);
+	if (i < n)
+		fold_few(self, lanes, size, dst, f.in, count, i, n, divisor);
+}
+
 #define REDUCE(fn, step, op, wide, size, acc) \
 	static void fn(void *dst, const void *a, const void *b, size_t n, uint32_t divisor) \
 	{ \
 		run(step, op, wide, size, acc, dst, a, b, n, divisor); \
 	}
+#define FOLD(fn, step, op, size, acc) \
+	static void fn##_fold(void *dst, const void *const *in, unsigned count, size_t n, \
+			      uint32_t divisor) \
+	{ \
+		run_fold(fn##_fold, step, op, size, acc, dst, in, count, n, divisor); \
+	}
+#define REDUCE_OWN(fn, step, op, size) \
+	REDUCE(fn, step, op, 0, size, size) FOLD(fn, step, op, size, size)
 #define REDUCE_TYPE(t, step, size) \
-	REDUCE(t##_sum, step, COLLX_SUM, 0, size, size) \
-	REDUCE(t##_prod, step, COLLX_PROD, 0, size, size) \
-	REDUCE(t##_max, step, COLLX_MAX, 0, size, size) \
-	REDUCE(t##_min, step, COLLX_MIN, 0, size, size) \
-	REDUCE(t##_avg, step, COLLX_AVG, 0, size, size)
+	REDUCE_OWN(t##_sum, step, COLLX_SUM, size) \
+	REDUCE_OWN(t##_prod, step, COLLX_PROD, size) \
+	REDUCE_OWN(t##_max, step, COLLX_MAX, size) \
+	REDUCE_OWN(t##_min, step, COLLX_MIN, size) \
+	REDUCE_OWN(t##_avg, step, COLLX_AVG, size)
 #define REDUCE_WIDTHS(fn, step, op) \
 	REDUCE(fn##0, step, op, 0, 2, 4) REDUCE(fn##1, step, op, 1, 2, 4) \
 	REDUCE(fn##2, step, op, 2, 2, 4) REDUCE(fn##3, step, op, 3, 2, 4) \
 	REDUCE(fn##4, step, op, 4, 2, 4) REDUCE(fn##5, step, op, 5, 2, 4) \
 	REDUCE(fn##6, step, op, 6, 2, 4) REDUCE(fn##7, step, op, 7, 2, 4)
 #define REDUCE_SHORT(t) \
-	REDUCE_WIDTHS(t##_sum, step_##t, COLLX_SUM) \
-	REDUCE_WIDTHS(t##_prod, step_##t, COLLX_PROD) \
-	REDUCE(t##_max, step_##t##_own, COLLX_MAX, 0, 2, 2) \
-	REDUCE(t##_min, step_##t##_own, COLLX_MIN, 0, 2, 2) \
-	REDUCE_WIDTHS(t##_avg, step_##t, COLLX_AVG)
+	REDUCE_WIDTHS(t##_sum, step_##t, COLLX_SUM) FOLD(t##_sum, step_##t, COLLX_SUM, 2, 4) \
+	REDUCE_WIDTHS(t##_prod, step_##t, COLLX_PROD) FOLD(t##_prod, step_##t, COLLX_PROD, 2, 4) \
+	REDUCE_OWN(t##_max, step_##t##_own, COLLX_MAX, 2) \
+	REDUCE_OWN(t##_min, step_##t##_own, COLLX_MIN, 2) \
+	REDUCE_WIDTHS(t##_avg, step_##t, COLLX_AVG) FOLD(t##_avg, step_##t, COLLX_AVG, 2, 4)
 
 REDUCE_TYPE(i8, step_i8, 1)
 REDUCE_TYPE(u8, step_u8, 1)
@@ -207,13 +293,13 @@ ALWAYS void widen(vf32 (*load)(const void *p), float (*one)(uint16_t h), char *d
 	}
 }
 
-ALWAYS void narrow(void (*store)(void *p, vf32 v), uint16_t (*one)(float f), char *dst,
+ALWAYS void narrow(vshort (*narrow_vector)(vf32 v), uint16_t (*one)(float f), char *dst,
 		   const char *src, size_t n)
 {
 	size_t i;
 
 	for (i = 0; i + VEC / 4 <= n; i += VEC / 4)
-		store(dst + i * 2, (vf32)*(const mem *)(src + i * 4));
+		*(mem_short *)(dst + i * 2) = narrow_vector((vf32)*(const mem *)(src + i * 4));
 	for (; i < n; i++) {
 		uint16_t h;
 		float f;
@@ -224,24 +310,24 @@ ALWAYS void narrow(void (*store)(void *p, vf32 v), uint16_t (*one)(float f), cha
 	}
 }
 
-static void widen_f16(void *dst, const void *src, size_t n)
+static void array_from_f16(void *dst, const void *src, size_t n)
 {
 	widen(load_f16, cx_f16_to_f32, dst, src, n);
 }
 
-static void widen_bf16(void *dst, const void *src, size_t n)
+static void array_from_bf16(void *dst, const void *src, size_t n)
 {
 	widen(load_bf16, cx_bf16_to_f32, dst, src, n);
 }
 
-static void narrow_f16(void *dst, const void *src, size_t n)
+static void array_to_f16(void *dst, const void *src, size_t n)
 {
-	narrow(store_f16, cx_f16_from_f32, dst, src, n);
+	narrow(narrow_f16, cx_f16_from_f32, dst, src, n);
 }
 
-static void narrow_bf16(void *dst, const void *src, size_t n)
+static void array_to_bf16(void *dst, const void *src, size_t n)
 {
-	narrow(store_bf16_any, cx_bf16_from_f32, dst, src, n);
+	narrow(narrow_bf16_any, cx_bf16_from_f32, dst, src, n);
 }
 
 #define TABLE_TYPE(t) {{t##_sum}, {t##_prod}, {t##_max}, {t##_min}, {t##_avg}}
@@ -250,9 +336,11 @@ static void narrow_bf16(void *dst, const void *src, size_t n)
 	TABLE_WIDTHS(t##_sum), TABLE_WIDTHS(t##_prod), {t##_max}, {t##_min}, TABLE_WIDTHS(t##_avg) \
 }
 
+#define TABLE_FOLD(t) {t##_sum_fold, t##_prod_fold, t##_max_fold, t##_min_fold, t##_avg_fold}
+
 const struct cx_kernels KERNELS = {
 	.name = KERNELS_NAME,
-	.usable = kernels_usable,
+	.usable = machine_usable,
 	.reduce = {
 		[COLLX_INT8] = TABLE_TYPE(i8),
 		[COLLX_UINT8] = TABLE_TYPE(u8),
@@ -265,6 +353,18 @@ const struct cx_kernels KERNELS = {
 		[COLLX_FLOAT64] = TABLE_TYPE(f64),
 		[COLLX_BFLOAT16] = TABLE_SHORT(bf16),
 	},
-	.widen = {[COLLX_FLOAT16] = widen_f16, [COLLX_BFLOAT16] = widen_bf16},
-	.narrow = {[COLLX_FLOAT16] = narrow_f16, [COLLX_BFLOAT16] = narrow_bf16},
+	.fold = {
+		[COLLX_INT8] = TABLE_FOLD(i8),
+		[COLLX_UINT8] = TABLE_FOLD(u8),
+		[COLLX_INT32] = TABLE_FOLD(i32),
+		[COLLX_UINT32] = TABLE_FOLD(u32),
+		[COLLX_INT64] = TABLE_FOLD(i64),
+		[COLLX_UINT64] = TABLE_FOLD(u64),
+		[COLLX_FLOAT16] = TABLE_FOLD(f16),
+		[COLLX_FLOAT32] = TABLE_FOLD(f32),
+		[COLLX_FLOAT64] = TABLE_FOLD(f64),
+		[COLLX_BFLOAT16] = TABLE_FOLD(bf16),
+	},
+	.widen = {[COLLX_FLOAT16] = array_from_f16, [COLLX_BFLOAT16] = array_from_bf16},
+	.narrow = {[COLLX_FLOAT16] = array_to_f16, [COLLX_BFLOAT16] = array_to_bf16},
 };

@@ -9,8 +9,7 @@
 #include "kernels/kernel.h"
 
 extern const struct cx_kernels cx_kernels_portable;
-#ifdef __x86_64__
 extern const struct cx_kernels cx_kernels_avx2;
-#endif
+extern const struct cx_kernels cx_kernels_avx512;
 
 #endif

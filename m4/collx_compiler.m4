@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
-# CX_CHECK_AVX2: sets have_avx2 on x86-64, where kernels/reduce_avx2.c is built.
-AC_DEFUN([CX_CHECK_AVX2], [
-	AC_MSG_CHECKING([for x86-64 with -mavx2 -mf16c])
+# CX_CHECK_X86(NAME, FLAGS, MACROS): sets have_NAME on x86-64, where the compiler defines
+# the macros with the flags; then kernels/*_NAME.c are built.
+AC_DEFUN([CX_CHECK_X86], [
+	AC_MSG_CHECKING([for x86-64 with $2])
 	cx_saved_cflags=$CFLAGS
-	CFLAGS="$CFLAGS -mavx2 -mf16c"
+	CFLAGS="$CFLAGS $2"
 	AC_COMPILE_IFELSE([AC_LANG_PROGRAM([[
-		#if !defined(__x86_64__) || !defined(__AVX2__) || !defined(__F16C__)
+		#if !defined(__x86_64__) || !($3)
 		#error no
 		#endif
-	]], [])], [have_avx2=yes], [have_avx2=no])
+		#include <immintrin.h>
+	]], [])], [have_$1=yes], [have_$1=no])
 	CFLAGS=$cx_saved_cflags
-	AC_MSG_RESULT([$have_avx2])
+	AC_MSG_RESULT([$have_$1])
 ])
 
 # CX_CHECK_C11: stop here rather than in the middle of a build.
@@ -29,13 +31,15 @@ AC_DEFUN([CX_CHECK_C11], [
 	CFLAGS=$cx_saved_cflags
 ])
 
-# CX_BUILD_KINDS: --enable-werror, -asan, -tsan, -coverage into CX_CFLAGS.
+# CX_BUILD_KINDS: --enable-werror, -asan, -tsan, -fuzz, -coverage into CX_CFLAGS.
 AC_DEFUN([CX_BUILD_KINDS], [
 	AC_ARG_ENABLE([werror], [AS_HELP_STRING([--enable-werror], [warnings are errors])])
 	AC_ARG_ENABLE([asan], [AS_HELP_STRING([--enable-asan],
 		[AddressSanitizer and UndefinedBehaviorSanitizer])])
 	AC_ARG_ENABLE([tsan], [AS_HELP_STRING([--enable-tsan], [ThreadSanitizer])])
 	AC_ARG_ENABLE([coverage], [AS_HELP_STRING([--enable-coverage], [gcov])])
+	AC_ARG_ENABLE([fuzz], [AS_HELP_STRING([--enable-fuzz],
+		[fuzz targets for clang's libFuzzer, with both sanitizers])])
 	CX_CFLAGS=
 	build_kind=plain
 	if test "$enable_asan$enable_tsan" = yesyes; then
@@ -50,6 +54,12 @@ AC_DEFUN([CX_BUILD_KINDS], [
 		CX_CFLAGS="-g -fsanitize=thread -fno-omit-frame-pointer"
 		build_kind="ThreadSanitizer"
 	fi
+	if test "$enable_fuzz" = yes; then
+		CX_CFLAGS="-g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer"
+		CX_CFLAGS="$CX_CFLAGS -fno-sanitize-recover=undefined"
+		build_kind="libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer"
+	fi
+	AM_CONDITIONAL([FUZZ], [test "$enable_fuzz" = yes])
 	if test "$enable_coverage" = yes; then
 		CX_CFLAGS="$CX_CFLAGS -g --coverage"
 		build_kind="$build_kind with coverage"

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How the ranks of a communicator meet, and the channel between them that stays
- * open afterwards: every rank holds one authenticated connection to rank 0.
- * Over it go the exchanges of creation and its first error, which rank 0 passes on
- * to all; afterwards it is the guard's.
+ * How the ranks of a communicator meet and agree: in a tree of authenticated
+ * connections (tree.h), over which the exchanges of creation go, and the first
+ * error, which every rank passes on once.
  */
 #ifndef CX_BOOT_H
 #define CX_BOOT_H
@@ -30,36 +29,31 @@ struct cx_meeting {
 
 struct cx_boot;
 
-/* Where that job meets: COLLX_ADDR when it is a tcp place, else "unix:PATH" in this
- * user's runtime folder. */
-int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]);
-
-/* Connects all ranks with rank 0; returns when all have come. */
+/* Returns when all ranks have come, see meet.h. Of m's places rank 0 fills in what was
+ * left open. */
 int cx_boot_open(struct cx_boot **out, struct cx_meeting *m);
 void cx_boot_close(struct cx_boot *b);
+
+const struct cx_tree *cx_boot_tree(const struct cx_boot *b);
+
+/* Hands the tree over, its wires open, and frees the rest. */
+void cx_boot_finish(struct cx_boot *b, struct cx_tree *out);
 
 /*
  * Every rank gives len bytes (the same len everywhere, <= CX_RECORD_MAX) and a
  * descriptor or -1; every rank gets all of them in rank order. fds may be NULL
  * when no rank gives one; else the caller owns fds[0..ranks-1] afterwards (its
- * own comes back as a duplicate). Until deadline_ns.
+ * own comes back as a duplicate, those of ranks with another leader are -1).
+ * Until deadline_ns, and a second more where rank 0 must say who is missing.
  */
 int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
 		     uint64_t deadline_ns);
 
-/* Where this rank can listen so that the others reach it, port 0: rank 0 at the
- * meeting's address, another rank at the one it reached rank 0 from; all on the
- * loopback when they met at a unix socket. */
-int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own);
-
-/* The first error that the channel tells; records wait for the exchange that takes
- * them, and what guards say to each other for cx_boot_finish. */
+/* Between exchanges: the first error that any rank told or that the tree itself shows,
+ * always the same from then on. Records wait for the exchange that takes them. */
 int cx_boot_heard(struct cx_boot *b);
 
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
-
-/* The connections as a tree, for the guard; frees the rest. */
-void cx_boot_finish(struct cx_boot *b, struct cx_tree *out);
 
 #endif

@@ -35,9 +35,15 @@ static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
 	struct cx_sign signs[CX_SIGNS];
 	char where[160], call[128];
 	uint64_t state;
-	unsigned n = cx_calls_read(&c->calls, &state, signs);
+	unsigned n;
 
 	cx_exec_describe(&c->exec, where, sizeof(where));
+	if (c->exec.call.plan == &c->p2p.plan)
+		return cx_fail(COLLX_ERR_TIMEOUT, "%s, message %llu: rank %d waited %.1f s, %s",
+			       cx_coll_name(c->p2p.plan.algo->coll),
+			       (unsigned long long)c->exec.call.number, c->rank,
+			       (double)waited_ns / 1e9, where);
+	n = cx_calls_read(&c->calls, &state, signs);
 	cx_sign_words(&signs[n - 1], call, sizeof(call));
 	return cx_fail(COLLX_ERR_TIMEOUT, "%s, operation %llu: rank %d waited %.1f s, %s", call,
 		       (unsigned long long)c->seq, c->rank, (double)waited_ns / 1e9, where);
@@ -59,12 +65,12 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 {
 	if (!w->start)
 		w->start = now;
-	if (!cx_calls_may(&c->calls, c->seq))
+	if (cx_guard_verdict(c->guard) || !cx_calls_may(&c->calls, c->seq))
 		return COLLX_ERR_PEER_LEFT; /* or what the verdict is */
 	if (now - w->start > timeout_ns)
 		return timed_out(c, now - w->start);
 	nudge(c, w, now);
-	return 0;
+	return cx_p2p_watch(c);
 }
 
 /*
@@ -93,9 +99,9 @@ static int doze(struct collx_comm *c, int *moved)
 {
 	int rc;
 
-	c->transport->arm(c->port);
+	cx_exec_arm(&c->exec);
 	rc = cx_exec_poll(&c->exec, moved);
-	c->transport->sleep(c->port, rc || *moved ? 0 : SLEEP_NS);
+	cx_exec_sleep(&c->exec, rc || *moved ? 0 : SLEEP_NS);
 	return rc;
 }
 
@@ -157,7 +163,7 @@ static int die(struct collx_comm *c, const struct cx_request *r, int code)
 
 	if (c->error)
 		return cx_fail(c->error, "%s", c->text);
-	if (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT)
+	if (r->coll < CX_NCOLL && (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT))
 		snprintf(text, sizeof(text), "rank %d in %s of %zu, operation %llu: %.300s",
 			 c->rank, cx_coll_name(r->coll), r->count, (unsigned long long)c->seq,
 			 cx_error_text());
@@ -170,11 +176,21 @@ static int die(struct collx_comm *c, const struct cx_request *r, int code)
 	return code;
 }
 
+static int start_message(struct collx_comm *c, const struct cx_request *r)
+{
+	struct cx_call call;
+	int rc = cx_guard_verdict(c->guard) ? COLLX_ERR_PEER_LEFT : cx_p2p_prepare(c, r, &call);
+
+	return rc ? rc : cx_exec_start(&c->exec, &call);
+}
+
 int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
 {
 	struct cx_call call;
 	int rc;
 
+	if (r->coll > CX_NCOLL)
+		return start_message(c, r);
 	c->seq++;
 	rc = cx_comm_prepare(c, r, &call);
 	if (rc)
@@ -191,6 +207,8 @@ int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeo
 	rc = cx_comm_start(c, r);
 	if (!rc)
 		rc = wait_for_call(c, timeout_ns);
+	if (rc && r->coll > CX_NCOLL)
+		rc = cx_p2p_explain(c, r, rc);
 	if (rc)
 		return die(c, r, rc);
 	cx_comm_finish(c);

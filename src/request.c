@@ -48,9 +48,9 @@ static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
 
 /*
  * Tells the guard of the call, and makes the tag: what every rank must have called
- * alike; the plan follows from it. All earlier calls
- * are part of it: a reduce whose ranks name different roots may end well everywhere,
- * as nobody waits for who does not send, but then the next call tells.
+ * alike; the plan follows from it. All earlier calls are part of it: a reduce whose
+ * ranks name different roots may end well everywhere, as nobody waits for who does
+ * not send, but then the next call tells.
  */
 static uint32_t sign(struct collx_comm *c, const struct cx_request *r)
 {
@@ -77,10 +77,10 @@ int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_
 {
 	size_t bytes = r->count * collx_type_size(r->type);
 	struct cx_choice choice;
-	int rank = (c->rank - r->root + c->size) % c->size;
+	int rank = c->rank - r->root + (c->rank < r->root ? c->size : 0);
 
 	*call = (struct cx_call){ .in = r->in, .out = r->out, .count = r->count, .type = r->type,
-				  .op = r->op, .root = r->root };
+				  .op = r->op, .root = r->root, .number = c->seq };
 	lay_out(c, r, call);
 	choice = cx_select(&c->agreed, r->coll, c->size,
 			   call->fixed_blocks ? bytes * (size_t)c->size : bytes);

@@ -26,6 +26,14 @@ struct cx_tree {
 /* The rank right below t->rank through which r is reached; -1 where r is not below. */
 int cx_tree_towards(const struct cx_tree *t, int r);
 
+/* The open connection with rank r, above or right below; NULL where there is none. */
+struct cx_wire *cx_tree_wire(struct cx_tree *t, int r);
+
+/* One rank, connected with nobody: every leader is -1, not known yet. */
+int cx_tree_init(struct cx_tree *t, int rank, int ranks);
+/* Makes room for ranks below. */
+int cx_tree_open_down(struct cx_tree *t);
+
 /* Closes the wires and frees the arrays. */
 void cx_tree_fini(struct cx_tree *t);
 

@@ -165,6 +165,18 @@ long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len)
 	return n < 0 ? cx_fail(COLLX_ERR_PEER_DEAD, "a control connection was closed") : n;
 }
 
+size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
+		    size_t len)
+{
+	struct cx_frame_head head = { (uint16_t)kind, (uint16_t)len, arg };
+
+	if (room < sizeof(head) + len)
+		return 0;
+	memcpy(buf, &head, sizeof(head));
+	memcpy((char *)buf + sizeof(head), body, len);
+	return sizeof(head) + len;
+}
+
 /* Keeps one passed descriptor of a frame and closes any other. */
 static void keep_descriptor(struct cx_wire *w, struct msghdr *msg)
 {

@@ -16,11 +16,16 @@ enum {
 };
 
 enum cx_frame_kind {
-	/* while the ranks meet */
 	CX_FRAME_RECORD = 1, /* arg: whose record */
 	CX_FRAME_FAULT,      /* arg: code; the body is its text */
-	/* afterwards, between guards; boot.c leaves these unread */
-	CX_FRAME_LEAVE,      /* arg: who; the body is the last finished operation */
+	/* while the ranks meet: meet.c, boot.c */
+	CX_FRAME_WELCOME = 32, /* down; arg: who lets in */
+	CX_FRAME_SEATED,       /* up; arg: who came to this leader */
+	CX_FRAME_GONE,         /* up; arg: who of those ended */
+	CX_FRAME_SEATS,        /* down, when all have come: the leaders of ranks arg, arg + 1... */
+	CX_FRAME_OVERDUE,      /* up: a deadline has passed, rank 0 knows who is missing */
+	/* afterwards, between guards */
+	CX_FRAME_LEAVE = 64, /* arg: who; the body is the last finished operation */
 	CX_FRAME_REPORT,     /* up; arg: who saw it; ward.c has the body */
 	CX_FRAME_SIGNS,      /* up; arg: whose; the body is a struct cx_account */
 	CX_FRAME_VERDICT,    /* down; arg: code; the body is its text */
@@ -48,6 +53,11 @@ void cx_wire_close(struct cx_wire *w);
  * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. */
 int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
 		 int fd, uint64_t deadline_ns);
+
+/* Puts a frame into buf, for cx_wire_put to send several at once: its length, or 0
+ * when room does not suffice. */
+size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
+		    size_t len);
 
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
  * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */

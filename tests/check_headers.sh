@@ -33,7 +33,7 @@ collx_config config = COLLX_CONFIG_INIT;
 collx_opts opts = COLLX_OPTS_INIT;
 END
 
-# kernels/reduce_vec.h asks its includer for VEC and is no worse for that.
+# kernels/words.h asks its includer for VEC and is no worse for that.
 machine=-DVEC=32
 $cc -dM -E -x c /dev/null | grep -q __x86_64__ && machine="$machine -mavx2 -mf16c"
 for h in src/base/*.h src/*.h kernels/*.h transports/*.h perf/*.h; do

@@ -9,8 +9,9 @@ trap 'rm -f "$bad"' EXIT
 
 rooms="include src kernels transports perf tools tests examples man doc m4 .ci"
 mapfile -t all < <(find $rooms -type f 2>/dev/null |
-	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo)$|^tests/golden/|^m4/l(t|ibtool)' |
-	grep -Ev '^tests/(t|tsan)_[a-z]+$|\.dirstamp$' | sort)
+	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo)$|^m4/l(t|ibtool)' |
+	grep -Ev '^tests/(golden|corpus)/|^tests/(soak_matrix|strays_time)$' |
+	grep -Ev '^tests/(t|tsan|fuzz)_[a-z]+$|\.dirstamp$' | sort)
 all+=(Makefile.am configure.ac autogen.sh collx.pc.in README .clang-format)
 for f in "${all[@]}"; do
 	[ -f "$f" ] || { echo "$f:1: no such file"; exit 1; }
@@ -19,7 +20,7 @@ c_files=() scripts=() pages=()
 for f in "${all[@]}"; do
 	case $f in
 	*.[ch]) c_files+=("$f") ;;
-	*.sh | tools/* | perf/side-by-side | .ci/run) scripts+=("$f") ;;
+	*.sh | tools/* | perf/side-by-side | perf/strays | .ci/run) scripts+=("$f") ;;
 	man/*) pages+=("$f") ;;
 	esac
 done

@@ -192,7 +192,7 @@ static void run_case(collx_comm_t c, int rank, int size, struct plan *p, enum cx
 	struct call after = call_after_skipped(size);
 	char line[512], what[128];
 	uint64_t start, took;
-	int rc = collx_barrier(c, NULL), transport = c->transport->name[0];
+	int rc = collx_barrier(c, NULL), transport = c->media[0].transport->name[0];
 
 	if (f == OF_SKIPPED)
 		odds = after;

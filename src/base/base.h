@@ -75,6 +75,11 @@ enum cx_env {
 	CX_ENV_LOCAL_RANK,
 	CX_ENV_ADDR,
 	CX_ENV_SECRET_FILE,
+	CX_ENV_SECRET,
+	CX_ENV_INSECURE,
+	CX_ENV_INTERFACE,
+	CX_ENV_PORT,
+	CX_ENV_PORT_RANGE,
 	CX_ENV_TIMEOUT_MS,
 	CX_ENV_CREATE_TIMEOUT_MS,
 	CX_ENV_ALGO,
@@ -94,12 +99,19 @@ enum cx_env {
 	CX_ENV_OMPI_LOCAL_RANK,
 	CX_ENV_OMPI_LOCAL_SIZE,
 	CX_ENV_PMIX_NAMESPACE,
+	CX_ENV_PMIX_RANK,
 	CX_ENV_SLURM_RANK,
 	CX_ENV_SLURM_SIZE,
 	CX_ENV_SLURM_LOCAL_RANK,
 	CX_ENV_SLURM_HOSTS,
 	CX_ENV_SLURM_JOB,
 	CX_ENV_SLURM_STEP,
+	CX_ENV_PMI_RANK,
+	CX_ENV_PMI_SIZE,
+	CX_ENV_PMI_FD,
+	CX_ENV_PMI_JOB,
+	CX_ENV_MPI_LOCAL_RANK,
+	CX_ENV_MPI_LOCAL_SIZE,
 	CX_ENV_COUNT
 };
 struct cx_env_entry {
@@ -113,6 +125,24 @@ const struct cx_env_entry *cx_env_entry(enum cx_env v);
 const char *cx_env_text(enum cx_env v);
 /* 1 and *out when set and an integer in [lo, hi]; 0 when unset; COLLX_ERR_INVALID otherwise. */
 int cx_env_int(enum cx_env v, long lo, long hi, long *out);
+
+/* 1 with *first <= *last when set to FIRST-LAST within [lo, hi]; 0 when unset;
+ * COLLX_ERR_INVALID otherwise. */
+int cx_env_range(enum cx_env v, long lo, long hi, long *first, long *last);
+
+/* ---- calls that may block for long: aside.c ---- */
+
+/* Foreign code without a deadline of its own. Embedded in what it works on, which
+ * holds copies of all that it needs. */
+struct cx_aside {
+	void (*run)(struct cx_aside *a);  /* in a thread of its own; records no error line */
+	void (*drop)(struct cx_aside *a); /* frees it */
+	int state;
+};
+
+/* 1: it has run, and is the caller's; 0: the deadline passed, and the thread will
+ * drop it; or an error: it did not run and is the caller's. */
+int cx_aside_run(struct cx_aside *a, uint64_t deadline_ns);
 
 /* ---- forks: fork.c ---- */
 

@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The words in which a variant is written: the compiler's vectors of VEC bytes.
- * See reduce_body.h.
+ * A words_NAME.h defines VEC, includes this and adds what its processor does in a
+ * way of its own:
+ *
+ *   pick                                see PICK
+ *   product                             of the lower halves of 64-bit lanes
+ *   quotient8, quotient32, quotient64   unsigned division by a struct divider,
+ *   divider_init                        prepared for lanes of so many bits
+ *   load_short, narrow_short            VEC / 4 elements of 16 bits to and from 32
+ *   load_f16, narrow_f16                and from FLOAT16 to and from float
+ *   stream, stream_half, stream_end     stores around the caches, to aligned
+ *                                       addresses, and what orders them
+ *   machine_usable                      has this processor what it takes
  */
-#ifndef CX_REDUCE_VEC_H
-#define CX_REDUCE_VEC_H
+#ifndef CX_WORDS_H
+#define CX_WORDS_H
 
 #include <stdbool.h>
 #include <string.h>
@@ -35,8 +46,15 @@ typedef float64 vf64 __attribute__((vector_size(VEC)));
 /* A vector as it lies in the caller's buffers: anywhere, of any type. */
 typedef uint8_t mem __attribute__((vector_size(VEC), aligned(1), may_alias));
 
-/* Half a vector of short floats, as many as fit in a vector once they are wide. */
-typedef uint16_t short_mem __attribute__((vector_size(VEC / 2), aligned(1), may_alias));
+/* Half a vector, and half a vector of short floats: as many as fit in a vector once
+ * they are wide. */
+typedef uint8_t mem_half __attribute__((vector_size(VEC / 2), aligned(1), may_alias));
+typedef uint16_t mem_short __attribute__((vector_size(VEC / 2), aligned(1), may_alias));
+typedef uint16_t vshort __attribute__((vector_size(VEC / 2)));
+
+/* Results of at least so many bytes are written around the caches: who reads them next
+ * would find them in memory anyway. */
+enum { CX_STREAM_BYTES = 8 << 20 };
 
 /* x where the mask, a comparison's result, is true, y elsewhere. */
 #define PICK(mask, x, y) ((__typeof__(x))pick((vu8)(mask), (vu8)(x), (vu8)(y)))

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The codecs in AVX2. */
+#include "kernels/words_avx2.h"
+
+enum { L = VEC / 4, NV = 32 / L };
+
+ALWAYS vi32 max_of_pairs32(vi32 a, vi32 b)
+{
+	return (vi32)_mm256_max_epi32(_mm256_unpacklo_epi32((__m256i)a, (__m256i)b),
+				      _mm256_unpackhi_epi32((__m256i)a, (__m256i)b));
+}
+
+ALWAYS vi32 max_of_pairs64(vi32 a, vi32 b)
+{
+	return (vi32)_mm256_max_epi32(_mm256_unpacklo_epi64((__m256i)a, (__m256i)b),
+				      _mm256_unpackhi_epi64((__m256i)a, (__m256i)b));
+}
+
+ALWAYS vi32 fold_max(const vi32 m[L])
+{
+	vi32 low = max_of_pairs64(max_of_pairs32(m[0], m[1]), max_of_pairs32(m[2], m[3]));
+	vi32 high = max_of_pairs64(max_of_pairs32(m[4], m[5]), max_of_pairs32(m[6], m[7]));
+
+	return (vi32)_mm256_max_epi32(
+		_mm256_permute2x128_si256((__m256i)low, (__m256i)high, 0x20),
+		_mm256_permute2x128_si256((__m256i)low, (__m256i)high, 0x31));
+}
+
+ALWAYS vi32 nearest(vf32 v)
+{
+	return (vi32)_mm256_cvtps_epi32((__m256)v);
+}
+
+ALWAYS __m256i to_bytes(const vi32 q[NV])
+{
+	const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+	__m256i a = _mm256_packs_epi32((__m256i)q[0], (__m256i)q[1]);
+	__m256i b = _mm256_packs_epi32((__m256i)q[2], (__m256i)q[3]);
+
+	return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
+}
+
+ALWAYS void pack8(void *p, const vi32 q[NV], bool around)
+{
+	if (around)
+		_mm256_stream_si256(p, to_bytes(q));
+	else
+		_mm256_storeu_si256(p, to_bytes(q));
+}
+
+ALWAYS void pack4(void *p, const vi32 q[NV], bool around)
+{
+	__m256i v = _mm256_min_epi8(to_bytes(q), _mm256_set1_epi8(7));
+	__m128i out;
+
+	v = _mm256_and_si256(v, _mm256_set1_epi8(15));
+	v = _mm256_maddubs_epi16(v, _mm256_set1_epi16(0x1001));
+	out = _mm_packus_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+	if (around)
+		_mm_stream_si128(p, out);
+	else
+		_mm_storeu_si128(p, out);
+}
+
+ALWAYS void unpack8(vi32 q[NV], const void *p)
+{
+	for (unsigned v = 0; v < NV; v++)
+		q[v] = (vi32)_mm256_cvtepi8_epi32(
+			_mm_loadl_epi64((const __m128i *)((const char *)p + v * L)));
+}
+
+ALWAYS void unpack4(vi32 q[NV], const void *p)
+{
+	const __m256i up = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
+
+	for (unsigned v = 0; v < NV; v++) {
+		int32_t eight;
+
+		memcpy(&eight, (const char *)p + v * 4, 4);
+		q[v] = (vi32)_mm256_srai_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(eight), up),
+					       28);
+	}
+}
+
+ALWAYS void interleave(void *p, vu64 a, vu64 b)
+{
+	__m256i low = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
+	__m256i high = _mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
+
+	_mm256_storeu_si256(p, _mm256_permute2x128_si256(low, high, 0x20));
+	_mm256_storeu_si256((__m256i *)p + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+ALWAYS unsigned lanes_of(vi32 mask)
+{
+	return (unsigned)_mm256_movemask_ps((__m256)mask);
+}
+
+ALWAYS void keep(uint32_t *bits, uint32_t *index, vu32 a, uint32_t first, unsigned lanes)
+{
+	uint32_t each[L];
+
+	if (!lanes)
+		return;
+	_mm256_storeu_si256((__m256i *)each, (__m256i)a);
+	for (; lanes; lanes &= lanes - 1) {
+		unsigned i = (unsigned)__builtin_ctz(lanes);
+
+		*bits++ = each[i];
+		*index++ = first + i;
+	}
+}
+
+#define CODECS cx_codecs_avx2
+#define CODECS_NAME "avx2"
+#include "kernels/codec_body.h"

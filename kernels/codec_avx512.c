@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The codecs in AVX-512. */
+#include "kernels/words_avx512.h"
+
+enum { L = VEC / 4, NV = 32 / L };
+
+ALWAYS __m512i max_of_pairs32(vi32 a, vi32 b)
+{
+	return _mm512_max_epi32(_mm512_unpacklo_epi32((__m512i)a, (__m512i)b),
+				_mm512_unpackhi_epi32((__m512i)a, (__m512i)b));
+}
+
+/* Lanes of 4 vectors: a quarter of each, of which another lane of 128 bits has the rest. */
+ALWAYS __m512i max_of_four(const vi32 m[4])
+{
+	__m512i a = max_of_pairs32(m[0], m[1]), b = max_of_pairs32(m[2], m[3]);
+
+	return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+ALWAYS __m512i max_of_halves(__m512i a, __m512i b)
+{
+	return _mm512_max_epi32(_mm512_shuffle_i32x4(a, b, 0x44),
+				_mm512_shuffle_i32x4(a, b, 0xee));
+}
+
+ALWAYS vi32 fold_max(const vi32 m[L])
+{
+	__m512i a = max_of_halves(max_of_four(m), max_of_four(m + 4));
+	__m512i b = max_of_halves(max_of_four(m + 8), max_of_four(m + 12));
+
+	return (vi32)_mm512_max_epi32(_mm512_shuffle_i32x4(a, b, 0x88),
+				      _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+ALWAYS vi32 nearest(vf32 v)
+{
+	return (vi32)_mm512_cvtps_epi32((__m512)v);
+}
+
+ALWAYS __m256i to_bytes(const vi32 q[NV])
+{
+	return _mm256_inserti128_si256(
+		_mm256_castsi128_si256(_mm512_cvtepi32_epi8((__m512i)q[0])),
+		_mm512_cvtepi32_epi8((__m512i)q[1]), 1);
+}
+
+ALWAYS void pack8(void *p, const vi32 q[NV], bool around)
+{
+	if (around)
+		_mm256_stream_si256(p, to_bytes(q));
+	else
+		_mm256_storeu_si256(p, to_bytes(q));
+}
+
+ALWAYS void pack4(void *p, const vi32 q[NV], bool around)
+{
+	__m256i v = _mm256_min_epi8(to_bytes(q), _mm256_set1_epi8(7));
+	__m128i out;
+
+	v = _mm256_and_si256(v, _mm256_set1_epi8(15));
+	v = _mm256_maddubs_epi16(v, _mm256_set1_epi16(0x1001));
+	out = _mm256_cvtepi16_epi8(v);
+	if (around)
+		_mm_stream_si128(p, out);
+	else
+		_mm_storeu_si128(p, out);
+}
+
+ALWAYS void unpack8(vi32 q[NV], const void *p)
+{
+	for (unsigned v = 0; v < NV; v++)
+		q[v] = (vi32)_mm512_cvtepi8_epi32(
+			_mm_loadu_si128((const __m128i *)((const char *)p + v * L)));
+}
+
+ALWAYS void unpack4(vi32 q[NV], const void *p)
+{
+	const __m512i eight = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+	const __m512i up = _mm512_set_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24,
+					    28);
+
+	for (unsigned v = 0; v < NV; v++) {
+		__m128i half = _mm_loadl_epi64((const __m128i *)((const char *)p + v * 8));
+		__m512i all = _mm512_permutexvar_epi32(eight, _mm512_castsi128_si512(half));
+
+		q[v] = (vi32)_mm512_srai_epi32(_mm512_sllv_epi32(all, up), 28);
+	}
+}
+
+ALWAYS void interleave(void *p, vu64 a, vu64 b)
+{
+	const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+	const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+
+	_mm512_storeu_si512(p, _mm512_permutex2var_epi64((__m512i)a, low, (__m512i)b));
+	_mm512_storeu_si512((__m512i *)p + 1,
+			    _mm512_permutex2var_epi64((__m512i)a, high, (__m512i)b));
+}
+
+ALWAYS unsigned lanes_of(vi32 mask)
+{
+	return _mm512_movepi32_mask((__m512i)mask);
+}
+
+ALWAYS void keep(uint32_t *bits, uint32_t *index, vu32 a, uint32_t first, unsigned lanes)
+{
+	const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+						15);
+	__m512i at = _mm512_add_epi32(count, _mm512_set1_epi32((int)first));
+
+	_mm512_storeu_si512(bits, _mm512_maskz_compress_epi32((__mmask16)lanes, (__m512i)a));
+	_mm512_storeu_si512(index, _mm512_maskz_compress_epi32((__mmask16)lanes, at));
+}
+
+#define CODECS cx_codecs_avx512
+#define CODECS_NAME "avx512"
+#include "kernels/codec_body.h"

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The codecs in the compiler's vectors of 16 bytes: on AArch64 these are NEON's.
+ * What AVX2 and AVX-512 do with instructions of their own is loops over lanes here.
+ */
+#include "kernels/words_c.h"
+
+enum { L = VEC / 4, NV = 32 / L };
+
+typedef uint8_t bytes_of_lanes __attribute__((vector_size(L), aligned(1), may_alias));
+typedef int8_t quanta __attribute__((vector_size(L), aligned(1), may_alias));
+
+ALWAYS vi32 fold_max(const vi32 m[L])
+{
+	vi32 most = {0};
+
+	for (unsigned i = 0; i < L; i++) {
+		most[i] = m[i][0];
+		for (unsigned k = 1; k < L; k++)
+			most[i] = m[i][k] > most[i] ? m[i][k] : most[i];
+	}
+	return most;
+}
+
+/* As cx_round. */
+ALWAYS vi32 nearest(vf32 v)
+{
+	return (vi32)(v + 12582912.0f) - 0x4b400000;
+}
+
+ALWAYS void pack8(void *p, const vi32 q[NV], bool around)
+{
+	(void)around;
+	for (unsigned v = 0; v < NV; v++)
+		*(quanta *)((char *)p + v * L) = __builtin_convertvector(q[v], quanta);
+}
+
+ALWAYS void pack4(void *p, const vi32 q[NV], bool around)
+{
+	unsigned char nibble[32];
+
+	(void)around;
+	for (unsigned v = 0; v < NV; v++) {
+		vi32 over = q[v] > 7;
+
+		*(quanta *)(nibble + v * L) =
+			__builtin_convertvector((q[v] + over) & 15, quanta);
+	}
+	for (unsigned i = 0; i < 16; i++)
+		((unsigned char *)p)[i] = (unsigned char)(nibble[i * 2] | nibble[i * 2 + 1] << 4);
+}
+
+ALWAYS void unpack8(vi32 q[NV], const void *p)
+{
+	for (unsigned v = 0; v < NV; v++)
+		q[v] = __builtin_convertvector(*(const quanta *)((const char *)p + v * L), vi32);
+}
+
+ALWAYS void unpack4(vi32 q[NV], const void *p)
+{
+	signed char each[32];
+
+	for (unsigned i = 0; i < 16; i++) {
+		unsigned char byte = ((const unsigned char *)p)[i];
+
+		each[i * 2] = (signed char)(((byte & 15) ^ 8) - 8);
+		each[i * 2 + 1] = (signed char)((byte >> 4 ^ 8) - 8);
+	}
+	unpack8(q, each);
+}
+
+ALWAYS void interleave(void *p, vu64 a, vu64 b)
+{
+	for (unsigned i = 0; i < VEC / 8; i++) {
+		uint64_t pair[2] = { a[i], b[i] };
+
+		memcpy((char *)p + i * 16, pair, 16);
+	}
+}
+
+ALWAYS unsigned lanes_of(vi32 mask)
+{
+	unsigned lanes = 0;
+
+	for (unsigned i = 0; i < L; i++)
+		lanes |= (unsigned)(mask[i] & 1) << i;
+	return lanes;
+}
+
+ALWAYS void keep(uint32_t *bits, uint32_t *index, vu32 a, uint32_t first, unsigned lanes)
+{
+	for (unsigned i = 0, n = 0; i < L; i++)
+		if (lanes >> i & 1) {
+			bits[n] = a[i];
+			index[n++] = first + i;
+		}
+}
+
+#define CODECS cx_codecs_vector
+#ifdef __aarch64__
+#define CODECS_NAME "neon"
+#else
+#define CODECS_NAME "vector"
+#endif
+#include "kernels/codec_body.h"
