@@ -390,6 +390,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_VERDICT: return hear_verdict(w, s, now_ns);
 	case CX_FRAME_ASK: return hear_ask(w, s, now_ns);
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
+	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of a creation that ended well after all */
 	default: return false;
 	}
 }
