@@ -30,6 +30,12 @@ struct wait {
 	bool in_vain;     /* the spin of this pause is over */
 };
 
+/* Is it a send or recv that runs, and no collective? */
+static bool is_message(const struct collx_comm *c)
+{
+	return c->exec.call.plan == &c->p2p.plan;
+}
+
 static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
 {
 	struct cx_sign signs[CX_SIGNS];
@@ -38,7 +44,7 @@ static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
 	unsigned n;
 
 	cx_exec_describe(&c->exec, where, sizeof(where));
-	if (c->exec.call.plan == &c->p2p.plan)
+	if (is_message(c))
 		return cx_fail(COLLX_ERR_TIMEOUT, "%s, message %llu: rank %d waited %.1f s, %s",
 			       cx_coll_name(c->p2p.plan.algo->coll),
 			       (unsigned long long)c->exec.call.number, c->rank,
@@ -65,7 +71,7 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 {
 	if (!w->start)
 		w->start = now;
-	if (cx_guard_verdict(c->guard) || !cx_calls_may(&c->calls, c->seq))
+	if (is_message(c) ? cx_guard_verdict(c->guard) : !cx_calls_may(&c->calls, c->seq))
 		return COLLX_ERR_PEER_LEFT; /* or what the verdict is */
 	if (now - w->start > timeout_ns)
 		return timed_out(c, now - w->start);

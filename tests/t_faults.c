@@ -581,6 +581,41 @@ Test(leaving, is_passed_on_by_rank_0)
 	cr_assert_eq(world_run(&w), 0);
 }
 
+/* Rank 2 leaves without a call that the others finish: messages of these go on. */
+static void talk_behind_a_back(collx_comm_t c, int rank, int size, void *arg)
+{
+	int32_t x = 7, y = 0;
+	int rc;
+
+	(void)size;
+	(void)arg;
+	EXPECT(!collx_barrier(c, NULL), "rank %d: %s", rank, collx_last_error(c));
+	if (rank == 2) {
+		nap_ms(50);
+		return;
+	}
+	rc = collx_broadcast(&x, &y, 1, COLLX_INT32, 0, c, NULL);
+	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(c));
+	nap_ms(rank ? 400 : 200); /* rank 0 waits, knowing of the leave */
+	if (rank)
+		rc = collx_send(&x, 1, COLLX_INT32, 0, c, NULL);
+	else
+		rc = collx_recv(&y, 1, COLLX_INT32, 1, c, NULL);
+	EXPECT(rc == 0 && y == 7, "rank %d: %s: %d: %s", rank, collx_strerror(rc), y,
+	       collx_last_error(c));
+	rc = collx_barrier(c, NULL);
+	EXPECT(rc == COLLX_ERR_PEER_LEFT &&
+	       strstr(collx_last_error(c), "rank 2 left the communicator before operation 3"),
+	       "rank %d: %s: %s", rank, collx_strerror(rc), collx_last_error(c));
+}
+
+Test(leaving, does_not_end_messages_of_others)
+{
+	const struct world w = { .size = 3, .fn = talk_behind_a_back, .transport = "shm" };
+
+	cr_assert_eq(world_run(&w), 0);
+}
+
 static void dawdle(collx_comm_t c, int rank, int size, void *arg)
 {
 	struct notes *n = arg;

@@ -910,6 +910,19 @@ Test(trees, noise)
 	}
 }
 
+/* A rank's deadline passed while it was given the last record. */
+Test(trees, a_late_word_of_creation)
+{
+	struct grove g;
+
+	grove_open(&g, 6, shapes[4].leader, 1);
+	lie(&g, CX_FRAME_OVERDUE, 4, NULL, 0);
+	grove_run(&g, 50);
+	for (int r = 0; r < 6; r++)
+		cr_expect_eq(grove_code(&g, r), 0, "rank %d: %s", r, grove_text(&g, r));
+	grove_close(&g);
+}
+
 /* Creation failed at a rank after it had succeeded at the others. */
 Test(trees, a_rank_that_could_not_begin)
 {
