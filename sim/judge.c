@@ -110,7 +110,7 @@ static bool came_after_the_end(const struct sim_player *p)
 	const struct sim_player *zero = &sim_job.player[0];
 	bool is_full = sim.params.buffer < (size_t)sim_job.plan->ranks * (SIM_RECORD + 8);
 
-	if (p->rank && zero->code && !zero->created &&
+	if (p->rank && !p->created && zero->code && !zero->created &&
 	    strstr(p->text, "rank 0 did not open its door"))
 		return true;
 	for (int r = 0; is_full && r < sim_job.plan->ranks; r++)
@@ -127,7 +127,7 @@ static bool is_no_creation(const struct sim_player *p, int rank)
 	case COLLX_ERR_INIT_TIMEOUT:
 	case COLLX_ERR_PEER_DEAD:
 	case COLLX_ERR_PEER_LEFT:
-		if (!p->created && came_after_the_end(p))
+		if (came_after_the_end(p))
 			return true;
 		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
 				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
@@ -177,7 +177,11 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	uint64_t ended = sim_job.player[leader].proc->ended_ns;
 	const int *host = sim_job.plan->host;
 
-	if (p->error_ns > ended + 3 * w->net_ns + (w->spike_in ? w->spike_ns : 0) + 100 * SIM_US)
+	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
+		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
+
+	if (!cut && p->error_ns > ended + 3 * w->net_ns + (w->spike_in ? w->spike_ns : 0) +
+					  100 * SIM_US)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
