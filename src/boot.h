@@ -2,7 +2,7 @@
 /*
  * How the ranks of a communicator meet and agree: in a tree of authenticated
  * connections (tree.h), over which the exchanges of creation go, and the first
- * error, which every rank passes on once.
+ * error, which every rank passes on once. Afterwards the tree is the guard's.
  */
 #ifndef CX_BOOT_H
 #define CX_BOOT_H

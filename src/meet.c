@@ -268,6 +268,15 @@ static int look_round(struct meet *t)
 	return 0;
 }
 
+/* A door that closed was rank 0's, unless a leader of another host kept it. */
+static int name_rank_0(int rc)
+{
+	char why[CX_FAULT_TEXT_MAX];
+
+	snprintf(why, sizeof(why), "%s", cx_error_text());
+	return rc == COLLX_ERR_PEER_DEAD ? cx_fail(rc, "rank 0 is gone: %s", why) : rc;
+}
+
 /* m->local is there, and does not let this rank in. */
 static int without_local(struct meet *t, int rc)
 {
@@ -275,7 +284,7 @@ static int without_local(struct meet *t, int rc)
 	if (!t->here)
 		return compete(t);
 	if (rc == COLLX_ERR_PEER_DEAD)
-		return rc; /* rank 0 closed it */
+		return name_rank_0(rc);
 	go_straight(t);
 	return 0;
 }
@@ -293,6 +302,8 @@ static int visits_go_on(struct meet *t)
 		}
 		if (rc < 0 && way == LOCAL && !is_fatal(rc))
 			rc = without_local(t, rc);
+		else if (rc)
+			rc = name_rank_0(rc);
 		if (rc)
 			return rc;
 	}
@@ -509,7 +520,7 @@ static int nobody_more(const struct meet *t)
 /* The word of a rank that did not reach rank 0. */
 static int nobody_there(const struct meet *t)
 {
-	const struct cx_visit *v = &t->visits[t->visits[LOCAL].place && !t->here ? LOCAL : PLACE];
+	const struct cx_visit *v = &t->visits[t->visits[PLACE].place ? PLACE : LOCAL];
 	char why[CX_FAULT_TEXT_MAX];
 
 	cx_visit_why(v, why, sizeof(why));

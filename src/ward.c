@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One communicator under guard, step by step; see ward.h. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -586,6 +587,7 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 			cx_ward_destroy(w);
 		return rc;
 	}
+	assert(tree->above < 0 || tree->up.fd >= 0);
 	w->calls = calls;
 	w->since_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = UINT64_MAX;

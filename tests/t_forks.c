@@ -3,8 +3,8 @@
  * Signals that interrupt everything, and forks: a child's calls are refused, its end
  * disturbs nobody, and it keeps nothing open that belongs to its parent's ranks.
  */
+#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -112,31 +112,39 @@ Test(signals, each_millisecond_without_restart, .timeout = 120)
 	}
 }
 
+static unsigned long long blocked_by(const char *tid)
+{
+	unsigned long long blocked = 0;
+	char text[384];
+	FILE *f;
+
+	snprintf(text, sizeof(text), "/proc/self/task/%s/status", tid);
+	f = fopen(text, "r");
+	while (f && fgets(text, sizeof(text), f))
+		sscanf(text, "SigBlk: %llx", &blocked);
+	if (f)
+		fclose(f);
+	return blocked;
+}
+
 /* The guard takes none, whatever the program's threads do with theirs. */
 static void guard_blocks(collx_comm_t c, int rank, int size, void *arg)
 {
-	char path[64], line[128], name[32] = "";
-	unsigned long long blocked = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *d;
 	int others = 0;
 
 	(void)rank, (void)size, (void)arg;
-	for (int tid = getpid() + 1; tid < getpid() + 200; tid++) {
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
-		f = fopen(path, "r");
-		if (!f)
+	while (tasks && (d = readdir(tasks))) {
+		if (d->d_name[0] == '.' || atoi(d->d_name) == getpid())
 			continue;
 		others++;
-		while (fgets(line, sizeof(line), f)) {
-			sscanf(line, "Name: %31s", name);
-			sscanf(line, "SigBlk: %llx", &blocked);
-		}
-		fclose(f);
 		/* But for those that cannot be: 9, 19, and the C library's 32 and 33. */
-		EXPECT((blocked | 1ull << 8 | 1ull << 18 | 3ull << 31) == ~0ull, "%s blocks %llx",
-		       name, blocked);
+		EXPECT((blocked_by(d->d_name) | 1ull << 8 | 1ull << 18 | 3ull << 31) == ~0ull,
+		       "thread %s blocks %llx", d->d_name, blocked_by(d->d_name));
 	}
+	if (tasks)
+		closedir(tasks);
 	EXPECT(others == 1, "%d more threads", others);
 	EXPECT(collx_barrier(c, NULL) == 0, "%s", collx_last_error(c));
 }

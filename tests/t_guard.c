@@ -4,10 +4,12 @@
  * over socket pairs as trees of several shapes, where ranks die, leave, err and
  * lie at every point: all survivors have one error, word for word.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <criterion/criterion.h>
 
@@ -87,6 +89,42 @@ Test(signs, are_read_as_they_were_written)
 		cx_calls_end(&c, seq);
 		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq);
 	}
+}
+
+/* A timer's handler makes 1 to 40 calls wherever it finds the reader. */
+static struct cx_calls busy_calls;
+static volatile sig_atomic_t interrupts;
+
+static void make_calls(int sig)
+{
+	uint64_t seq = atomic_load(&busy_calls.state) / 2;
+
+	(void)sig;
+	for (int i = 1 + ++interrupts % 40; i > 0; i--) {
+		seq++;
+		cx_calls_begin(&busy_calls, seq, 10 * seq, 7 * seq);
+		cx_calls_end(&busy_calls, seq);
+	}
+}
+
+Test(signs, are_read_while_they_are_written, .timeout = 60)
+{
+	const struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct cx_sign out[CX_SIGNS];
+	uint64_t state, torn = 0;
+
+	cx_calls_init(&busy_calls);
+	signal(SIGALRM, make_calls);
+	cr_assert_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+	while (interrupts < 4000 && !torn) {
+		unsigned n = cx_calls_read(&busy_calls, &state, out);
+
+		for (unsigned i = 0; i < n; i++)
+			torn += out[i].seq != state / 2 - n + 1 + i ||
+				out[i].count != 10 * out[i].seq || out[i].what != 7 * out[i].seq;
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	cr_expect_eq(torn, 0);
 }
 
 Test(signs, unsound_accounts_are_refused)

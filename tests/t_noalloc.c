@@ -211,7 +211,7 @@ static void run_out(const collx_unique_id *id, int rank, int size, void *arg)
 	poor.alloc = poor_alloc;
 	poor.release = poor_release;
 	cx_sys = &poor;
-	config.create_timeout_ms = s->algo < 0 ? 200 : 0;
+	config.create_timeout_ms = s->algo < 0 ? 500 : 0;
 	left = s->algo < 0 && rank == s->victim ? s->n : -1;
 	rc = collx_comm_create(&c, size, id, rank, &config);
 	if (s->algo >= 0)

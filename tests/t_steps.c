@@ -14,7 +14,11 @@
 #include "src/base/base.h"
 #include "tests/party.h"
 
+#ifdef __SANITIZE_ADDRESS__
+enum { AT_ONCE = 6, STEP_TIMEOUT_MS = 4000 }; /* each rank looks for leaks, at length */
+#else
 enum { AT_ONCE = 32, STEP_TIMEOUT_MS = 2000 };
+#endif
 
 struct sweep {
 	enum fate fate;

@@ -204,6 +204,7 @@ Test(strays, while_ranks_compute, .timeout = 300)
 
 	ports[0] = loopback(27432);
 	job_make("tcp:127.0.0.1:27432");
+	cr_assert_eq(setenv("COLLX_TRANSPORT", "tcp", 1), 0); /* so that there are ports */
 	for (int r = 0; r < RANKS; r++)
 		rank_start(r);
 	all_up(RANKS);
