@@ -62,6 +62,12 @@ static void ward_open(int rank)
 
 /* ---- frames ---- */
 
+static const uint16_t kinds[] = {
+	CX_FRAME_LEAVE, CX_FRAME_REPORT, CX_FRAME_SIGNS, CX_FRAME_VERDICT, CX_FRAME_ASK,
+	CX_FRAME_FAULT, CX_FRAME_RECORD, 9,
+};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
 static uint64_t number_take(struct fuzz_input *in)
 {
 	uint64_t n = 0;
@@ -126,15 +132,18 @@ static size_t body_take(struct fuzz_input *in, struct cx_frame_head *head, uint8
 
 static void feed(struct fuzz_input *in, struct fuzz_conn *c)
 {
-	uint8_t frame[sizeof(struct cx_frame_head) + CX_FRAME_MAX + 64];
-	struct cx_frame_head head = { .kind = (uint16_t)(1 + fuzz_below(in, 8)) };
+	uint8_t frame[sizeof(struct cx_frame_head) + CX_FRAME_MAX];
+	struct cx_frame_head head = { .kind = kinds[fuzz_below(in, KINDS)] };
 	unsigned odd;
 
 	head.arg = (int)fuzz_below(in, RANKS + 2) - 1;
 	head.len = (uint16_t)body_take(in, &head, frame + sizeof(head));
 	odd = fuzz_byte(in);
+	memset(frame + sizeof(head) + head.len, 'z', CX_FRAME_MAX - head.len);
 	if (odd == 1)
 		head.len ^= fuzz_byte(in);
+	if (odd == 2)
+		head.len = (uint16_t)(CX_FRAME_MAX - fuzz_below(in, 64));
 	memcpy(frame, &head, sizeof(head));
 	fuzz_conn_feed(c, frame, cx_min(sizeof(frame), sizeof(head) + head.len));
 }
