@@ -85,19 +85,26 @@ static int timeout_ms(uint64_t due_ns)
 	return due_ns > now ? (int)cx_min((due_ns - now) / 1000000 + 1, INT_MAX) : 0;
 }
 
-/* Sleeps until a wire has something, the bell rings or the clock says so. */
-static void await(struct watch *t)
+/* Sleeps until a wire has something, the bell rings or the clock says so. False: the
+ * kernel does not say which. */
+static bool await(struct watch *t)
 {
 	unsigned n = 0;
+	int rc;
 
 	t->fds[n++] = (struct pollfd){ .fd = guard.bell, .events = POLLIN };
 	for (struct cx_ward *w = t->wards; w; w = w->next) {
 		cx_ward_await(w, t->fds + n);
 		n += (unsigned)w->nstrands;
 	}
-	cx_sys->poll(t->fds, n, timeout_ms(t->due_ns));
+	rc = cx_sys->poll(t->fds, n, timeout_ms(t->due_ns));
+	if (rc < 0) { /* more wires than the limit of open files is now: look at all of them */
+		cx_sys->poll(NULL, 0, 5);
+		return false;
+	}
 	if (t->fds[0].revents)
 		cx_sys->hush(guard.bell);
+	return true;
 }
 
 static void *run(void *arg)
@@ -112,8 +119,7 @@ static void *run(void *arg)
 			take_in(&t);
 			step_all(&t, false);
 		}
-		await(&t);
-		step_all(&t, true);
+		step_all(&t, await(&t));
 	}
 	if (t.fds != &t.bell)
 		guard.room = t.fds;

@@ -42,11 +42,26 @@ static struct {
 	unsigned char job[CX_JOB_BYTES];
 } kept[KEPT_MAX];
 static unsigned next_kept;
+static pthread_once_t watching = PTHREAD_ONCE_INIT;
+
+/* The descriptors closed at the fork, and their numbers may be anybody's soon. */
+static void in_child(void)
+{
+	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	memset(kept, 0, sizeof(kept));
+}
+
+static void watch_forks(void)
+{
+	cx_fork_watch();
+	pthread_atfork(NULL, NULL, in_child);
+}
 
 static void keep(int fd, const unsigned char job[CX_JOB_BYTES])
 {
 	int old;
 
+	pthread_once(&watching, watch_forks);
 	pthread_mutex_lock(&lock);
 	old = kept[next_kept].used ? kept[next_kept].fd : -1;
 	kept[next_kept].used = true;

@@ -212,7 +212,7 @@ static void add_whereabouts(struct line *l, const struct cx_account *a)
 		add(l, "in %s, operation %llu", call, (unsigned long long)begun(a));
 		return;
 	}
-	add(l, "outside libcollx for ");
+	add(l, "in no collective for ");
 	add(l, a->still_ms < 10000 ? "%.1f s" : "%.0f s", (double)a->still_ms / 1000);
 	if (begun(a))
 		add(l, " after operation %llu", (unsigned long long)begun(a));
@@ -318,8 +318,9 @@ static void believe(struct cx_verdict *v)
 
 	if (dead)
 		snprintf(v->text, sizeof(v->text),
-			 "rank %d lost a connection, though no process ended: %.300s",
-			 v->first.origin, v->first.text);
+			 "rank %d lost a connection, %s: %.300s", v->first.origin,
+			 v->ranks ? "though no process ended" : "and rank 0, which would know why, left",
+			 v->first.text);
 	else
 		memcpy(v->text, v->first.text, sizeof(v->text));
 	decide(v, dead ? COLLX_ERR_LINK : v->first.code);

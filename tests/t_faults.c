@@ -645,7 +645,7 @@ Test(dawdling, ends_by_the_deadline_and_the_line_says_whom_for)
 			  "rank %d: %s: %s", r, collx_strerror(n->code[r]), n->text[r]);
 	cr_expect(strstr(n->text[0], "allreduce(count 1, float32, sum), operation 1: rank ") &&
 		  strstr(n->text[0], " waited 0.3 s, ") &&
-		  strstr(n->text[0], "; missing: rank 1 (outside libcollx for 0.3 s, no operation"),
+		  strstr(n->text[0], "; missing: rank 1 (in no collective for 0.3 s, no operation"),
 		  "%s", n->text[0]);
 	munmap(n, sizeof(*n));
 }

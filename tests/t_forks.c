@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -428,4 +429,44 @@ Test(forks, exit_ends_the_guard_too)
 
 		cr_assert_eq(world_run(&w), 0);
 	}
+}
+
+/* ---- an id that the parent made ---- */
+
+/* The port that the id keeps is the parent's: its number may be another's in a child. */
+static void create_from_parents_id(const collx_unique_id *id, int rank)
+{
+	int others = open("/dev/null", O_RDONLY | O_CLOEXEC), rc;
+	collx_comm_t c = NULL;
+
+	rc = collx_comm_create(&c, 2, id, rank, NULL);
+	if (!EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL)))
+		return;
+	for (int i = 0; i < 20; i++) {
+		sum_up(c, rank, 2, 100);
+		nap_ms(5);
+	}
+	EXPECT(fcntl(others, F_GETFD) >= 0, "rank %d: libcollx closed the caller's file", rank);
+	collx_comm_destroy(c);
+}
+
+Test(forks, children_use_the_id_that_their_parent_made)
+{
+	collx_unique_id id;
+	pid_t pids[2];
+	char base[64];
+
+	cr_assert_eq(folder_make(base), 0);
+	cr_assert_eq(setenv("COLLX_ADDR", "tcp:127.0.0.1:0", 1), 0);
+	cx_fork_watch(); /* as a communicator before it would have */
+	cr_assert_eq(collx_get_unique_id(&id), 0, "%s", collx_last_error(NULL));
+	for (int r = 0; r < 2; r++) {
+		pids[r] = rank_fork();
+		if (pids[r] == 0) {
+			create_from_parents_id(&id, r);
+			rank_exit();
+		}
+	}
+	cr_assert_eq(ranks_wait(pids, 2, 0, 60), 0);
+	cr_assert_eq(folder_gone(base), 0);
 }

@@ -269,8 +269,8 @@ Test(verdict, a_timeout_names_who_is_missing)
 	cr_expect(!v.code);
 	cx_verdict_tick(&v, 210 * MS);
 	expect_verdict(&v, COLLX_ERR_TIMEOUT,
-		       "allreduce, operation 17: rank 1 waited 60.0 s; missing: rank 2 (outside "
-		       "libcollx for 58 s after operation 16), rank 3 (does not answer), rank 4 "
+		       "allreduce, operation 17: rank 1 waited 60.0 s; missing: rank 2 (in no "
+		       "collective for 58 s after operation 16), rank 3 (does not answer), rank 4 "
 		       "(in allreduce(count 8, float32, sum), operation 15)");
 }
 
@@ -288,8 +288,8 @@ Test(verdict, a_timeout_with_all_in_it)
 	report(&v, 1, COLLX_ERR_TIMEOUT, false, 1, "rank 1 waited 0.3 s", 10);
 	answer(&v, 0, account_of(0, false, 320), 11);
 	answer(&v, 1, account_of(1, true, 300), 12);
-	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 0.3 s; missing: rank 0 (outside "
-		       "libcollx for 0.3 s, no operation yet)");
+	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 0.3 s; missing: rank 0 (in no "
+		       "collective for 0.3 s, no operation yet)");
 }
 
 Test(verdict, a_mismatch_names_the_calls_and_the_ranks)
@@ -763,7 +763,7 @@ Test(trees, a_timeout_says_since_when_somebody_is_outside)
 	g.due[1] = 0;
 	grove_settle(&g, 1000);
 	cr_expect_eq(expect_one_verdict(&g, "timeout"), COLLX_ERR_TIMEOUT);
-	cr_expect_str_eq(grove_text(&g, 3), "it took long; missing: rank 3 (outside libcollx for "
+	cr_expect_str_eq(grove_text(&g, 3), "it took long; missing: rank 3 (in no collective for "
 			 "30 s after operation 1)");
 	grove_close(&g);
 }

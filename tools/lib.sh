@@ -27,7 +27,9 @@ universal-ctags   measures the length of functions
 shellcheck        reads the scripts'
 to_compare='
 clang             a second compiler with warnings of its own
-libclang-rt-14-dev  libFuzzer, which drives the fuzz targets'
+libclang-rt-14-dev  libFuzzer, which drives the fuzz targets
+openmpi-bin       mpirun, under which the example must run
+libpmix-dev       its exchange of secrets'
 
 # Functions that step runs check each command themselves: there set -e is off.
 

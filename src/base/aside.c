@@ -13,6 +13,19 @@ enum { SLICE_NS = 100000000 }; /* between looks at the clock of cx_sys */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
+static pthread_once_t watching = PTHREAD_ONCE_INIT;
+
+/* Who held the lock is not there. */
+static void in_child(void)
+{
+	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	ended = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, in_child);
+}
 
 static void *thread_main(void *arg)
 {
@@ -66,6 +79,7 @@ int cx_aside_run(struct cx_aside *a, uint64_t deadline_ns)
 {
 	int err, done;
 
+	pthread_once(&watching, watch_forks);
 	a->state = RUNS;
 	err = start(a);
 	if (err)
