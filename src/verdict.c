@@ -319,7 +319,7 @@ static void believe(struct cx_verdict *v)
 	if (dead)
 		snprintf(v->text, sizeof(v->text),
 			 "rank %d lost a connection, %s: %.300s", v->first.origin,
-			 v->ranks ? "though no process ended" : "and rank 0 left, who would know why",
+			 v->ranks ? "though no process ended" : "and rank 0, who knows why, left",
 			 v->first.text);
 	else
 		memcpy(v->text, v->first.text, sizeof(v->text));
