@@ -321,7 +321,9 @@ ALWAYS vu32 to_bf16(vf32 x, const uint16_t *random)
 	vi32 u = (vi32)x, rest = u & INT32_MAX, h;
 	vi32 special = rest | ((vi32)(rest > (int32_t)CX_INF32) & 0x00400000);
 
-	h = rest + (random ? (vi32)load_short(random) : 0x7fff + (rest >> 16 & 1));
+	/* Unsigned: what is no number may run over, and is not picked. */
+	h = (vi32)((vu32)rest +
+		   (random ? (vu32)load_short(random) : 0x7fff + ((vu32)rest >> 16 & 1)));
 	h = smaller(h >> 16, (vi32){0} + CX_BF16_TOP);
 	h = (vi32)PICK(rest < (int32_t)CX_INF32, (vu32)h, (vu32)(special >> 16));
 	return (vu32)h | ((vu32)u >> 16 & 0x8000);
