@@ -290,7 +290,7 @@ static void wait_for_door(const struct job *j, char path[192])
 		snprintf(folder, sizeof(folder), "%s/run", j->base);
 		dir = opendir(folder);
 		while (dir && (d = readdir(dir)))
-			if (d->d_name[0] != '.')
+			if (!strchr(d->d_name, '.')) /* not yet under its own name */
 				open = snprintf(path, 192, "%s/%.60s", folder, d->d_name) > 0;
 		if (dir)
 			closedir(dir);
