@@ -203,7 +203,7 @@ ALWAYS bool make_scales(enum cx_format f, bool stochastic, struct blocks *to, un
 			s = larger(s, (vi32)((vf32)smaller(pos, neg) *
 					     cx_float_from_bits(CX_SEVENTH)));
 	}
-	s = smaller((s + 0xffff) >> 16, (vi32){0} + (f == CX_Q8 ? CX_Q8_TOP : CX_Q4_TOP));
+	s = smaller((s + 0xffff) >> 16, (vi32){0} + (int32_t)(f == CX_Q8 ? CX_Q8_TOP : CX_Q4_TOP));
 	if (f == CX_Q4)
 		s |= (vi32)(pos > neg) & 0x8000;
 	s &= (vi32)(most >= (int32_t)CX_TINY);
