@@ -320,21 +320,27 @@ void run_ranks_reap(struct run_job *job)
 	}
 }
 
-void run_strays_kill(void)
+/* How many there were. */
+static int kill_children(void)
 {
 	char path[64];
 	FILE *children;
-	int pid, left = 1;
+	int pid, killed = 0, left;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-	while (left) {
-		left = 0;
-		children = fopen(path, "re");
-		while (children && fscanf(children, "%d", &pid) == 1)
-			left += kill(pid, SIGKILL) == 0;
-		if (children)
-			fclose(children);
-		while (left && waitpid(-1, NULL, 0) > 0)
-			left--;
-	}
+	children = fopen(path, "re");
+	while (children && fscanf(children, "%d", &pid) == 1)
+		killed += kill(pid, SIGKILL) == 0;
+	if (children)
+		fclose(children);
+	for (left = killed; left && waitpid(-1, NULL, 0) > 0; left--)
+		;
+	return killed;
+}
+
+/* Whose parent is killed comes to this process next. */
+void run_strays_kill(void)
+{
+	while (kill_children())
+		;
 }
