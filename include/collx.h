@@ -197,6 +197,17 @@ collx_result collx_reduce(const void *sendbuf, void *recvbuf, size_t count, coll
 collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts);
 
 /*
+ * Messages between two ranks. What rank a sends to b is received by b in the order of
+ * sending; the other direction, other ranks and collectives in between do not matter.
+ * Both name the same count and type; a receiver that names others gets
+ * COLLX_ERR_MISMATCH, and its buffer stays. A message of count 0 is one. send returns
+ * when buf may be reused: at once while at most 8 messages of together 32 KiB are
+ * unreceived, else maybe only when the receiver takes them in. peer is another rank.
+ */
+collx_result collx_send(const void *buf, size_t count, collx_type type, int peer,
+			collx_comm_t comm, const collx_opts *opts);
+collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, collx_comm_t comm,
+			const collx_opts *opts);
  * The library's arithmetic without a communicator: arrays of floats to and from
  * fewer bits, sums, and the largest elements. Numerics and errors of the formats:
  * collx_numerics(7). On error the outputs are untouched. Threads may call these at

@@ -249,7 +249,7 @@ ALWAYS vu32 key_of(enum cx_format f, vf32 x)
  * q4 only, 7. */
 ALWAYS vi32 scales_of(enum cx_format f, bool stochastic, vi32 most, vi32 least)
 {
-	const vi32 top = (vi32){0} + (f == CX_Q8 ? CX_Q8_TOP : CX_Q4_TOP);
+	const vi32 top = (vi32){0} + (int32_t)(f == CX_Q8 ? CX_Q8_TOP : CX_Q4_TOP);
 	vi32 s;
 
 	if (f == CX_Q8)
@@ -258,7 +258,7 @@ ALWAYS vi32 scales_of(enum cx_format f, bool stochastic, vi32 most, vi32 least)
 		s = most - (3 << 23);
 	if (f == CX_Q4 && stochastic)
 		s = larger(s, (vi32)((vf32)least * cx_float_from_bits(CX_SEVENTH)));
-	s = smaller((s + 0xffff) >> 16, top) & (vi32)(most >= (int32_t)CX_TINY);
+	s = smaller((vi32)((vu32)s + 0xffff) >> 16, top) & (vi32)(most >= (int32_t)CX_TINY);
 	return (vi32)PICK(most >= (int32_t)CX_INF32, (vu32){0} + CX_POISON, (vu32)s);
 }
 
@@ -411,7 +411,9 @@ ALWAYS vu32 to_bf16(vf32 x, const uint16_t *random)
 	vi32 u = (vi32)x, rest = u & INT32_MAX, h;
 	vi32 special = rest | ((vi32)(rest > (int32_t)CX_INF32) & 0x00400000);
 
-	h = rest + (random ? (vi32)load_short(random) : 0x7fff + (rest >> 16 & 1));
+	/* Unsigned: what is no number may run over, and is not picked. */
+	h = (vi32)((vu32)rest +
+		   (random ? (vu32)load_short(random) : 0x7fff + ((vu32)rest >> 16 & 1)));
 	h = smaller(h >> 16, (vi32){0} + CX_BF16_TOP);
 	h = (vi32)PICK(rest < (int32_t)CX_INF32, (vu32)h, (vu32)(special >> 16));
 	return (vu32)h | ((vu32)u >> 16 & 0x8000);

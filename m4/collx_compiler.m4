@@ -31,13 +31,15 @@ AC_DEFUN([CX_CHECK_C11], [
 	CFLAGS=$cx_saved_cflags
 ])
 
-# CX_BUILD_KINDS: --enable-werror, -asan, -tsan, -coverage into CX_CFLAGS.
+# CX_BUILD_KINDS: --enable-werror, -asan, -tsan, -fuzz, -coverage into CX_CFLAGS.
 AC_DEFUN([CX_BUILD_KINDS], [
 	AC_ARG_ENABLE([werror], [AS_HELP_STRING([--enable-werror], [warnings are errors])])
 	AC_ARG_ENABLE([asan], [AS_HELP_STRING([--enable-asan],
 		[AddressSanitizer and UndefinedBehaviorSanitizer])])
 	AC_ARG_ENABLE([tsan], [AS_HELP_STRING([--enable-tsan], [ThreadSanitizer])])
 	AC_ARG_ENABLE([coverage], [AS_HELP_STRING([--enable-coverage], [gcov])])
+	AC_ARG_ENABLE([fuzz], [AS_HELP_STRING([--enable-fuzz],
+		[fuzz targets for clang's libFuzzer, with both sanitizers])])
 	CX_CFLAGS=
 	build_kind=plain
 	if test "$enable_asan$enable_tsan" = yesyes; then
@@ -52,6 +54,12 @@ AC_DEFUN([CX_BUILD_KINDS], [
 		CX_CFLAGS="-g -fsanitize=thread -fno-omit-frame-pointer"
 		build_kind="ThreadSanitizer"
 	fi
+	if test "$enable_fuzz" = yes; then
+		CX_CFLAGS="-g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer"
+		CX_CFLAGS="$CX_CFLAGS -fno-sanitize-recover=undefined"
+		build_kind="libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer"
+	fi
+	AM_CONDITIONAL([FUZZ], [test "$enable_fuzz" = yes])
 	if test "$enable_coverage" = yes; then
 		CX_CFLAGS="$CX_CFLAGS -g --coverage"
 		build_kind="$build_kind with coverage"

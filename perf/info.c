@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "info.h"
 #include "kernels/kernel.h"
 #include "plan.h"
 #include "select.h"
@@ -157,6 +158,11 @@ static int show_select(const struct query *q)
 	return 0;
 }
 
+static int show_net(const struct query *q)
+{
+	return info_net(q->nwords ? q->words[0] : NULL);
+}
+
 static const struct command {
 	const char *name;
 	int least, most; /* words after it */
@@ -167,6 +173,7 @@ static const struct command {
 	{ "algos", 0, 0, false, show_algos },
 	{ "check", 2, 2, true, check_plan },
 	{ "env", 0, 0, false, show_env },
+	{ "net", 0, 1, false, show_net },
 	{ "plan", 2, 2, true, show_plan },
 	{ "select", 0, 1, false, show_select },
 };
@@ -246,7 +253,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static const struct argp parser = {
 	.options = options,
 	.parser = parse_option,
-	.args_doc = "\nalgos\ncheck COLLECTIVE ALGORITHM --ranks N\nenv\n"
+	.args_doc = "\nalgos\ncheck COLLECTIVE ALGORITHM --ranks N\nenv\nnet [tcp:HOST:PORT]\n"
 		    "plan COLLECTIVE ALGORITHM --ranks N --rank R\nselect [COLLECTIVE] [--ranks N]",
 	.doc = "Shows what libcollx is made of and how it sees this machine.\v"
 	       "Without a subcommand: version, machine, kernels, transports, variables.",

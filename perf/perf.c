@@ -61,15 +61,22 @@ static unsigned char *allocate(struct perf *p, uint64_t bytes)
 	return room + page;
 }
 
-static double over_ranks(struct perf *p, double us)
+static double over_ranks(struct perf *p, const struct perf_case *c, double us)
 {
 	static const collx_op ops[] = { 0, COLLX_AVG, COLLX_MIN, COLLX_MAX };
-	double all = us;
+	bool odd_one = c->coll->flags & PERF_PAIRS && c->ranks % 2;
+	double all;
+
+	if (perf_case_idle(c)) /* what changes neither mean nor minimum nor maximum */
+		us = ops[p->opts.average] == COLLX_MIN ? 1e300 : 0;
+	all = us;
 
 	if (p->opts.average) /* 0: only rank 0 prints, so its own */
 		perf_must(p, "allreduce of times",
 			  collx_allreduce(&us, &all, 1, COLLX_FLOAT64, ops[p->opts.average],
 					  p->comm, NULL));
+	if (odd_one && ops[p->opts.average] == COLLX_AVG)
+		all *= (double)c->ranks / (c->ranks - 1);
 	return all;
 }
 
@@ -81,6 +88,8 @@ static void repeat(struct perf *p, const struct perf_case *c, uint64_t times, co
 
 	for (i = 0; i < times && rc == COLLX_OK; i++)
 		rc = c->coll->run(c, send, recv, p->comm);
+	if (!rc && times && c->coll->end)
+		rc = c->coll->end(c, p->comm);
 	perf_must(p, c->coll->name, rc);
 }
 
@@ -93,7 +102,8 @@ static void time_loop(struct perf *p, const struct perf_case *c, const void *sen
 	perf_must(p, "barrier", collx_barrier(p->comm, NULL));
 	start = perf_now_us();
 	repeat(p, c, p->opts.iters, send, recv);
-	t->us = over_ranks(p, (perf_now_us() - start) / (double)p->opts.iters);
+	t->us = (perf_now_us() - start) / (double)p->opts.iters / c->coll->messages;
+	t->us = over_ranks(p, c, t->us);
 	sec = t->us / 1e6;
 	t->alg_bw = sec > 0 ? (double)perf_case_bytes(c) / 1e9 / sec : 0;
 	t->bus_bw = t->alg_bw * c->coll->bus_factor(c->ranks);
@@ -117,7 +127,7 @@ static void time_each(struct perf *p, const struct perf_case *c, const void *sen
 		perf_must(p, "barrier", collx_barrier(p->comm, NULL));
 		start = perf_now_us();
 		repeat(p, c, 1, send, recv);
-		p->each_us[i] = perf_now_us() - start;
+		p->each_us[i] = (perf_now_us() - start) / c->coll->messages;
 		if (p->tty && start - shown > 1e5) {
 			perf_report_progress(p, c, "each iteration", i + 1);
 			shown = start;
@@ -148,7 +158,8 @@ static uint64_t check_once(struct perf *p, struct perf_case *c, bool in_place)
 
 static void measure(struct perf *p, struct perf_case *c, bool in_place, struct perf_time *t)
 {
-	const char *form = in_place ? "in place" : "out of place";
+	const char *form = c->coll->flags & PERF_PAIRS ? "messages"
+			   : in_place                   ? "in place" : "out of place";
 	unsigned char *send = perf_send_at(c, &p->mem, in_place);
 	unsigned char *recv = perf_recv_at(c, &p->mem, in_place);
 	uint64_t i;
@@ -173,11 +184,15 @@ static void run_case(struct perf *p, uint64_t bytes, collx_type type, collx_op o
 	struct perf_case c = { .coll = p->opts.coll, .type = type, .op = op, .root = root,
 			       .rank = p->rank, .ranks = p->ranks,
 			       .elem = collx_type_size(type) };
+	struct perf_case second;
 	struct perf_time out, in;
 
 	c.coll->layout(&c, bytes / c.elem);
+	second = c;
 	measure(p, &c, false, &out);
-	measure(p, &c, true, &in);
+	if (c.coll->second)
+		second.coll = c.coll->second;
+	measure(p, &second, !c.coll->second, &in);
 	perf_report_row(p, &c, &out, &in);
 }
 
@@ -234,6 +249,11 @@ static void prepare(struct perf *p)
 	p->ranks = collx_comm_size(p->comm);
 	if (o->root >= p->ranks) {
 		fprintf(stderr, "collx-perf: root %d: there are %d ranks\n", o->root, p->ranks);
+		exit(2);
+	}
+	if (o->coll->flags & PERF_PAIRS && p->ranks < 2) {
+		fprintf(stderr, "collx-perf: %s needs two ranks; see collx-run(1)\n",
+			o->coll->name);
 		exit(2);
 	}
 	if (o->coll->flags & PERF_NO_DATA)

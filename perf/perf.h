@@ -20,7 +20,9 @@
 enum {
 	PERF_REDUCES = 1, /* combines: has an operation */
 	PERF_ROOTED = 2,
-	PERF_NO_DATA = 4
+	PERF_NO_DATA = 4,
+	PERF_PAIRS = 8, /* ranks (0, 1), (2, 3), ...; an odd last one looks on */
+	PERF_TO_ODD = 16 /* of each pair, only the odd rank's output is written */
 };
 
 enum { PERF_ALL = -1 }; /* every type, operation or root in turn */
@@ -36,6 +38,11 @@ struct perf_coll {
 	double (*bus_factor)(int ranks);
 	collx_result (*run)(const struct perf_case *c, const void *send, void *recv,
 			    collx_comm_t comm);
+	/* The rest is for messages. A run has that many in a row; the time is of one. */
+	int messages;
+	/* Within the time, after all runs; NULL: nothing. */
+	collx_result (*end)(const struct perf_case *c, collx_comm_t comm);
+	const struct perf_coll *second; /* measured in the place of the in-place form */
 };
 
 /* One line of the table. */
@@ -65,7 +72,8 @@ struct perf_opts {
 	bool cuda;    /* the GPU's */
 };
 
-/* What was measured of one form (out of place or in place) of a case. */
+/* What was measured of one form (out of place or in place; for messages there and
+ * back or one way) of a case. */
 struct perf_time {
 	double us, alg_bw, bus_bw; /* GB/s */
 	double min_us, p50_us, p99_us; /* with -I 1 */
@@ -109,6 +117,8 @@ const struct perf_coll *perf_coll_find(const char *name);
 size_t perf_case_bytes(const struct perf_case *c);
 /* Does this rank's output get written? */
 bool perf_case_writes(const struct perf_case *c);
+/* Does this rank have no part in it? */
+bool perf_case_idle(const struct perf_case *c);
 
 /* ---- perf_verify.c ---- */
 

@@ -101,16 +101,74 @@ static collx_result run_barrier(const struct perf_case *c, const void *send, voi
 	return collx_barrier(comm, NULL);
 }
 
+/* ---- messages between pairs of ranks ---- */
+
+bool perf_case_idle(const struct perf_case *c)
+{
+	return c->coll->flags & PERF_PAIRS && (c->rank ^ 1) >= c->ranks;
+}
+
+static collx_result run_ping_pong(const struct perf_case *c, const void *send, void *recv,
+				  collx_comm_t comm)
+{
+	int peer = c->rank ^ 1;
+	collx_result rc;
+
+	if (perf_case_idle(c))
+		return COLLX_OK;
+	if (c->rank % 2) {
+		rc = collx_recv(recv, c->count, c->type, peer, comm, NULL);
+		return rc ? rc : collx_send(recv, c->count, c->type, peer, comm, NULL);
+	}
+	rc = collx_send(send, c->count, c->type, peer, comm, NULL);
+	return rc ? rc : collx_recv(recv, c->count, c->type, peer, comm, NULL);
+}
+
+static collx_result run_stream(const struct perf_case *c, const void *send, void *recv,
+			       collx_comm_t comm)
+{
+	if (perf_case_idle(c))
+		return COLLX_OK;
+	if (c->rank % 2)
+		return collx_recv(recv, c->count, c->type, c->rank ^ 1, comm, NULL);
+	return collx_send(send, c->count, c->type, c->rank ^ 1, comm, NULL);
+}
+
+/* The receiver's answer: all has come. */
+static collx_result end_stream(const struct perf_case *c, collx_comm_t comm)
+{
+	unsigned char answer = 0;
+
+	if (perf_case_idle(c))
+		return COLLX_OK;
+	if (c->rank % 2)
+		return collx_send(&answer, 1, COLLX_UINT8, c->rank ^ 1, comm, NULL);
+	return collx_recv(&answer, 1, COLLX_UINT8, c->rank ^ 1, comm, NULL);
+}
+
+static const struct perf_coll stream = {
+	"p2p", NULL, PERF_PAIRS | PERF_TO_ODD, layout_same, factor_one, run_stream, 1, end_stream,
+	NULL
+};
+
+/* ---- all of them ---- */
+
 const struct perf_coll perf_colls[] = {
-	{ "allreduce", "all_reduce_perf", PERF_REDUCES, layout_same, factor_twice, run_allreduce },
+	{ "allreduce", "all_reduce_perf", PERF_REDUCES, layout_same, factor_twice, run_allreduce,
+	  1, NULL, NULL },
 	{ "reduce_scatter", "reduce_scatter_perf", PERF_REDUCES, layout_reduce_scatter, factor_part,
-	  run_reduce_scatter },
-	{ "allgather", "all_gather_perf", 0, layout_allgather, factor_part, run_allgather },
-	{ "broadcast", "broadcast_perf", PERF_ROOTED, layout_same, factor_one, run_broadcast },
+	  run_reduce_scatter, 1, NULL, NULL },
+	{ "allgather", "all_gather_perf", 0, layout_allgather, factor_part, run_allgather, 1,
+	  NULL, NULL },
+	{ "broadcast", "broadcast_perf", PERF_ROOTED, layout_same, factor_one, run_broadcast,
+	  1, NULL, NULL },
 	{ "reduce", "reduce_perf", PERF_REDUCES | PERF_ROOTED, layout_same, factor_one,
-	  run_reduce },
-	{ "barrier", "barrier_perf", PERF_NO_DATA, layout_same, factor_one, run_barrier },
-	{ NULL, NULL, 0, NULL, NULL, NULL },
+	  run_reduce, 1, NULL, NULL },
+	{ "barrier", "barrier_perf", PERF_NO_DATA, layout_same, factor_one, run_barrier, 1, NULL,
+	  NULL },
+	{ "p2p", "sendrecv_perf", PERF_PAIRS, layout_same, factor_one, run_ping_pong, 2, NULL,
+	  &stream },
+	{ NULL, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL },
 };
 
 const struct perf_coll *perf_coll_find(const char *name)
@@ -132,5 +190,7 @@ bool perf_case_writes(const struct perf_case *c)
 {
 	const unsigned reduce = PERF_REDUCES | PERF_ROOTED;
 
+	if (perf_case_idle(c) || (c->coll->flags & PERF_TO_ODD && c->rank % 2 == 0))
+		return false;
 	return (c->coll->flags & reduce) != reduce || c->rank == c->root;
 }

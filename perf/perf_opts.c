@@ -226,7 +226,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static const struct argp parser = {
 	.options = options,
 	.parser = parse_option,
-	.args_doc = "[allreduce|reduce_scatter|allgather|broadcast|reduce|barrier|kernels]",
+	.args_doc = "[allreduce|reduce_scatter|allgather|broadcast|reduce|barrier|p2p|kernels]",
 	.doc = "Times and checks a collective of libcollx over the ranks that collx-run "
 	       "started.\vSee collx-perf(1) for the columns.",
 };

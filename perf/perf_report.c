@@ -96,11 +96,12 @@ static void table_head(const struct perf *p)
 {
 	static const char *const names[] = { "min", "p50", "p99" };
 	static const char *const units[] = { "(us)", "(us)", "(us)" };
-	bool per_iter = p->opts.per_iter;
+	bool per_iter = p->opts.per_iter, pairs = p->opts.coll->flags & PERF_PAIRS;
 	int wide = per_iter ? 60 : 33;
 
 	printf("#\n# %10s  %12s  %8s  %6s  %6s  %*s  %*s\n", "", "", "", "", "",
-	       (wide + 12) / 2, "out-of-place", wide - 1, "in-place");
+	       (wide + 12) / 2, pairs ? "ping-pong" : "out-of-place", wide - 1,
+	       pairs ? "stream" : "in-place");
 	printf("# %10s  %12s  %8s  %6s  %6s", "size", "count", "type", "redop", "root");
 	head_side("time", "algbw", "#wrong", names, per_iter);
 	head_side("time", "algbw", "#wrong", names, per_iter);
@@ -192,8 +193,8 @@ void perf_report_row(struct perf *p, const struct perf_case *c, const struct per
 	fprintf(p->json, "%s\n {\"size\": %zu, \"count\": %zu, \"type\": \"%s\", "
 		"\"redop\": \"%s\", \"root\": %d", p->rows > 2 ? "," : "", perf_case_bytes(c),
 		c->count, type, op, root);
-	json_side(p, "out_of_place", out);
-	json_side(p, "in_place", in);
+	json_side(p, flags & PERF_PAIRS ? "ping_pong" : "out_of_place", out);
+	json_side(p, flags & PERF_PAIRS ? "stream" : "in_place", in);
 	putc('}', p->json);
 }
 

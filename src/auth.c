@@ -118,6 +118,20 @@ static int parse_hex_key(const char *text, unsigned char key[CX_SECRET_BYTES])
 	return 0;
 }
 
+int cx_secret_from_hex(struct cx_secret *s, const char *digits)
+{
+	unsigned char key[CX_SECRET_BYTES];
+	int rc;
+
+	if (strlen(digits) != 2 * CX_SECRET_BYTES || parse_hex_key(digits, key))
+		rc = cx_fail(COLLX_ERR_INVALID, "COLLX_SECRET is not %d hex digits",
+			     2 * CX_SECRET_BYTES);
+	else
+		rc = cx_secret_init(s, key);
+	OPENSSL_cleanse(key, sizeof(key));
+	return rc;
+}
+
 static int check_secret_file(int fd, const char *path)
 {
 	struct stat st;

@@ -42,6 +42,8 @@ struct cx_claim {
 int cx_secret_init(struct cx_secret *s, const unsigned char key[CX_SECRET_BYTES]);
 /* The key from a file: 64 hexadecimal digits, mode without group and others, own user. */
 int cx_secret_read(struct cx_secret *s, const char *path);
+/* From the digits themselves. */
+int cx_secret_from_hex(struct cx_secret *s, const char *digits);
 /* The secret of the lanes of one communicator. */
 int cx_secret_derive(struct cx_secret *out, const struct cx_secret *from, uint64_t nonce);
 /* One that whoever knows the text can make: where a unix socket's user is proof enough. */

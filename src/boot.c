@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * The star of control connections around rank 0: exchanges during creation,
- * first error and leave afterwards; see boot.h. Rank 0 holds wires[1..ranks-1],
- * any other rank wires[0].
- */
-#include <errno.h>
-#include <fcntl.h>
+/* Exchanges and the first error over the tree of connections; see boot.h. */
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,89 +8,42 @@
 #include "base/base.h"
 #include "boot.h"
 #include "meet.h"
-#include "wire.h"
 
 struct cx_boot {
-	int rank, ranks;
-	int fault; /* first error told or seen; 0: none */
+	struct cx_tree tree;
+	int fault;           /* first error told or seen; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
-	struct cx_wire *wires;
-	uint64_t *left; /* of each rank: 1 + last finished operation when it left; 0: it is here */
+	bool overdue;        /* a rank below has waited until its deadline */
+	unsigned char *have; /* [rank], of the exchange under way: enum have */
 	struct pollfd *fds;
+	int *who;            /* [i]: the rank at the other end of fds[i] */
 };
 
-/* ---- the place ---- */
+/* ---- the first error ---- */
 
-int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES])
-{
-	const char *folder = cx_env_text(CX_ENV_RUNTIME_DIR), *fixed = cx_env_text(CX_ENV_ADDR);
-	char name[2 * CX_JOB_BYTES + 1];
-	int n;
-
-	if (fixed && !strncmp(fixed, "tcp:", 4)) {
-		snprintf(where, CX_MEET_MAX, "%s", fixed);
-		return strlen(fixed) < CX_MEET_MAX
-			       ? 0
-			       : cx_fail(COLLX_ERR_INVALID,
-					 "COLLX_ADDR is longer than %d characters",
-					 CX_MEET_MAX - 1);
-	}
-
-	for (int i = 0; i < CX_JOB_BYTES; i++)
-		snprintf(name + 2 * i, 3, "%02x", job[i]);
-	if (folder)
-		n = snprintf(where, CX_MEET_MAX, "unix:%s/%s", folder, name);
-	else
-		n = snprintf(where, CX_MEET_MAX, "unix:/tmp/collx-%u/%s", (unsigned)geteuid(),
-			     name);
-	if (n >= CX_MEET_MAX || where[5] != '/')
-		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_RUNTIME_DIR must be an absolute path of at most %d "
-			       "characters",
-			       CX_MEET_MAX - 7 - 2 * CX_JOB_BYTES);
-	return 0;
-}
-
-int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own)
-{
-	if (m->place.addr.ss_family == AF_UNIX)
-		return cx_place_parse(own, "tcp:127.0.0.1:0");
-	if (b->rank)
-		return cx_place_of_connection(own, b->wires[0].fd, 0);
-	*own = m->place;
-	return cx_place_set_port(own, 0);
-}
-
-/* ---- faults ---- */
-
-void cx_boot_send_fault(struct cx_wire *w, int code, const char *text)
-{
-	cx_wire_send(w, CX_FRAME_FAULT, code, text, cx_min(strlen(text), CX_FAULT_TEXT_MAX - 1), -1,
-		     0);
-}
-
-/* The wires this rank holds are wires[first..last]. */
-static int first_wire(const struct cx_boot *b)
-{
-	return b->rank ? 0 : 1;
-}
-
-static int last_wire(const struct cx_boot *b)
-{
-	return b->rank ? 0 : b->ranks - 1;
-}
-
-/* The first error stays, and is passed on once. The lines that sending may
- * record must not replace it. */
+/* It stays, and is passed on once. The lines that sending may record must not
+ * replace it. */
 static int set_fault(struct cx_boot *b, int code, const char *text)
 {
+	struct cx_tree *t = &b->tree;
+
 	if (!b->fault) {
 		b->fault = code;
 		snprintf(b->text, sizeof(b->text), "%s", text);
-		for (int r = first_wire(b); r <= last_wire(b); r++)
-			cx_boot_send_fault(&b->wires[r], code, b->text);
+		cx_meet_send_fault(&t->up, code, b->text);
+		for (int r = 0; t->down && r < t->ranks; r++)
+			cx_meet_send_fault(&t->down[r], code, b->text);
 	}
 	return cx_fail(b->fault, "%s", b->text);
+}
+
+/* The same with the thread's error line, which set_fault overwrites. */
+static int pass_on(struct cx_boot *b, int code)
+{
+	char copy[CX_FAULT_TEXT_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", cx_error_text());
+	return set_fault(b, code, copy);
 }
 
 void cx_boot_tell(struct cx_boot *b, int code, const char *text)
@@ -107,76 +54,53 @@ void cx_boot_tell(struct cx_boot *b, int code, const char *text)
 	set_fault(b, code, copy);
 }
 
-void cx_boot_leave(struct cx_boot *b, uint64_t seq)
-{
-	const uint64_t patience = 2000000000, until = cx_now_ns() + patience;
-
-	for (int r = first_wire(b); r <= last_wire(b); r++)
-		if (b->wires[r].fd >= 0)
-			cx_wire_send(&b->wires[r], CX_FRAME_LEAVE, b->rank, &seq, sizeof(seq), -1,
-				     until);
-}
-
 /* ---- what comes in ---- */
 
-static int hear_leave(struct cx_boot *b, int from)
-{
-	const struct cx_wire *w = &b->wires[from];
-	uint64_t seq;
-	int who = w->head.arg;
-
-	if (w->head.len != sizeof(seq) || who < 0 || who >= b->ranks || (!b->rank && who != from))
-		return set_fault(b, COLLX_ERR_CORRUPT, "a leave frame is damaged");
-	memcpy(&seq, w->body, sizeof(seq));
-	b->left[who] = seq + 1;
-	for (int r = 1; !b->rank && r < b->ranks; r++)
-		if (r != who && b->wires[r].fd >= 0)
-			cx_wire_send(&b->wires[r], CX_FRAME_LEAVE, who, &seq, sizeof(seq), -1, 0);
-	return 0;
-}
-
-/* Acts on the frame of wires[from] when it is not a record. */
+/* Acts on a frame that is not a record. */
 static int hear_frame(struct cx_boot *b, int from)
 {
-	struct cx_wire *w = &b->wires[from];
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_tree *t = &b->tree;
+	const struct cx_wire *w = cx_tree_wire(t, from);
+	bool below = from != t->above;
 
-	if (w->head.kind == CX_FRAME_LEAVE)
-		return hear_leave(b, from);
-	if (w->head.kind != CX_FRAME_FAULT || w->head.arg >= 0 ||
-	    w->head.len >= CX_FAULT_TEXT_MAX)
-		return set_fault(b, COLLX_ERR_CORRUPT, "a control frame is damaged");
-	memcpy(text, w->body, w->head.len);
-	text[w->head.len] = '\0';
-	return set_fault(b, w->head.arg, text);
+	switch (w->head.kind) {
+	case CX_FRAME_OVERDUE:
+		b->overdue |= below;
+		return 0;
+	case CX_FRAME_GONE: /* as rank 0 said that the meeting was complete */
+		cx_fail(COLLX_ERR_PEER_DEAD, "rank %d died: its process ended when all had come",
+			w->head.arg);
+		return pass_on(b, COLLX_ERR_PEER_DEAD);
+	case CX_FRAME_SEATED:
+		cx_fail(COLLX_ERR_INVALID, "rank %d is taken twice", w->head.arg);
+		return pass_on(b, COLLX_ERR_INVALID);
+	default:
+		return pass_on(b, cx_meet_fault(w));
+	}
 }
 
-/* A connection ended: its rank left, or died. */
+/* A connection ended: its rank died. */
 static int hear_end(struct cx_boot *b, int from)
 {
-	char text[CX_FAULT_TEXT_MAX];
-
-	cx_wire_close(&b->wires[from]);
-	if (b->left[from])
-		return 0;
-	snprintf(text, sizeof(text),
-		 "rank %d died: its process ended without leaving (control connection closed)",
-		 from);
-	return set_fault(b, COLLX_ERR_PEER_DEAD, text);
+	cx_wire_close(cx_tree_wire(&b->tree, from));
+	cx_fail(COLLX_ERR_PEER_DEAD,
+		"rank %d died: its process ended without leaving (control connection closed)",
+		from);
+	return pass_on(b, COLLX_ERR_PEER_DEAD);
 }
 
-/* Reads what wires[from] has. 1: a record is there; 0: nothing; or the fault. */
+/* Reads what that rank has to say. 1: a record is there; 0: nothing; or the fault. */
 static int hear(struct cx_boot *b, int from)
 {
-	struct cx_wire *w = &b->wires[from];
+	struct cx_wire *w = cx_tree_wire(&b->tree, from);
 	int rc;
 
-	for (;;) {
+	while (w->fd >= 0) {
 		rc = cx_wire_receive(w);
 		if (rc == COLLX_ERR_PEER_DEAD)
 			return hear_end(b, from);
 		if (rc < 0)
-			return set_fault(b, rc, cx_error_text());
+			return pass_on(b, rc);
 		if (rc == 0 || w->head.kind == CX_FRAME_RECORD)
 			return rc;
 		rc = hear_frame(b, from);
@@ -184,186 +108,253 @@ static int hear(struct cx_boot *b, int from)
 		if (rc)
 			return rc;
 	}
+	return 0;
 }
 
-/* How many wires have something to say; fds[] tells which. */
+/* Waits for a word; the number of connections, of which fds[] tells who has one. */
 static int poll_wires(struct cx_boot *b, int timeout_ms)
 {
-	int first = first_wire(b), n = last_wire(b) - first + 1;
+	struct cx_tree *t = &b->tree;
+	int n = 0, rc;
 
-	for (int i = 0; i < n; i++)
-		b->fds[i] = (struct pollfd){ .fd = b->wires[first + i].fd, .events = POLLIN };
-	return n ? cx_sys->poll(b->fds, (unsigned)n, timeout_ms) : 0;
-}
+	for (int r = 0; r < t->ranks; r++) {
+		const struct cx_wire *w = cx_tree_wire(t, r);
 
-/* Hears all wires; counts those on which a record waits. */
-static int hear_all(struct cx_boot *b, int *records)
-{
-	int first = first_wire(b), rc;
-
-	*records = 0;
-	if (b->fault)
-		return cx_fail(b->fault, "%s", b->text);
-	if (poll_wires(b, 0) <= 0)
-		return 0;
-	for (int r = first; r <= last_wire(b); r++) {
-		rc = b->fds[r - first].revents && b->wires[r].fd >= 0 ? hear(b, r) : 0;
-		if (rc < 0)
-			return rc;
-		*records += rc;
+		if (!w)
+			continue;
+		b->fds[n] = (struct pollfd){ .fd = w->fd, .events = POLLIN };
+		b->who[n++] = r;
 	}
-	return 0;
+	rc = cx_sys->poll(b->fds, (unsigned)n, timeout_ms);
+	return rc > 0 ? n : 0;
 }
 
 int cx_boot_heard(struct cx_boot *b)
 {
-	int records;
+	int n, rc = 0;
 
-	return hear_all(b, &records);
-}
-
-int cx_boot_watch(struct cx_boot *b, uint64_t seq)
-{
-	int records, rc = hear_all(b, &records);
-
-	if (rc)
-		return rc;
-	if (records)
-		return set_fault(b, COLLX_ERR_CORRUPT, "a record came late");
-	for (int r = 0; r < b->ranks; r++) {
-		char text[CX_FAULT_TEXT_MAX];
-
-		if (!b->left[r] || b->left[r] > seq)
-			continue;
-		snprintf(text, sizeof(text),
-			 "rank %d left the communicator before operation %llu, which needs it", r,
-			 (unsigned long long)seq);
-		return set_fault(b, COLLX_ERR_PEER_LEFT, text);
-	}
-	return 0;
-}
-
-int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms)
-{
-	uint64_t end = cx_now_ns() + (uint64_t)wait_ms * 1000000;
-
-	for (;;) {
-		uint64_t now = cx_now_ns();
-		int rc = cx_boot_watch(b, seq);
-
-		if (rc || now >= end)
-			return rc;
-		poll_wires(b, (int)((end - now) / 1000000) + 1);
-	}
+	if (b->fault)
+		return cx_fail(b->fault, "%s", b->text);
+	n = poll_wires(b, 0);
+	for (int i = 0; i < n && rc >= 0; i++)
+		rc = b->fds[i].revents ? hear(b, b->who[i]) : 0;
+	return rc < 0 ? rc : 0;
 }
 
 /* ---- exchange ---- */
 
-enum { HEAR_NS = 100000000 /* between looks at the other wires */ };
+/* Up the tree go the records of the ranks below, each once; down go all. */
+enum have { FROM_BELOW = 1, SENT_UP = 2, FROM_ABOVE = 4 };
+enum { HEAR_MS = 100 };
 
 struct exchange {
 	char *all;
 	int *fds;
 	size_t len;
 	uint64_t deadline_ns;
+	unsigned char side; /* from where records come now */
+	int missing;        /* records that will still come from there */
+	bool asked;         /* above knows that the deadline has passed */
 };
 
-/* Rank 0 alone knows who is missing, so the others wait a little longer for its word. */
-static uint64_t patience_ns(const struct cx_boot *b, const struct exchange *x)
+/* The record that waits at the connection with rank `from`. */
+static int take_record(struct cx_boot *b, struct exchange *x, int from)
 {
-	const uint64_t grace_ns = 1000000000;
+	struct cx_tree *t = &b->tree;
+	struct cx_wire *w = cx_tree_wire(t, from);
+	unsigned char side = from == t->above ? FROM_ABOVE : FROM_BELOW;
+	int who = w->head.arg;
 
-	return b->rank && x->deadline_ns < UINT64_MAX - grace_ns ? x->deadline_ns + grace_ns
-								 : x->deadline_ns;
-}
-
-/* Waits for the record `who` from wires[from] and stores it. */
-static int take_record(struct cx_boot *b, const struct exchange *x, int from, int who)
-{
-	struct cx_wire *w = &b->wires[from];
-	int rc;
-
-	while ((rc = hear(b, from)) == 0 && w->fd >= 0) {
-		uint64_t until = patience_ns(b, x);
-
-		rc = cx_wire_wait(w->fd, POLLIN, cx_min(until, cx_now_ns() + HEAR_NS));
-		if (rc < 0)
-			return set_fault(b, rc, cx_error_text());
-		if (rc == 0 && cx_boot_heard(b))
-			return b->fault;
-		if (rc == 0 && cx_now_ns() >= until) {
-			char text[CX_FAULT_TEXT_MAX];
-
-			snprintf(text, sizeof(text),
-				 "creation: rank %d stopped answering before the deadline", from);
-			return set_fault(b, COLLX_ERR_INIT_TIMEOUT, text);
-		}
-	}
-	if (rc < 0)
-		return rc;
-	if (rc == 0)
-		return set_fault(b, COLLX_ERR_PEER_LEFT, "a rank left during creation");
-	if (w->head.arg != who || w->head.len != x->len || (w->passed_fd >= 0 && !x->fds))
+	if (side != x->side || who < 0 || who >= t->ranks || b->have[who] & side ||
+	    (side == FROM_BELOW && cx_tree_towards(t, who) != from) || w->head.len != x->len ||
+	    (w->passed_fd >= 0 && !x->fds))
 		return set_fault(b, COLLX_ERR_VERSION,
 				 "the ranks exchange records of different form: "
 				 "use one version of libcollx on all ranks");
 	memcpy(x->all + (size_t)who * x->len, w->body, x->len);
-	if (x->fds) {
+	if (x->fds && x->fds[who] < 0) {
 		x->fds[who] = w->passed_fd;
 		w->passed_fd = -1;
 	}
+	b->have[who] |= side;
+	x->missing--;
 	cx_wire_next(w);
 	return 0;
 }
 
-static int give_record(struct cx_boot *b, const struct exchange *x, int to, int who)
+/* What a failed sending means: the rank may have said why it went. */
+static int not_given(struct cx_boot *b, int to, int rc)
 {
-	int rc = cx_wire_send(&b->wires[to], CX_FRAME_RECORD, who, x->all + (size_t)who * x->len,
-			      x->len, x->fds ? x->fds[who] : -1, x->deadline_ns);
-
-	if (rc == COLLX_ERR_PEER_DEAD) /* why it went may be waiting to be read */
-		rc = hear(b, to);
-	return rc < 0 ? set_fault(b, rc, cx_error_text()) : 0;
+	if (rc == COLLX_ERR_PEER_DEAD && (rc = hear(b, to)) >= 0)
+		return set_fault(b, COLLX_ERR_PEER_LEFT, "a rank left during creation");
+	if (b->fault)
+		return rc;
+	if (rc == COLLX_ERR_INIT_TIMEOUT)
+		cx_fail(rc, "creation: rank %d stopped answering before the deadline", to);
+	return pass_on(b, rc);
 }
 
-static int exchange_all(struct cx_boot *b, const struct exchange *x)
+/* A descriptor goes among the ranks of one unix socket alone; its owner has it. */
+static int fd_for(const struct cx_tree *t, const struct exchange *x, int to, int r)
+{
+	return x->fds && r != to && t->leader[r] == t->leader[to] &&
+			       t->leader[r] == t->leader[t->rank]
+		       ? x->fds[r]
+		       : -1;
+}
+
+/* Gives records to a rank, several in one system call: up those that were not given
+ * yet, down all. */
+static int give_records(struct cx_boot *b, const struct exchange *x, int to)
+{
+	struct cx_tree *t = &b->tree;
+	struct cx_wire *w = cx_tree_wire(t, to);
+	char batch[16 * (CX_FRAME_MAX + sizeof(struct cx_frame_head))];
+	size_t n = 0, more;
+	int rc = 0;
+
+	for (int r = 0; !rc && w && r < t->ranks; r++) {
+		const char *record = x->all + (size_t)r * x->len;
+		int fd = fd_for(t, x, to, r);
+
+		if (to == t->above && b->have[r] != FROM_BELOW)
+			continue;
+		if (to == t->above)
+			b->have[r] |= SENT_UP;
+		more = fd >= 0 ? 0 : cx_wire_pack(batch + n, sizeof(batch) - n, CX_FRAME_RECORD, r,
+						  record, x->len);
+		n += more;
+		if (more)
+			continue;
+		rc = n ? cx_wire_put(w->fd, batch, n, x->deadline_ns) : 0;
+		n = 0;
+		if (!rc)
+			rc = cx_wire_send(w, CX_FRAME_RECORD, r, record, x->len, fd,
+					  x->deadline_ns);
+	}
+	if (!rc && n)
+		rc = cx_wire_put(w->fd, batch, n, x->deadline_ns);
+	return rc ? not_given(b, to, rc) : 0;
+}
+
+/* Or need not, to this one. */
+static int has_given(const void *ctx, int r)
+{
+	const struct cx_boot *b = ctx;
+
+	return b->have[r] & FROM_BELOW || cx_tree_towards(&b->tree, r) < 0;
+}
+
+/* "4-5" of those below who have not given, or the rank that should have passed it on. */
+static void name_missing(const struct cx_boot *b, char *text, size_t len)
+{
+	char ranks[96];
+	int r = 0, leader;
+
+	while (r < b->tree.ranks && has_given(b, r))
+		r++;
+	cx_meet_missing(has_given, b, b->tree.ranks, ranks, sizeof(ranks));
+	leader = r < b->tree.ranks ? b->tree.leader[r] : b->tree.rank;
+	if (leader == b->tree.rank || !has_given(b, leader))
+		snprintf(text, len, "%s", ranks);
+	else
+		snprintf(text, len, "%s, or rank %d, which leads there,", ranks, leader);
+}
+
+/* The deadline has passed. Those below are known by name; of others rank 0 knows. */
+static int overdue(struct cx_boot *b, struct exchange *x)
+{
+	char ranks[160];
+
+	if (x->side == FROM_ABOVE && !x->asked) {
+		x->asked = true;
+		x->deadline_ns = cx_now_ns() + cx_meet_patience_ns(&b->tree);
+		cx_wire_send(&b->tree.up, CX_FRAME_OVERDUE, b->tree.rank, NULL, 0, -1, 0);
+		return 0;
+	}
+	if (x->side == FROM_ABOVE)
+		snprintf(ranks, sizeof(ranks), "%d", b->tree.above);
+	else
+		name_missing(b, ranks, sizeof(ranks));
+	cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank %s stopped answering before the deadline",
+		ranks);
+	return pass_on(b, COLLX_ERR_INIT_TIMEOUT);
+}
+
+/* Takes the records that this rank has sent. */
+static int take_from(struct cx_boot *b, struct exchange *x, int from)
 {
 	int rc = 0;
 
-	if (b->rank) {
-		rc = give_record(b, x, 0, b->rank);
-		if (x->fds && x->fds[b->rank] >= 0) {
-			cx_sys->close(x->fds[b->rank]);
-			x->fds[b->rank] = -1;
-		}
-		for (int r = 0; !rc && r < b->ranks; r++)
-			rc = take_record(b, x, 0, r);
-		return rc;
+	while (!rc && x->missing && cx_tree_wire(&b->tree, from)) {
+		rc = hear(b, from);
+		if (rc == 0 && cx_tree_wire(&b->tree, from))
+			return 0;
+		if (rc == 0)
+			return set_fault(b, COLLX_ERR_PEER_LEFT, "a rank left during creation");
+		rc = rc > 0 ? take_record(b, x, from) : rc;
 	}
-	for (int r = 1; !rc && r < b->ranks; r++)
-		rc = take_record(b, x, r, r);
-	for (int to = 1; !rc && to < b->ranks; to++)
-		for (int r = 0; !rc && r < b->ranks; r++)
-			rc = give_record(b, x, to, r);
+	return rc;
+}
+
+/* Gathers so many records from a side. */
+static int gather(struct cx_boot *b, struct exchange *x, unsigned char side, int missing)
+{
+	int n, rc = 0;
+
+	x->side = side;
+	x->missing = missing;
+	/* Some may have come already, where cx_boot_heard left them. */
+	for (int r = 0; !rc && r < b->tree.ranks; r++)
+		rc = take_from(b, x, r);
+	for (;;) {
+		if (!rc && b->tree.rank && side == FROM_BELOW)
+			rc = give_records(b, x, b->tree.above);
+		if (rc || !x->missing)
+			return rc;
+		n = poll_wires(b, HEAR_MS);
+		for (int i = 0; !rc && i < n; i++)
+			rc = b->fds[i].revents ? take_from(b, x, b->who[i]) : 0;
+		if (!rc && x->missing &&
+		    (cx_now_ns() >= x->deadline_ns || (b->overdue && !x->asked)))
+			rc = overdue(b, x);
+	}
+}
+
+static int exchange_all(struct cx_boot *b, struct exchange *x)
+{
+	struct cx_tree *t = &b->tree;
+	int below = 0, rc;
+
+	for (int r = 0; r < t->ranks; r++) {
+		b->have[r] = r == t->rank ? FROM_BELOW : 0;
+		below += cx_tree_towards(t, r) >= 0;
+	}
+	rc = gather(b, x, FROM_BELOW, below);
+	if (!rc && t->rank)
+		rc = gather(b, x, FROM_ABOVE, t->ranks);
+	for (int r = 0; !rc && t->down && r < t->ranks; r++)
+		if (t->down[r].fd >= 0)
+			rc = give_records(b, x, r);
 	return rc;
 }
 
 int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
 		     uint64_t deadline_ns)
 {
-	struct exchange x = { all, fds, len, deadline_ns };
-	int rc;
+	struct exchange x = { .all = all, .fds = fds, .len = len, .deadline_ns = deadline_ns };
+	int rank = b->tree.rank, rc;
 
-	memcpy(x.all + (size_t)b->rank * len, mine, len);
-	for (int r = 0; fds && r < b->ranks; r++)
+	memcpy(x.all + (size_t)rank * len, mine, len);
+	for (int r = 0; fds && r < b->tree.ranks; r++)
 		fds[r] = -1;
 	if (fds && fd >= 0) {
-		fds[b->rank] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-		if (fds[b->rank] < 0)
-			return cx_fail_errno(errno, "duplicating a descriptor");
+		fds[rank] = cx_sys->dup(fd);
+		if (fds[rank] < 0)
+			return cx_fail_errno(-fds[rank], "duplicating a descriptor");
 	}
-	rc = exchange_all(b, &x);
-	for (int r = 0; rc && fds && r < b->ranks; r++) {
+	rc = b->fault ? cx_fail(b->fault, "%s", b->text) : exchange_all(b, &x);
+	for (int r = 0; rc && fds && r < b->tree.ranks; r++) {
 		if (fds[r] >= 0)
 			cx_sys->close(fds[r]);
 		fds[r] = -1;
@@ -376,18 +367,17 @@ int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, vo
 static int boot_alloc(struct cx_boot **out, const struct cx_meeting *m)
 {
 	struct cx_boot *b = cx_alloc(1, sizeof(*b));
+	size_t ranks = (size_t)m->ranks;
+	int rc;
 
 	if (!b)
 		return COLLX_ERR_NOMEM;
-	b->rank = m->rank;
-	b->ranks = m->ranks;
-	b->wires = cx_alloc((size_t)m->ranks, sizeof(*b->wires));
-	b->left = cx_alloc((size_t)m->ranks, sizeof(*b->left));
-	b->fds = cx_alloc((size_t)m->ranks, sizeof(*b->fds));
-	for (int r = 0; b->wires && r < m->ranks; r++)
-		cx_wire_init(&b->wires[r], -1);
+	rc = cx_tree_init(&b->tree, m->rank, m->ranks);
+	b->have = cx_alloc(ranks, sizeof(*b->have));
+	b->fds = cx_alloc(ranks, sizeof(*b->fds));
+	b->who = cx_alloc(ranks, sizeof(*b->who));
 	*out = b;
-	if (b->wires && b->left && b->fds)
+	if (!rc && b->have && b->fds && b->who)
 		return 0;
 	cx_boot_close(b);
 	return COLLX_ERR_NOMEM;
@@ -400,10 +390,9 @@ int cx_boot_open(struct cx_boot **out, struct cx_meeting *m)
 
 	if (rc)
 		return rc;
-	if (m->rank)
-		rc = cx_meet_join(m, &b->wires[0]);
-	else if (m->ranks > 1)
-		rc = cx_meet_host(m, b->wires);
+	b->tree.leader[m->rank] = m->rank;
+	if (m->ranks > 1)
+		rc = cx_meet(m, &b->tree);
 	if (rc) {
 		cx_boot_tell(b, rc, cx_error_text());
 		cx_boot_close(b);
@@ -413,12 +402,32 @@ int cx_boot_open(struct cx_boot **out, struct cx_meeting *m)
 	return 0;
 }
 
+const struct cx_tree *cx_boot_tree(const struct cx_boot *b)
+{
+	return &b->tree;
+}
+
+void cx_boot_finish(struct cx_boot *b, struct cx_tree *out)
+{
+	bool leads = false;
+
+	*out = b->tree;
+	for (int r = 0; out->down && r < out->ranks; r++)
+		leads |= out->down[r].fd >= 0;
+	if (!leads) {
+		cx_free(out->down);
+		out->down = NULL;
+	}
+	b->tree = (struct cx_tree){ .above = -1 };
+	cx_wire_init(&b->tree.up, -1);
+	cx_boot_close(b);
+}
+
 void cx_boot_close(struct cx_boot *b)
 {
-	for (int r = 0; b->wires && r < b->ranks; r++)
-		cx_wire_close(&b->wires[r]);
-	cx_free(b->wires);
-	cx_free(b->left);
+	cx_tree_fini(&b->tree);
+	cx_free(b->have);
 	cx_free(b->fds);
+	cx_free(b->who);
 	cx_free(b);
 }

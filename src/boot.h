@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How the ranks of a communicator meet, and the channel between them that stays
- * open afterwards: every rank holds one authenticated connection to rank 0.
- * Over it go the exchanges of creation, and later a leave, or the first error,
- * which rank 0 passes on to all.
+ * How the ranks of a communicator meet and agree: in a tree of authenticated
+ * connections (tree.h), over which the exchanges of creation go, and the first
+ * error, which every rank passes on once. Afterwards the tree is the guard's.
  */
 #ifndef CX_BOOT_H
 #define CX_BOOT_H
@@ -13,67 +12,48 @@
 
 #include "auth.h"
 #include "place.h"
+#include "tree.h"
 
-enum {
-	CX_RECORD_MAX = 512,      /* bytes that a rank gives to one exchange */
-	CX_FAULT_TEXT_MAX = 320
-};
+enum { CX_RECORD_MAX = 512 /* bytes that a rank gives to one exchange */ };
 
 enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2 };
 
 /* What it takes to meet. */
 struct cx_meeting {
 	struct cx_secret secret;
-	struct cx_place place;
+	struct cx_place place; /* rank 0's: tcp:..., or unix:... where all are of one host */
+	struct cx_place local; /* unix:..., where ranks of this host meet; no name: nowhere */
 	int rank, ranks;
 	uint64_t deadline_ns;
 };
 
 struct cx_boot;
 
-/* Where that job meets: COLLX_ADDR when it is a tcp place, else "unix:PATH" in this
- * user's runtime folder. */
-int cx_boot_place(char where[CX_MEET_MAX], const unsigned char job[CX_JOB_BYTES]);
-
-/* Connects all ranks with rank 0; returns when all have come. */
+/* Returns when all ranks have come, see meet.h. Of m's places rank 0 fills in what was
+ * left open. */
 int cx_boot_open(struct cx_boot **out, struct cx_meeting *m);
 void cx_boot_close(struct cx_boot *b);
+
+const struct cx_tree *cx_boot_tree(const struct cx_boot *b);
+
+/* Hands the tree over, its wires open, and frees the rest. */
+void cx_boot_finish(struct cx_boot *b, struct cx_tree *out);
 
 /*
  * Every rank gives len bytes (the same len everywhere, <= CX_RECORD_MAX) and a
  * descriptor or -1; every rank gets all of them in rank order. fds may be NULL
  * when no rank gives one; else the caller owns fds[0..ranks-1] afterwards (its
- * own comes back as a duplicate). Until deadline_ns.
+ * own comes back as a duplicate, those of ranks with another leader are -1).
+ * Until deadline_ns, and a second more where rank 0 must say who is missing.
  */
 int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
 		     uint64_t deadline_ns);
 
-/* Where this rank can listen so that the others reach it, port 0: rank 0 at the
- * meeting's address, another rank at the one it reached rank 0 from; all on the
- * loopback when they met at a unix socket. */
-int cx_boot_own_place(const struct cx_boot *b, const struct cx_meeting *m, struct cx_place *own);
-
-/* ---- afterwards ---- */
-
-/* Looks at the channel without waiting. 0: nothing new; else the first error that
- * any rank told or that the channel itself shows, always the same from then on.
- * `seq` is the operation this rank is in: a rank that left after finishing it is
- * no error. */
-int cx_boot_watch(struct cx_boot *b, uint64_t seq);
-
-/* The same, waiting for a word at most so long. */
-int cx_boot_listen(struct cx_boot *b, uint64_t seq, int wait_ms);
-
-/* During creation: the first error that the channel tells; records wait for the
- * exchange that takes them. */
+/* Between exchanges: the first error that any rank told or that the tree itself shows,
+ * always the same from then on. Records wait for the exchange that takes them. */
 int cx_boot_heard(struct cx_boot *b);
 
 /* Tells all ranks of this error; the first one told counts everywhere. */
 void cx_boot_tell(struct cx_boot *b, int code, const char *text);
-
-/* Tells all ranks that this one goes, having finished operation seq; waits at most
- * 2 s for those whose connection is full. A rank that missed it would take this
- * one for dead. */
-void cx_boot_leave(struct cx_boot *b, uint64_t seq);
 
 #endif

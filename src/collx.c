@@ -6,6 +6,8 @@
 #include "base/base.h"
 #include "comm.h"
 #include "launch.h"
+#include "uid.h"
+#include "vault.h"
 
 /* ---- small ones ---- */
 
@@ -29,63 +31,6 @@ int collx_comm_size(collx_comm_t comm)
 	return comm ? comm->size : cx_fail(COLLX_ERR_INVALID, "collx_comm_size: comm is NULL");
 }
 
-/* ---- unique ids ---- */
-
-/* The 128 bytes of a collx_unique_id. */
-struct id {
-	uint16_t version;
-	uint16_t flags; /* 0 */
-	unsigned char key[CX_SECRET_BYTES];
-	char where[COLLX_UNIQUE_ID_BYTES - 4 - CX_SECRET_BYTES];
-};
-_Static_assert(sizeof(struct id) == COLLX_UNIQUE_ID_BYTES, "layout of a unique id");
-
-collx_result collx_get_unique_id(collx_unique_id *id)
-{
-	struct id made = { .version = CX_WIRE_VERSION };
-	char where[CX_MEET_MAX];
-	struct cx_secret secret;
-	int rc;
-
-	if (!id)
-		return cx_fail(COLLX_ERR_INVALID, "collx_get_unique_id: id is NULL");
-	rc = cx_sys->random(made.key, sizeof(made.key));
-	if (rc)
-		return cx_fail_errno(-rc, "random numbers");
-	rc = cx_secret_init(&secret, made.key);
-	if (!rc)
-		rc = cx_boot_place(where, secret.job);
-	cx_secret_wipe(&secret);
-	if (!rc && strlen(where) >= sizeof(made.where))
-		rc = cx_fail(COLLX_ERR_INVALID,
-			     "COLLX_RUNTIME_DIR is %zu characters too long for a unique id",
-			     strlen(where) - sizeof(made.where) + 1);
-	if (!rc) {
-		strcpy(made.where, where);
-		memcpy(id, &made, sizeof(*id));
-	}
-	explicit_bzero(&made, sizeof(made));
-	return rc;
-}
-
-static int read_id(const collx_unique_id *id, struct cx_meeting *m)
-{
-	struct id got;
-	int rc = 0;
-
-	memcpy(&got, id, sizeof(got));
-	if (got.version != CX_WIRE_VERSION || got.flags)
-		rc = cx_fail(COLLX_ERR_VERSION, "the unique id is empty or of another libcollx");
-	else if (!memchr(got.where, '\0', sizeof(got.where)))
-		rc = cx_fail(COLLX_ERR_INVALID, "the unique id is damaged");
-	if (!rc)
-		rc = cx_place_parse(&m->place, got.where);
-	if (!rc)
-		rc = cx_secret_init(&m->secret, got.key);
-	explicit_bzero(&got, sizeof(got));
-	return rc;
-}
-
 /* ---- creation ---- */
 
 enum { DEFAULT_TIMEOUT_MS = 60000 };
@@ -107,100 +52,137 @@ static int choose_timeout(uint32_t config_ms, enum cx_env variable, uint64_t *ns
 	return 0;
 }
 
+/* In a vault, for the sake of the secret. */
 struct creation {
 	struct cx_meeting meeting;
+	collx_unique_id id; /* where it comes through an exchange */
 	uint64_t op_timeout_ns;
 };
 
-static int begin_creation(struct creation *k, const collx_comm_t *comm, int size, int rank,
-			  const collx_config *config)
+collx_result collx_get_unique_id(collx_unique_id *id)
 {
-	static const collx_config defaults = COLLX_CONFIG_INIT;
-	uint64_t now = cx_now_ns(), limit_ns = 0;
+	uint64_t limit_ns;
 	int rc;
 
-	memset(k, 0, sizeof(*k));
+	if (!id)
+		return cx_fail(COLLX_ERR_INVALID, "collx_get_unique_id: id is NULL");
+	rc = choose_timeout(0, CX_ENV_CREATE_TIMEOUT_MS, &limit_ns);
+	return rc ? rc : cx_uid_make(id, cx_now_ns() + limit_ns);
+}
+
+static int check_creation(const collx_comm_t *comm, int size, int rank, const collx_config *config)
+{
 	if (!comm)
 		return cx_fail(COLLX_ERR_INVALID, "creation: comm is NULL");
 	if (size < 1 || rank < 0 || rank >= size)
 		return cx_fail(COLLX_ERR_INVALID, "creation: rank %d of %d ranks", rank, size);
-	if (!config)
-		config = &defaults;
 	if (config->size < sizeof(*config) || config->flags || config->reserved)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "creation: config has unknown members or flags; begin with "
 			       "COLLX_CONFIG_INIT");
-	rc = choose_timeout(config->create_timeout_ms, CX_ENV_CREATE_TIMEOUT_MS, &limit_ns);
+	return 0;
+}
+
+/* Each is ended by end_creation, also after an error. */
+static int begin_creation(struct creation **out, const collx_comm_t *comm, int size, int rank,
+			  const collx_config *config)
+{
+	static const collx_config defaults = COLLX_CONFIG_INIT;
+	uint64_t now = cx_now_ns(), limit_ns = 0, op_ns = 0;
+	int rc;
+
+	*out = NULL;
+	if (!config)
+		config = &defaults;
+	rc = check_creation(comm, size, rank, config);
 	if (!rc)
-		rc = choose_timeout(config->op_timeout_ms, CX_ENV_TIMEOUT_MS, &k->op_timeout_ns);
-	k->meeting.rank = rank;
-	k->meeting.ranks = size;
-	k->meeting.deadline_ns = limit_ns == UINT64_MAX ? UINT64_MAX : now + limit_ns;
+		rc = choose_timeout(config->create_timeout_ms, CX_ENV_CREATE_TIMEOUT_MS, &limit_ns);
+	if (!rc)
+		rc = choose_timeout(config->op_timeout_ms, CX_ENV_TIMEOUT_MS, &op_ns);
+	if (rc)
+		return rc;
+	*out = cx_vault_create(sizeof(**out));
+	if (!*out)
+		return COLLX_ERR_NOMEM;
+	(*out)->op_timeout_ns = op_ns;
+	(*out)->meeting.rank = rank;
+	(*out)->meeting.ranks = size;
+	(*out)->meeting.deadline_ns = limit_ns == UINT64_MAX ? UINT64_MAX : now + limit_ns;
+	return 0;
+}
+
+static int end_creation(struct creation *k, int rc, collx_comm_t *comm)
+{
+	unsigned char job[CX_JOB_BYTES];
+
+	if (!k)
+		return rc;
+	if (!rc) {
+		memcpy(job, k->meeting.secret.job, sizeof(job));
+		rc = cx_comm_open(comm, &k->meeting, k->op_timeout_ns);
+		cx_uid_release(job);
+	}
+	cx_vault_destroy(k, sizeof(*k));
 	return rc;
 }
 
 collx_result collx_comm_create(collx_comm_t *comm, int size, const collx_unique_id *id, int rank,
 			       const collx_config *config)
 {
-	struct creation k;
+	struct creation *k;
 	int rc = begin_creation(&k, comm, size, rank, config);
 
 	if (!rc && !id)
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: id is NULL");
 	if (!rc)
-		rc = read_id(id, &k.meeting);
-	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
+		rc = cx_uid_read(id, &k->meeting);
+	return end_creation(k, rc, comm);
 }
 
 collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config)
 {
+	struct creation *k = NULL;
 	struct cx_launch launch;
-	struct creation k;
 	int rc = cx_launch_read(&launch);
 
 	if (!rc)
 		rc = begin_creation(&k, comm, launch.ranks, launch.rank, config);
 	if (!rc)
-		rc = cx_launch_meet(&launch, &k.meeting);
-	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
+		rc = cx_launch_meet(&launch, &k->meeting);
+	return end_creation(k, rc, comm);
 }
 
 /* Rank 0's id, or its failure, through the caller's exchange. */
-static int share_id(collx_allgather_fn allgather, void *ctx, int size, int rank,
+static int share_id(collx_allgather_fn allgather, void *ctx, const struct cx_meeting *m,
 		    collx_unique_id *id)
 {
-	collx_unique_id *all = cx_alloc((size_t)size, sizeof(*all));
+	size_t len = (size_t)m->ranks * sizeof(*id);
+	collx_unique_id *all = cx_vault_create(len);
 	int rc = all ? 0 : COLLX_ERR_NOMEM, made = 0;
 
-	memset(id, 0, sizeof(*id));
-	if (!rc && rank == 0)
-		made = collx_get_unique_id(id);
+	if (!rc && m->rank == 0)
+		made = cx_uid_make(id, m->deadline_ns);
 	if (!rc && allgather(ctx, id, all, sizeof(*id)))
 		rc = cx_fail(COLLX_ERR_SYSTEM, "creation: the caller's allgather failed");
 	if (!rc)
 		*id = all[0];
-	if (all)
-		explicit_bzero(all, (size_t)size * sizeof(*all));
-	cx_free(all);
+	cx_vault_destroy(all, len);
 	return rc ? rc : made;
 }
 
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
 				   void *ctx, int rank, const collx_config *config)
 {
-	collx_unique_id id;
-	struct creation k;
+	struct creation *k;
 	int rc = begin_creation(&k, comm, size, rank, config);
 
 	if (!rc && !allgather)
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: allgather is NULL");
-	if (rc)
-		return rc;
-	rc = share_id(allgather, ctx, size, rank, &id);
 	if (!rc)
-		rc = read_id(&id, &k.meeting);
-	explicit_bzero(&id, sizeof(id));
-	return rc ? rc : cx_comm_open(comm, &k.meeting, k.op_timeout_ns);
+		rc = share_id(allgather, ctx, &k->meeting, &k->id);
+	if (!rc)
+		rc = cx_uid_read(&k->id, &k->meeting);
+	return end_creation(k, rc, comm);
 }
 
 /* A forked child has neither the memory nor the say of its parent. */
@@ -295,6 +277,26 @@ static int check_request(const struct collx_comm *c, const struct cx_request *r,
 	return check_buffers(c, r, name);
 }
 
+static int check_message(const struct collx_comm *c, const struct cx_request *r, const char *name)
+{
+	size_t bytes;
+
+	if ((unsigned)r->type >= COLLX_TYPE_COUNT)
+		return cx_fail(COLLX_ERR_INVALID, "%s: unknown type %d", name, (int)r->type);
+	if (r->root < 0 || r->root >= c->size)
+		return cx_fail(COLLX_ERR_INVALID, "%s: peer %d of %d ranks", name, r->root,
+			       c->size);
+	if (r->root == c->rank)
+		return cx_fail(COLLX_ERR_INVALID, "%s: peer %d is the calling rank itself", name,
+			       r->root);
+	if (__builtin_mul_overflow(r->count, collx_type_size(r->type), &bytes) ||
+	    bytes > SIZE_MAX / 4)
+		return cx_fail(COLLX_ERR_INVALID, "%s: %zu elements overflow", name, r->count);
+	if (r->count && !r->in && !r->out)
+		return cx_fail(COLLX_ERR_INVALID, "%s: buf is NULL", name);
+	return 0;
+}
+
 static collx_result run(collx_comm_t comm, const struct cx_request *r, const collx_opts *opts)
 {
 	const char *name = cx_coll_name(r->coll);
@@ -309,9 +311,11 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	if (comm->error)
 		return cx_comm_run(comm, r, 0);
 	rc = check_opts(comm, name, opts, &timeout_ns);
-	if (!rc && r->coll != CX_BARRIER)
+	if (!rc && r->coll > CX_NCOLL)
+		rc = check_message(comm, r, name);
+	else if (!rc && r->coll != CX_BARRIER)
 		rc = check_request(comm, r, name);
-	if (rc || r->count == 0)
+	if (rc || (r->count == 0 && r->coll < CX_NCOLL))
 		return rc;
 	return cx_comm_run(comm, r, timeout_ns);
 }
@@ -362,6 +366,22 @@ collx_result collx_reduce(const void *sendbuf, void *recvbuf, size_t count, coll
 collx_result collx_barrier(collx_comm_t comm, const collx_opts *opts)
 {
 	const struct cx_request r = { CX_BARRIER, NULL, NULL, 1, COLLX_UINT8, COLLX_SUM, 0 };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_send(const void *buf, size_t count, collx_type type, int peer,
+			collx_comm_t comm, const collx_opts *opts)
+{
+	const struct cx_request r = { CX_SEND, buf, NULL, count, type, COLLX_SUM, peer };
+
+	return run(comm, &r, opts);
+}
+
+collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, collx_comm_t comm,
+			const collx_opts *opts)
+{
+	const struct cx_request r = { CX_RECV, NULL, buf, count, type, COLLX_SUM, peer };
 
 	return run(comm, &r, opts);
 }

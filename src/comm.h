@@ -8,6 +8,7 @@
 #include "boot.h"
 #include "collx.h"
 #include "exec.h"
+#include "guard.h"
 #include "select.h"
 #include "topo.h"
 
@@ -18,21 +19,35 @@ struct cx_cached_plan {
 	uint64_t used; /* operation that used it last */
 };
 
+/* What send and recv keep. */
+struct cx_p2p {
+	struct cx_plan plan; /* of one step, written anew for each message */
+	struct cx_step step;
+	int32_t after;
+	uint64_t (*messages)[2]; /* [peer][0: sent, 1: received] so far */
+	size_t stood;            /* 1 + bytes moved when the peer was seen to have left; or 0 */
+};
+
 struct collx_comm {
 	int rank, size;
 	unsigned forks;        /* cx_fork_count when it was made: a child's is higher */
 	int error;             /* sticky: why this communicator is dead */
 	char text[CX_FAULT_TEXT_MAX];
-	uint64_t seq;          /* operations begun */
+	uint64_t seq;          /* collectives begun */
+	uint64_t chain;        /* a hash of them all: ranks that differ once differ for ever */
 	uint64_t op_timeout_ns;
 	struct cx_wait_limits limits;
 	unsigned spin_ns;      /* of the next wait: less after spinning in vain */
 	struct cx_select_agreed agreed;
 	struct cx_exec exec;
 	struct cx_cached_plan plans[CX_PLANS];
-	struct cx_boot *boot;
-	const struct cx_transport *transport;
-	struct cx_port *port;
+	struct cx_p2p p2p;
+	struct cx_calls calls;
+	struct cx_ward *guard;
+	uint64_t nudged_ns;    /* when it last was */
+	struct cx_boot *boot;  /* until it is made */
+	struct cx_medium media[CX_MEDIA]; /* the first nmedia are open */
+	int nmedia;
 	struct cx_topo topo;
 	uint64_t nonce;        /* of this communicator, drawn by rank 0 */
 };
@@ -45,12 +60,20 @@ struct cx_request {
 	size_t count;
 	collx_type type;
 	collx_op op;
-	int root;
+	int root; /* of send and recv: the peer */
 };
 
 /* Creates a communicator over a meeting; wipes the meeting's secret. */
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns);
 void cx_comm_close(struct collx_comm *c);
+
+/* Begins a call: its plan, and what the guard must know of it. 0, or an error. */
+int cx_comm_start(struct collx_comm *c, const struct cx_request *r);
+/* The call that was begun is done. */
+static inline void cx_comm_finish(struct collx_comm *c)
+{
+	cx_calls_end(&c->calls, c->seq);
+}
 
 /* Carries a call through, blocking. timeout_ns UINT64_MAX: none. */
 int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns);
@@ -58,5 +81,21 @@ int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeo
 /* The call as the executor wants it, with its plan; for cx_comm_run and for
  * tests that drive executors themselves. */
 int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_call *call);
+
+/* Tests put ranks on different hosts with it, by any numbers; NULL: as they lie. */
+extern int (*cx_host_hook)(int rank, int ranks);
+
+/* ---- send and recv: p2p.c ---- */
+
+int cx_p2p_init(struct cx_p2p *p, int ranks);
+void cx_p2p_fini(struct cx_p2p *p);
+int cx_p2p_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_call *call);
+
+/* Looked at now and then while a message waits: COLLX_ERR_PEER_LEFT when its other end
+ * has left and nothing that it sent is on its way any more. */
+int cx_p2p_watch(struct collx_comm *c);
+
+/* An error of the running message in the words of both calls. Returns its code. */
+int cx_p2p_explain(struct collx_comm *c, const struct cx_request *r, int code);
 
 #endif

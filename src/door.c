@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The door of door.h. */
+/* The doors and visits of door.h. */
 #include <errno.h>
-#include <poll.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -16,6 +17,9 @@ enum { ENTER_TRIES = 3 };
 enum { LET_IN_ROUND = 32 };
 static const uint64_t handshake_ns = 2000000000;
 static const uint64_t grace_ns = 50000000; /* that everybody gets for a proof */
+static const uint64_t full_ns = 10000000;  /* between looks for room at a crowded door */
+static const uint64_t nap_min_ns = 200000, nap_max_ns = 20000000;
+static const uint64_t turn_min_ns = 100000000; /* twice as long in each round */
 
 /* A connection that has not proved itself yet. */
 struct pending {
@@ -32,12 +36,66 @@ struct cx_door {
 	cx_seat_fn seat;
 	void *ctx;
 	int fd;
+	int number;       /* of the listener in the round's poll; those of pending follow */
 	unsigned refused; /* strangers so far */
 	char why[128];    /* why the last one was */
 	unsigned npending, max_pending;
 	struct pending *pending;
-	struct pollfd *fds; /* the listener's and those of pending */
 };
+
+/* ---- both sides ---- */
+
+void cx_poll_begin(struct cx_poll *p, unsigned slice_ms)
+{
+	p->n = 0;
+	p->until_ns = cx_now_ns() + (uint64_t)slice_ms * 1000000;
+}
+
+int cx_poll_add(struct cx_poll *p, int fd, short events)
+{
+	p->fds[p->n] = (struct pollfd){ .fd = fd, .events = events };
+	return (int)p->n++;
+}
+
+int cx_poll_wait(struct cx_poll *p)
+{
+	uint64_t now = cx_now_ns();
+	int ms = p->until_ns > now ? (int)((p->until_ns - now) / 1000000) + 1 : 0;
+	int rc = cx_sys->poll(p->fds, p->n, ms);
+
+	return rc < 0 ? cx_fail_errno(-rc, "poll") : 0;
+}
+
+bool cx_poll_came(const struct cx_poll *p, int number)
+{
+	return number >= 0 && p->fds[number].revents;
+}
+
+/* Reads on towards `want` bytes. 1: they are here; 0: not yet; or an error. */
+static int pull(int fd, unsigned char *buf, size_t want, size_t *have)
+{
+	struct iovec v = { buf + *have, want - *have };
+	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+	long n = cx_sys->recvmsg(fd, &msg);
+
+	if (n == -EAGAIN)
+		return 0;
+	if (n <= 0)
+		return COLLX_ERR_PEER_DEAD;
+	*have += (size_t)n;
+	return *have == want;
+}
+
+/* On a unix socket only our own user may speak; elsewhere the proof alone counts. */
+static int may_speak(const struct cx_place *place, int fd)
+{
+	uint32_t uid;
+
+	return place->addr.ss_family != AF_UNIX ||
+	       (!cx_sys->peer_uid(fd, &uid) && uid == geteuid());
+}
+
+/* ---- the door ---- */
 
 /* Takes pending[i] off the list; its descriptor is the caller's. */
 static int take(struct cx_door *d, unsigned i)
@@ -53,15 +111,6 @@ static void refuse(struct cx_door *d, unsigned i, const char *why)
 	d->refused++;
 	snprintf(d->why, sizeof(d->why), "%s", why);
 	cx_sys->close(take(d, i));
-}
-
-/* On a unix socket only our own user may speak; elsewhere the proof alone counts. */
-static int may_speak(const struct cx_place *place, int fd)
-{
-	uint32_t uid;
-
-	return place->addr.ss_family != AF_UNIX ||
-	       (!cx_sys->peer_uid(fd, &uid) && uid == geteuid());
 }
 
 static unsigned oldest(const struct cx_door *d)
@@ -113,6 +162,8 @@ static int let_in(struct cx_door *d)
 			refuse(d, oldest(d), "too many silent connections");
 		p = &d->pending[d->npending++];
 		*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns };
+		if (d->place.addr.ss_family != AF_UNIX)
+			cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 		if (!may_speak(&d->place, fd))
 			refuse(d, d->npending - 1, "a process of another user");
 		else if (cx_auth_challenge(p->challenge) ||
@@ -139,19 +190,12 @@ static int confirm(struct cx_door *d, unsigned i, const struct cx_claim *claim)
 static int hear(struct cx_door *d, unsigned i)
 {
 	struct pending *p = &d->pending[i];
-	struct iovec v = { p->proof + p->have, sizeof(p->proof) - p->have };
-	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
 	struct cx_claim claim;
-	long n = cx_sys->recvmsg(p->fd, &msg);
+	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have);
 
-	if (n == -EAGAIN)
-		return 0;
-	if (n <= 0) {
+	if (rc < 0)
 		refuse(d, i, "a connection closed before its proof");
-		return 0;
-	}
-	p->have += (size_t)n;
-	if (p->have < sizeof(p->proof))
+	if (rc <= 0)
 		return 0;
 	if (!cx_auth_check(d->secret, p->challenge, p->proof, &claim))
 		return confirm(d, i, &claim);
@@ -159,22 +203,24 @@ static int hear(struct cx_door *d, unsigned i)
 	return 0;
 }
 
-static int door_round(struct cx_door *d, uint64_t deadline_ns)
+void cx_door_watch(struct cx_door *d, struct cx_poll *p)
+{
+	int open = has_room(d);
+
+	d->number = cx_poll_add(p, d->fd, open ? POLLIN : 0);
+	for (unsigned i = 0; i < d->npending; i++)
+		cx_poll_add(p, d->pending[i].fd, POLLIN);
+	if (!open)
+		p->until_ns = cx_min(p->until_ns, cx_now_ns() + full_ns);
+}
+
+int cx_door_serve(struct cx_door *d, const struct cx_poll *p)
 {
 	uint64_t now = cx_now_ns();
-	int rc, ready, open = has_room(d);
+	int rc;
 
-	if (now >= deadline_ns)
-		return COLLX_ERR_INIT_TIMEOUT;
-	d->fds[0] = (struct pollfd){ .fd = d->fd, .events = open ? POLLIN : 0 };
-	for (unsigned i = 0; i < d->npending; i++)
-		d->fds[i + 1] = (struct pollfd){ .fd = d->pending[i].fd, .events = POLLIN };
-	ready = cx_sys->poll(d->fds, d->npending + 1,
-			     (int)cx_min((deadline_ns - now) / 1000000 + 1, open ? 100 : 10));
-	if (ready < 0)
-		return cx_fail_errno(-ready, "poll");
 	for (unsigned i = d->npending; i-- > 0;) {
-		rc = d->fds[i + 1].revents ? hear(d, i) : 0;
+		rc = cx_poll_came(p, d->number + 1 + (int)i) ? hear(d, i) : 0;
 		if (rc)
 			return rc;
 	}
@@ -182,16 +228,7 @@ static int door_round(struct cx_door *d, uint64_t deadline_ns)
 	for (unsigned i = d->npending; i-- > 0;)
 		if (now >= d->pending[i].deadline_ns)
 			refuse(d, i, "a connection sent no proof within 2 s");
-	return d->fds[0].revents & POLLIN ? let_in(d) : 0;
-}
-
-int cx_door_wait(struct cx_door *d, const int *missing, uint64_t deadline_ns)
-{
-	int rc = 0;
-
-	while (!rc && *missing)
-		rc = door_round(d, deadline_ns);
-	return rc;
+	return cx_poll_came(p, d->number) ? let_in(d) : 0;
 }
 
 void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
@@ -201,6 +238,11 @@ void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
 		snprintf(text, len, "; %u connections refused, the last: %s", d->refused, d->why);
 }
 
+unsigned cx_door_room(int expected)
+{
+	return 1 + STRANGERS_MAX + 2 * (unsigned)expected;
+}
+
 static int door_alloc(struct cx_door **out, int expected)
 {
 	struct cx_door *d = cx_alloc(1, sizeof(*d));
@@ -208,11 +250,10 @@ static int door_alloc(struct cx_door **out, int expected)
 	if (!d)
 		return COLLX_ERR_NOMEM;
 	d->fd = -1;
-	d->max_pending = STRANGERS_MAX + 2 * (unsigned)expected;
+	d->max_pending = cx_door_room(expected) - 1;
 	d->pending = cx_alloc(d->max_pending, sizeof(*d->pending));
-	d->fds = cx_alloc(d->max_pending + 1, sizeof(*d->fds));
 	*out = d;
-	if (d->pending && d->fds)
+	if (d->pending)
 		return 0;
 	cx_door_close(d);
 	return COLLX_ERR_NOMEM;
@@ -247,58 +288,223 @@ void cx_door_close(struct cx_door *d)
 	while (d->npending)
 		cx_sys->close(take(d, 0));
 	cx_free(d->pending);
-	cx_free(d->fds);
 	cx_free(d);
 }
 
 /* ---- the other side ---- */
 
-static int prove(const struct cx_place *place, const struct cx_secret *secret,
-		 const struct cx_claim *claim, int fd, uint64_t deadline_ns)
-{
-	unsigned char challenge[CX_CHALLENGE_BYTES], proof[CX_PROOF_BYTES];
-	unsigned char answer[CX_CONFIRM_BYTES];
-	int rc;
+/* HELD: of several, one that has the form of a door; the proof is ready. */
+enum step { AWAY, CONNECTING, CHALLENGED, HELD, PROVED };
 
-	if (!may_speak(place, fd))
-		return cx_fail(COLLX_ERR_AUTH, "the process at %s belongs to another user",
-			       place->name);
-	rc = cx_wire_get(fd, challenge, sizeof(challenge), deadline_ns);
-	if (!rc)
-		rc = cx_auth_prove(secret, challenge, claim, proof);
-	if (!rc)
-		rc = cx_wire_put(fd, proof, sizeof(proof), deadline_ns);
-	if (!rc)
-		rc = cx_wire_get(fd, answer, sizeof(answer), deadline_ns);
-	return rc ? rc : cx_auth_confirmed(secret, challenge, proof, answer);
+static bool has_several(const struct cx_visit *v)
+{
+	return cx_place_count(v->place) > 1;
 }
 
-int cx_door_enter(const struct cx_place *place, const struct cx_secret *secret,
-		  const struct cx_claim *claim, uint64_t deadline_ns)
+void cx_visit_begin(struct cx_visit *v, const struct cx_place *place,
+		    const struct cx_secret *secret, const struct cx_claim *claim)
 {
-	uint64_t until_ns = deadline_ns;
+	*v = (struct cx_visit){ .place = place, .secret = secret, .claim = *claim, .fd = -1,
+				.number = -1, .nap_ns = nap_min_ns, .turn_ns = turn_min_ns };
+	cx_place_nth(place, 0, &v->at);
+}
 
-	for (int tries = 0; tries < ENTER_TRIES; tries++) {
-		int fd = cx_place_connect(place, until_ns), rc;
+static void hang_up(struct cx_visit *v)
+{
+	if (v->fd >= 0)
+		cx_sys->close(v->fd);
+	v->fd = -1;
+	v->step = AWAY;
+}
 
-		if (fd == COLLX_ERR_INIT_TIMEOUT && tries)
-			return cx_fail(COLLX_ERR_PEER_DEAD,
-				       "%s closed before rank %u was in: its process died or "
-				       "failed, see its error",
-				       place->name, claim->rank);
-		if (fd < 0)
-			return fd;
-		rc = prove(place, secret, claim, fd, deadline_ns);
-		if (!rc)
-			return fd;
-		cx_sys->close(fd);
-		if (rc != COLLX_ERR_PEER_DEAD)
-			return rc;
-		/* Perhaps too slow, or crowded out by strangers; but then it still listens. */
-		until_ns = cx_min(deadline_ns, cx_now_ns() + handshake_ns);
+void cx_visit_end(struct cx_visit *v)
+{
+	if (v->place)
+		hang_up(v);
+	v->place = NULL;
+}
+
+bool cx_visit_is_through(const struct cx_visit *v)
+{
+	return v->place && v->step > (has_several(v) ? CHALLENGED : CONNECTING);
+}
+
+void cx_visit_watch(struct cx_visit *v, struct cx_poll *p)
+{
+	v->number = -1;
+	if (!v->place || (v->hold && v->step == (has_several(v) ? HELD : CHALLENGED)))
+		return;
+	if (v->step == HELD)
+		p->until_ns = 0;
+	if (v->fd < 0)
+		p->until_ns = cx_min(p->until_ns, v->next_ns);
+	else if (has_several(v))
+		p->until_ns = cx_min(p->until_ns, v->until_ns);
+	if (v->fd >= 0)
+		v->number = cx_poll_add(p, v->fd, v->step == CONNECTING ? POLLOUT : POLLIN);
+}
+
+/* The next one's turn; a nap when all had theirs. */
+static int next_turn(struct cx_visit *v)
+{
+	uint64_t now = cx_now_ns();
+
+	hang_up(v);
+	v->turn = (v->turn + 1) % cx_place_count(v->place);
+	cx_place_nth(v->place, v->turn, &v->at);
+	v->next_ns = now;
+	if (v->turn)
+		return 0;
+	v->next_ns = now + v->nap_ns;
+	v->nap_ns = cx_min(2 * v->nap_ns, nap_max_ns);
+	v->turn_ns = cx_min(2 * v->turn_ns, handshake_ns);
+	return 0;
+}
+
+/* Somebody else than the one that is looked for. */
+static int pass_over(struct cx_visit *v, const char *why)
+{
+	snprintf(v->stranger, sizeof(v->stranger), "; %s answered, but: %.120s", v->at.name, why);
+	return next_turn(v);
+}
+
+/* Nobody took the connection: is it worth another try? */
+static int not_taken(struct cx_visit *v, int err)
+{
+	uint64_t now = cx_now_ns();
+
+	if (has_several(v)) {
+		v->err = err;
+		v->absent += err == ECONNREFUSED;
+		return next_turn(v);
 	}
+	hang_up(v);
+	v->err = err;
+	v->absent += err == ENOENT || err == ECONNREFUSED;
+	if (!cx_place_may_come(err))
+		return cx_fail_errno(err, "connecting to %s", v->place->name);
+	if (v->closed_ns && now - v->closed_ns > handshake_ns)
+		return cx_fail(COLLX_ERR_PEER_DEAD,
+			       "%s closed before rank %u was in: its process died or failed, see "
+			       "its error",
+			       v->place->name, v->claim.rank);
+	v->next_ns = now + v->nap_ns;
+	v->nap_ns = cx_min(2 * v->nap_ns, nap_max_ns);
+	return 0;
+}
+
+/* Perhaps we were too slow, or crowded out by strangers; but then it still listens. */
+static int turned_away(struct cx_visit *v)
+{
+	hang_up(v);
+	v->closed_ns = cx_now_ns();
+	if (++v->closings < ENTER_TRIES)
+		return 0;
 	return cx_fail(COLLX_ERR_AUTH,
 		       "%s turned rank %u away: do all ranks have the same secret, or is the place "
 		       "flooded?",
-		       place->name, claim->rank);
+		       v->place->name, v->claim.rank);
+}
+
+static int connected(struct cx_visit *v)
+{
+	int rc = cx_place_knocked(&v->at, v->fd);
+
+	if (rc)
+		return not_taken(v, -rc);
+	if (!may_speak(v->place, v->fd))
+		return cx_fail(COLLX_ERR_AUTH, "the process at %s belongs to another user",
+			       v->place->name);
+	v->step = CHALLENGED;
+	v->have = 0;
+	return 0;
+}
+
+static int show_proof(struct cx_visit *v)
+{
+	v->step = PROVED;
+	v->have = 0;
+	v->until_ns = cx_now_ns() + v->turn_ns;
+	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
+}
+
+static int prove(struct cx_visit *v)
+{
+	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have);
+
+	if (rc != 1)
+		return rc;
+	rc = cx_auth_prove(v->secret, v->challenge, &v->claim, v->proof);
+	if (rc || !v->hold)
+		return rc ? rc : show_proof(v);
+	v->step = HELD;
+	return 0;
+}
+
+static int be_confirmed(struct cx_visit *v)
+{
+	int rc = pull(v->fd, v->answer, sizeof(v->answer), &v->have);
+
+	if (rc != 1)
+		return rc;
+	rc = cx_auth_confirmed(v->secret, v->challenge, v->proof, v->answer);
+	if (rc)
+		return rc;
+	v->place = NULL;
+	return 1;
+}
+
+/* The turn is over. */
+static int be_silent(struct cx_visit *v)
+{
+	if (v->step == CONNECTING) {
+		v->err = ETIMEDOUT;
+		return next_turn(v);
+	}
+	return v->stranger[0] ? next_turn(v) : pass_over(v, "it says nothing");
+}
+
+int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
+{
+	int rc;
+
+	if (!v->place || (v->fd < 0 && cx_now_ns() < v->next_ns))
+		return 0;
+	if (v->fd < 0) {
+		v->fd = cx_place_knock(&v->at);
+		v->step = CONNECTING;
+		v->number = -1;
+		v->until_ns = cx_now_ns() + v->turn_ns;
+		return v->fd < 0 ? not_taken(v, -v->fd) : 0;
+	}
+	if (v->step == HELD && v->hold)
+		return 0;
+	if (v->step != HELD && !cx_poll_came(p, v->number))
+		return has_several(v) && cx_now_ns() >= v->until_ns ? be_silent(v) : 0;
+	if (v->step == CONNECTING)
+		return connected(v);
+	rc = v->step == CHALLENGED ? prove(v) : v->step == HELD ? show_proof(v) : be_confirmed(v);
+	if (rc < 0 && has_several(v))
+		return pass_over(v, rc == COLLX_ERR_PEER_DEAD ? "it closed the connection"
+							      : cx_error_text());
+	return rc == COLLX_ERR_PEER_DEAD ? turned_away(v) : rc;
+}
+
+void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
+{
+	char why[96];
+
+	if (has_several(v))
+		snprintf(text, len, "it was at none of %d places from %s on (%s)%s",
+			 cx_place_count(v->place), v->place->name,
+			 strerror_r(v->err, why, sizeof(why)), v->stranger);
+	else if (v->step == CONNECTING && !v->err) /* else the last try's end tells more */
+		snprintf(text, len, "%s did not answer before the deadline: is it the right "
+			 "address, and not cut off?", v->place->name);
+	else if (v->step > CONNECTING)
+		snprintf(text, len, "%s took the connection and said nothing before the deadline: "
+			 "is its process stopped?", v->place->name);
+	else
+		snprintf(text, len, "nobody answered at %s before the deadline: %s",
+			 v->place->name, strerror_r(v->err, why, sizeof(why)));
 }

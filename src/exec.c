@@ -7,8 +7,10 @@
  * from the transport's memory; the two never mix on one lane at a time.
  */
 #include <assert.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/base.h"
 #include "exec.h"
@@ -75,9 +77,11 @@ static size_t message_width(const struct cx_exec *e, const struct cx_step *s)
 
 static struct cx_link *link_to(const struct cx_exec *e, const struct cx_cursor *c, int peer)
 {
-	int real = (peer + e->call.root) % e->ranks;
+	int real = peer + e->call.root;
 
-	return &e->links[real * CX_CURSORS + (int)(c - e->cursor)];
+	if (real >= e->ranks)
+		real -= e->ranks;
+	return &e->links[real * CX_LANES + c->lane];
 }
 
 /* ---- arithmetic ---- */
@@ -151,12 +155,12 @@ static int take_piece(struct cx_exec *e, struct cx_cursor *c, struct cx_flight *
 {
 	size_t width = message_width(e, s);
 	const void *data;
-	long n = e->transport->peek(f->link->lane, &f->x, &data);
+	long n = f->link->transport->peek(f->link->lane, &f->x, &data);
 
 	if (n <= 0)
 		return (int)n;
 	take(e, c, s, f->x.done / width, data, (size_t)n / width);
-	e->transport->release(f->link->lane, &f->x, (size_t)n);
+	f->link->transport->release(f->link->lane, &f->x, (size_t)n);
 	return 1;
 }
 
@@ -177,7 +181,7 @@ static int receive(struct cx_exec *e, struct cx_cursor *c, struct cx_flight *f)
 	} else {
 		f->x.buf = destination(e, c, s);
 		f->posted = 1;
-		rc = e->transport->recv(f->link->lane, &f->x);
+		rc = f->link->transport->recv(f->link->lane, &f->x);
 		f->done = rc == 1;
 	}
 	if (f->done)
@@ -193,7 +197,7 @@ static int start_message(struct cx_exec *e, struct cx_cursor *c, struct cx_fligh
 
 	f->link = link_to(e, c, s->peer);
 	f->x = (struct cx_xfer){ .len = step_elems(e, c, s) * width, .tag = e->call.tag };
-	if (f->x.len == 0) { /* both ends know, and leave it out */
+	if (f->x.len == 0 && c->lane != CX_P2P_LANE) { /* both ends know, and leave it out */
 		f->done = 1;
 		return 0;
 	}
@@ -203,7 +207,7 @@ static int start_message(struct cx_exec *e, struct cx_cursor *c, struct cx_fligh
 		return receive(e, c, f);
 	}
 	f->x.buf = (void *)operand(e, c, s, s->a_buf, s->src);
-	rc = e->transport->send(f->link->lane, &f->x);
+	rc = f->link->transport->send(f->link->lane, &f->x);
 	f->done = rc == 1;
 	return rc;
 }
@@ -287,6 +291,17 @@ static int advance(struct cx_exec *e, struct cx_cursor *c, int *moved)
 	return 0;
 }
 
+/* Most communicators have one medium; they pay for one comparison here. */
+static int progress(struct cx_exec *e)
+{
+	int more, moved = e->media[0].transport->progress(e->media[0].port);
+
+	if (e->nmedia == 1 || moved < 0)
+		return moved;
+	more = e->media[1].transport->progress(e->media[1].port);
+	return more < 0 ? more : moved | more;
+}
+
 int cx_exec_poll(struct cx_exec *e, int *moved)
 {
 	int rc, live = 0;
@@ -308,7 +323,7 @@ int cx_exec_poll(struct cx_exec *e, int *moved)
 	}
 	if (!live)
 		return 1;
-	rc = e->transport->progress(e->port);
+	rc = progress(e);
 	*moved += rc > 0;
 	return rc < 0 ? rc : 0;
 }
@@ -336,7 +351,8 @@ static void cut(struct cx_exec *e)
 		e->segment_elems = p->algo->flags & CX_ALGO_MULTI_BLOCK ? call->count : block;
 	if (e->segment_elems >= call->count)
 		e->segment_elems = call->count;
-	e->segments = call->count ? (call->count + e->segment_elems - 1) / e->segment_elems : 0;
+	e->segments = call->count ? (call->count + e->segment_elems - 1) / e->segment_elems
+				  : call->lane == CX_P2P_LANE; /* an empty message is one */
 }
 
 static int reserve_tmp(struct cx_exec *e)
@@ -375,8 +391,10 @@ int cx_exec_start(struct cx_exec *e, const struct cx_call *call)
 	rc = reserve_tmp(e);
 	if (rc)
 		return rc;
-	for (int i = 0; i < CX_CURSORS; i++)
+	for (int i = 0; i < CX_CURSORS; i++) {
+		e->cursor[i].lane = call->lane + i;
 		begin_segment(e, &e->cursor[i], (size_t)i);
+	}
 	return 0;
 }
 
@@ -402,41 +420,86 @@ void cx_exec_describe(const struct cx_exec *e, char *text, size_t len)
 	}
 }
 
+/* ---- sleeping ---- */
+
+void cx_exec_arm(struct cx_exec *e)
+{
+	for (int i = 0; i < e->nmedia; i++)
+		e->media[i].transport->arm(e->media[i].port);
+}
+
+/* Waits for all media at once, and disarms them. */
+static void sleep_on_all(struct cx_exec *e, uint64_t timeout_ns)
+{
+	struct timespec t = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
+			      .tv_nsec = (long)(timeout_ns % 1000000000u) };
+	unsigned all = 0, n;
+	int ready = timeout_ns == 0;
+
+	for (int i = 0; i < e->nmedia && !ready; i++) {
+		n = 0;
+		ready = e->media[i].transport->wait_fds(e->media[i].port, e->fds + all, &n);
+		all += n;
+	}
+	if (!ready)
+		ppoll(e->fds, all, &t, NULL);
+	for (int i = 0; i < e->nmedia; i++)
+		e->media[i].transport->sleep(e->media[i].port, 0);
+}
+
+void cx_exec_sleep(struct cx_exec *e, uint64_t timeout_ns)
+{
+	if (e->nmedia == 1)
+		e->media[0].transport->sleep(e->media[0].port, timeout_ns);
+	else
+		sleep_on_all(e, timeout_ns);
+}
+
 /* ---- life ---- */
 
-int cx_exec_init(struct cx_exec *e, int rank, int ranks, const struct cx_transport *transport,
-		 struct cx_port *port, const struct cx_addr *addrs,
-		 const struct cx_kernels *kernels)
+static int open_lanes(struct cx_exec *e, const struct cx_way *ways)
 {
-	int rc;
+	int rc = 0;
 
-	*e = (struct cx_exec){ .rank = rank, .ranks = ranks, .transport = transport,
-			       .port = port, .kernels = kernels };
-	e->links = cx_alloc((size_t)ranks * CX_CURSORS, sizeof(*e->links));
-	if (!e->links)
-		return COLLX_ERR_NOMEM;
+	for (int i = 0; !rc && i < e->ranks * CX_LANES; i++) {
+		const struct cx_medium *m = &e->media[ways[i].medium];
+
+		if (i / CX_LANES == e->rank)
+			continue;
+		e->links[i].transport = m->transport;
+		rc = m->transport->lane_open(m->port, i / CX_LANES, &ways[i].addr, i % CX_LANES,
+					     &e->links[i].lane);
+	}
+	return rc;
+}
+
+int cx_exec_init(struct cx_exec *e, int rank, int ranks, const struct cx_medium *media, int nmedia,
+		 const struct cx_way *ways, const struct cx_kernels *kernels)
+{
+	size_t lanes = (size_t)ranks * CX_LANES;
+	int rc = COLLX_ERR_NOMEM;
+
+	assert(nmedia <= CX_MEDIA);
+	*e = (struct cx_exec){ .rank = rank, .ranks = ranks, .nmedia = nmedia,
+			       .kernels = kernels };
+	memcpy(e->media, media, (size_t)nmedia * sizeof(*media));
 	for (int i = 0; i < CX_CURSORS; i++)
 		e->cursor[i].segment = SIZE_MAX;
-	for (int i = 0; i < ranks * CX_CURSORS; i++) {
-		int peer = i / CX_CURSORS;
-
-		if (peer == rank)
-			continue;
-		rc = transport->lane_open(port, peer, &addrs[i], i % CX_CURSORS,
-					  &e->links[i].lane);
-		if (rc) {
-			cx_exec_fini(e);
-			return rc;
-		}
-	}
-	return 0;
+	e->links = cx_alloc(lanes, sizeof(*e->links));
+	if (e->links && nmedia > 1)
+		e->fds = cx_alloc(lanes + CX_MEDIA, sizeof(*e->fds));
+	if (e->links && (e->fds || nmedia == 1))
+		rc = open_lanes(e, ways);
+	if (rc)
+		cx_exec_fini(e);
+	return rc;
 }
 
 void cx_exec_fence(struct cx_exec *e)
 {
-	for (int i = 0; e->links && i < e->ranks * CX_CURSORS; i++) {
+	for (int i = 0; e->links && i < e->ranks * CX_LANES; i++) {
 		if (e->links[i].lane)
-			e->transport->lane_close(e->links[i].lane);
+			e->links[i].transport->lane_close(e->links[i].lane);
 		e->links[i] = (struct cx_link){ 0 };
 	}
 }
@@ -445,7 +508,9 @@ void cx_exec_fini(struct cx_exec *e)
 {
 	cx_exec_fence(e);
 	cx_free(e->links);
+	cx_free(e->fds);
 	cx_free(e->tmp);
 	e->links = NULL;
+	e->fds = NULL;
 	e->tmp = NULL;
 }

@@ -17,11 +17,26 @@
 #include "plan.h"
 
 enum {
-	CX_CURSORS = 2, /* segments under way, and lanes of a pair */
+	CX_CURSORS = 2, /* segments under way; each has a lane of every pair */
+	CX_P2P_LANE = CX_CURSORS, /* send and recv have one of their own */
+	CX_LANES,
+	CX_MEDIA = 2,   /* transports of a communicator */
 	CX_WINDOW = 16  /* steps under way in a segment; plan_check.c proves this window */
 };
 
-/* One collective call, as the executor sees it. */
+/* A transport, and this rank's port of it. */
+struct cx_medium {
+	const struct cx_transport *transport;
+	struct cx_port *port;
+};
+
+/* How a lane's other end is reached: by which of the media, and its address there. */
+struct cx_way {
+	int medium;
+	struct cx_addr addr;
+};
+
+/* One call, as the executor sees it. */
 struct cx_call {
 	const struct cx_plan *plan;
 	const void *in;
@@ -35,11 +50,14 @@ struct cx_call {
 	uint32_t in_first;   /* the block at which `in` points */
 	uint32_t out_first;
 	uint32_t tag;        /* what all ranks must agree on, hashed */
+	int lane;            /* of the first cursor: 0, or CX_P2P_LANE where it is the only one */
+	uint64_t number;     /* of the operation, for error lines */
 };
 
 /* One end of a lane. Receiving steps queue up: tickets in order of starting. */
 struct cx_link {
 	struct cx_lane *lane;
+	const struct cx_transport *transport;
 	uint32_t turn; /* the ticket that may receive now */
 	uint32_t next; /* the next ticket to give */
 };
@@ -57,6 +75,7 @@ struct cx_flight {
 /* A segment under way. */
 struct cx_cursor {
 	size_t segment;       /* SIZE_MAX: none */
+	int lane;
 	size_t offset;        /* elements: of the segment in the call, or in each block */
 	size_t len;           /* elements of the segment, or of its piece of each block */
 	size_t chunk;         /* elements of one block of the segment */
@@ -67,10 +86,11 @@ struct cx_cursor {
 
 struct cx_exec {
 	int rank, ranks;
-	const struct cx_transport *transport;
-	struct cx_port *port;
+	struct cx_medium media[CX_MEDIA]; /* the caller's */
+	int nmedia;
 	const struct cx_kernels *kernels;
-	struct cx_link *links; /* [peer * CX_CURSORS + cursor] */
+	struct cx_link *links; /* [peer * CX_LANES + lane] */
+	struct pollfd *fds;    /* to wait for several media */
 	char *tmp;             /* CX_CURSORS pieces of tmp_bytes */
 	size_t tmp_bytes;
 	/* the running call */
@@ -81,10 +101,10 @@ struct cx_exec {
 	struct cx_cursor cursor[CX_CURSORS];
 };
 
-/* Lanes to all peers over an open port; addrs[peer * CX_CURSORS + lane]. */
-int cx_exec_init(struct cx_exec *e, int rank, int ranks, const struct cx_transport *transport,
-		 struct cx_port *port, const struct cx_addr *addrs,
-		 const struct cx_kernels *kernels);
+/* Lanes to all peers over open ports, pollable ones where there are several;
+ * ways[peer * CX_LANES + lane]. */
+int cx_exec_init(struct cx_exec *e, int rank, int ranks, const struct cx_medium *media, int nmedia,
+		 const struct cx_way *ways, const struct cx_kernels *kernels);
 
 /* Closes the lanes: from here nothing touches a caller's buffer. Twice is fine. */
 void cx_exec_fence(struct cx_exec *e);
@@ -96,6 +116,11 @@ int cx_exec_start(struct cx_exec *e, const struct cx_call *call);
 /* Moves on what can be moved. 1: the call is finished; 0: not yet, and *moved
  * says if anything happened; negative: the call failed. */
 int cx_exec_poll(struct cx_exec *e, int *moved);
+
+/* From arm on, whatever lets a call move on ends the next sleep at once, if the caller
+ * polled once more in between. timeout_ns 0: only disarms. */
+void cx_exec_arm(struct cx_exec *e);
+void cx_exec_sleep(struct cx_exec *e, uint64_t timeout_ns);
 
 /* Where a call stands, for an error line: writes "receiving from rank 3 (1/2)". */
 void cx_exec_describe(const struct cx_exec *e, char *text, size_t len);

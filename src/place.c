@@ -1,40 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Names of meeting points, and the sockets at them; see place.h. */
+/* Names of meeting points; see place.h. */
 #include <arpa/inet.h>
-#include <dirent.h>
-#include <errno.h>
+#include <ifaddrs.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/base.h"
+#include "host.h"
 #include "place.h"
-#include "wire.h"
-
-enum {
-	SOCKET_NAME_CHARS = 32, /* hexadecimal digits: a job's name */
-	BACKLOG = 1024
-};
-
-static const struct sockaddr *sockaddr_of(const struct cx_place *p)
-{
-	return (const struct sockaddr *)&p->addr;
-}
-
-static const char *path_of(const struct cx_place *p)
-{
-	return ((const struct sockaddr_un *)&p->addr)->sun_path;
-}
-
-/* ---- names ---- */
 
 static int parse_unix(struct cx_place *p, const char *path)
 {
@@ -49,73 +26,163 @@ static int parse_unix(struct cx_place *p, const char *path)
 	return 0;
 }
 
-/* Splits "HOST:PORT" or "[ADDRESS]:PORT" in place. */
-static int split_host(char *text, char **host, char **port)
-{
-	char *end;
+/* ---- tcp ---- */
 
-	*host = text;
-	end = strrchr(text, ':');
+/* A name and what it is asked for, as the thread that asks has it. */
+struct lookup {
+	struct cx_aside aside;
+	char host[CX_MEET_MAX], port[8];
+	int flags;
+	int rc; /* of getaddrinfo */
+	struct addrinfo *got;
+};
+
+/* Splits "HOST:PORT" or "[ADDRESS]:PORT". */
+static int split(const char *text, struct lookup *l)
+{
+	const char *end = strrchr(text, ':'), *host = text;
+	size_t len = end ? (size_t)(end - text) : 0;
+
 	if (text[0] == '[') {
-		*host = text + 1;
+		host = text + 1;
 		end = strchr(text, ']');
 		if (!end || end[1] != ':')
 			return COLLX_ERR_INVALID;
-		*end++ = '\0';
+		len = (size_t)(end++ - host);
 	}
-	if (!end || !**host || !end[1] || strspn(end + 1, "0123456789") != strlen(end + 1))
+	if (!len || !end[1] || strspn(end + 1, "0123456789") != strlen(end + 1) ||
+	    strlen(end + 1) >= sizeof(l->port) || strtol(end + 1, NULL, 10) > 65535)
 		return COLLX_ERR_INVALID;
-	*end = '\0';
-	*port = end + 1;
-	return strtol(*port, NULL, 10) > 65535 ? COLLX_ERR_INVALID : 0;
-}
-
-/* An address that means another host to each host is no meeting point. */
-static int check_reachable(const struct cx_place *p, const char *text, const char *host)
-{
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&p->addr;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&p->addr;
-	int is_v4 = p->addr.ss_family == AF_INET;
-	uint32_t a = is_v4 ? ntohl(v4->sin_addr.s_addr) : 1;
-
-	if (a == 0 || (!is_v4 && IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr)))
-		return cx_fail(COLLX_ERR_INVALID,
-			       "meeting point tcp:%s: give rank 0's address, not a wildcard", text);
-	if (!is_v4 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
-		return cx_fail(COLLX_ERR_INVALID,
-			       "meeting point tcp:%s: a link-local address differs by host", text);
-	if (is_v4 && a >> 24 == 127 && strcmp(host, "localhost") &&
-	    host[strspn(host, "0123456789.")])
-		return cx_fail(COLLX_ERR_INVALID,
-			       "meeting point tcp:%s: %s is a loopback address here (see "
-			       "/etc/hosts): give an address that the other hosts reach",
-			       text, host);
+	memcpy(l->host, host, len); /* a place's name has room for it */
+	l->host[len] = '\0';
+	strcpy(l->port, end + 1);
 	return 0;
 }
 
-static int parse_tcp(struct cx_place *p, const char *text)
+static void lookup_run(struct cx_aside *a)
 {
-	const struct addrinfo want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	char copy[CX_MEET_MAX], *host, *port;
-	struct addrinfo *got;
-	int rc;
+	struct lookup *l = (struct lookup *)a;
+	const struct addrinfo want = { .ai_socktype = SOCK_STREAM,
+				       .ai_flags = AI_NUMERICSERV | l->flags };
 
-	snprintf(copy, sizeof(copy), "%s", text);
-	if (split_host(copy, &host, &port))
-		return cx_fail(COLLX_ERR_INVALID,
-			       "meeting point tcp:%s is not tcp:HOST:PORT or tcp:[ADDRESS]:PORT",
-			       text);
-	rc = getaddrinfo(host, port, &want, &got);
-	if (rc)
-		return cx_fail(COLLX_ERR_SYSTEM, "meeting point tcp:%s: host %s: %s", text, host,
-			       gai_strerror(rc));
-	memcpy(&p->addr, got->ai_addr, got->ai_addrlen);
-	p->len = got->ai_addrlen;
-	freeaddrinfo(got);
-	return check_reachable(p, text, host);
+	l->rc = getaddrinfo(l->host, l->port, &want, &l->got);
 }
 
-int cx_place_parse(struct cx_place *p, const char *name)
+static void lookup_drop(struct cx_aside *a)
+{
+	struct lookup *l = (struct lookup *)a;
+
+	if (l->got)
+		freeaddrinfo(l->got);
+	free(l);
+}
+
+/* Why an address that means another host to each host is no meeting point; or NULL. */
+static const char *objection(const struct sockaddr *addr, const char *host)
+{
+	const struct in6_addr *v6 = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+	uint32_t a = ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr);
+	int is_v4 = addr->sa_family == AF_INET, named = host[strspn(host, "0123456789.")];
+
+	if (is_v4 ? a == 0 : IN6_IS_ADDR_UNSPECIFIED(v6))
+		return "give rank 0's address, not a wildcard";
+	if (!is_v4 && IN6_IS_ADDR_LINKLOCAL(v6))
+		return "a link-local address differs by host";
+	if (named && strcmp(host, "localhost") && !strchr(host, ':') &&
+	    (is_v4 ? a >> 24 == 127 : IN6_IS_ADDR_LOOPBACK(v6)))
+		return "the host's name means the loopback here (see /etc/hosts): give an address "
+		       "that the other hosts reach";
+	return NULL;
+}
+
+static void add_address(struct cx_place *p, const struct addrinfo *a)
+{
+	if (!p->len) {
+		memcpy(&p->addr, a->ai_addr, a->ai_addrlen);
+		p->len = a->ai_addrlen;
+	} else if (p->nmore < CX_PLACE_ADDRS - 1) {
+		memcpy(&p->more[p->nmore++], a->ai_addr, a->ai_addrlen);
+	}
+}
+
+static int take_addresses(struct cx_place *p, const struct lookup *l)
+{
+	const char *why = NULL;
+
+	if (l->rc == EAI_NONAME && l->flags & AI_NUMERICHOST)
+		return cx_fail(COLLX_ERR_INVALID, "rank 0 at %s: %s is no address", p->name,
+			       l->host);
+	if (l->rc)
+		return cx_fail(COLLX_ERR_SYSTEM, "rank 0 at %s: host %s: %s", p->name, l->host,
+			       gai_strerror(l->rc));
+	for (const struct addrinfo *a = l->got; a; a = a->ai_next) {
+		const char *bad = a->ai_addrlen > sizeof(p->more[0])
+					  ? "neither IPv4 nor IPv6"
+					  : objection(a->ai_addr, l->host);
+
+		if (bad)
+			why = bad;
+		else
+			add_address(p, a);
+	}
+	return p->len ? 0
+		      : cx_fail(COLLX_ERR_INVALID, "rank 0 at %s: %s", p->name,
+				why ? why : "no address");
+}
+
+/* A name server that is away now may be back in a moment. */
+static int ask(struct lookup **l, const char *name, uint64_t deadline_ns)
+{
+	int nap_ms = 50, rc;
+
+	if (cx_now_ns() >= deadline_ns)
+		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
+			       "rank 0 at %s: no time is left to look up host %s", name,
+			       (*l)->host);
+	for (;;) {
+		rc = cx_aside_run(&(*l)->aside, deadline_ns);
+		if (rc == 0) {
+			rc = cx_fail(COLLX_ERR_INIT_TIMEOUT,
+				     "rank 0 at %s: no answer about host %s before the "
+				     "deadline: do the name servers of this host run?",
+				     name, (*l)->host);
+			*l = NULL;
+		}
+		if (rc < 0)
+			return rc;
+		if ((*l)->rc != EAI_AGAIN || cx_now_ns() + (uint64_t)nap_ms * 1000000 > deadline_ns)
+			return 0;
+		cx_sys->poll(NULL, 0, nap_ms);
+		nap_ms = nap_ms < 1000 ? 2 * nap_ms : nap_ms;
+	}
+}
+
+static int parse_tcp(struct cx_place *p, const char *text, bool may_ask, uint64_t deadline_ns)
+{
+	struct lookup *l = calloc(1, sizeof(*l)); /* its thread may outlive cx_sys's user */
+	int rc = 0;
+
+	if (!l)
+		return cx_fail(COLLX_ERR_NOMEM, "out of memory");
+	*l = (struct lookup){ .aside = { lookup_run, lookup_drop, 0 }, .flags = AI_NUMERICHOST };
+	if (split(text, l))
+		rc = cx_fail(COLLX_ERR_INVALID,
+			     "meeting point tcp:%s is not tcp:HOST:PORT or tcp:[ADDRESS]:PORT",
+			     text);
+	if (!rc)
+		lookup_run(&l->aside);
+	if (!rc && l->rc == EAI_NONAME && may_ask) {
+		l->flags = 0;
+		rc = ask(&l, p->name, deadline_ns);
+	}
+	if (!rc)
+		rc = take_addresses(p, l);
+	if (l)
+		lookup_drop(&l->aside);
+	return rc;
+}
+
+static int parse(struct cx_place *p, const char *name, bool may_ask, uint64_t deadline_ns)
 {
 	memset(p, 0, sizeof(*p));
 	if (strlen(name) >= sizeof(p->name))
@@ -123,13 +190,26 @@ int cx_place_parse(struct cx_place *p, const char *name)
 			       "meeting point %.20s... is longer than %d characters", name,
 			       CX_MEET_MAX - 1);
 	strcpy(p->name, name);
+	p->ports = 1;
 	if (!strncmp(name, "unix:", 5))
 		return parse_unix(p, name + 5);
 	if (!strncmp(name, "tcp:", 4))
-		return parse_tcp(p, name + 4);
+		return parse_tcp(p, name + 4, may_ask, deadline_ns);
 	return cx_fail(COLLX_ERR_INVALID,
 		       "meeting point '%s' is neither unix:/PATH nor tcp:HOST:PORT", name);
 }
+
+int cx_place_parse(struct cx_place *p, const char *name)
+{
+	return parse(p, name, false, 0);
+}
+
+int cx_place_find(struct cx_place *p, const char *name, uint64_t deadline_ns)
+{
+	return parse(p, name, true, deadline_ns);
+}
+
+/* ---- addresses ---- */
 
 static in_port_t *port_of(struct cx_place *p)
 {
@@ -138,13 +218,12 @@ static in_port_t *port_of(struct cx_place *p)
 	return &((struct sockaddr_in *)&p->addr)->sin_port;
 }
 
-
 /* Writes the name that belongs to the address. */
 static int rename_tcp(struct cx_place *p)
 {
 	char host[INET6_ADDRSTRLEN + 20], port[8];
-	int rc = getnameinfo(sockaddr_of(p), p->len, host, sizeof(host), port, sizeof(port),
-			     NI_NUMERICHOST | NI_NUMERICSERV);
+	int rc = getnameinfo((const struct sockaddr *)&p->addr, p->len, host, sizeof(host), port,
+			     sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
 
 	if (rc)
 		return cx_fail(COLLX_ERR_SYSTEM, "an address has no name: %s", gai_strerror(rc));
@@ -159,245 +238,97 @@ int cx_place_set_port(struct cx_place *p, int port)
 	return rename_tcp(p);
 }
 
-int cx_place_of_connection(struct cx_place *p, int fd, int port)
+int cx_place_port(const struct cx_place *p)
 {
-	int rc;
+	struct cx_place copy = *p;
 
+	return p->addr.ss_family == AF_UNIX ? 0 : ntohs(*port_of(&copy));
+}
+
+int cx_place_of_address(struct cx_place *p, const struct sockaddr *addr, int port)
+{
 	memset(p, 0, sizeof(*p));
-	p->len = sizeof(p->addr);
-	rc = cx_sys->local_name(fd, (struct sockaddr *)&p->addr, &p->len);
-	if (rc)
-		return cx_fail_errno(-rc, "the address of a connection");
+	p->ports = 1;
+	p->len = addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+					     : sizeof(struct sockaddr_in);
+	memcpy(&p->addr, addr, p->len);
 	return port < 0 ? rename_tcp(p) : cx_place_set_port(p, port);
 }
 
-/* ---- unix sockets lie in a private folder ---- */
-
-static void folder_of(const struct cx_place *p, char folder[sizeof(p->name)])
+int cx_place_of_connection(struct cx_place *p, int fd, int port)
 {
-	snprintf(folder, sizeof(p->name), "%s", p->name + 5);
-	*strrchr(folder, '/') = '\0';
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	int rc = cx_sys->local_name(fd, (struct sockaddr *)&addr, &len);
+
+	if (rc)
+		return cx_fail_errno(-rc, "the address of a connection");
+	return cx_place_of_address(p, (const struct sockaddr *)&addr, port);
 }
 
-/* Makes or accepts the folder, which must be ours alone. 1: made; 0: it was there;
- * -ENOENT: another job removed it meanwhile; or an error. */
-static int private_folder(const char *folder)
+static int ports_of(const struct cx_place *p)
 {
-	struct stat st;
-	int made = !mkdir(folder, 0700);
-
-	if (!made && errno != EEXIST)
-		return cx_fail_errno(errno, "folder %s for the ranks to meet in", folder);
-	if (lstat(folder, &st))
-		return errno == ENOENT ? -ENOENT : cx_fail_errno(errno, "folder %s", folder);
-	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
-		return cx_fail(COLLX_ERR_AUTH,
-			       "folder %s must be a directory of user %u with mode 0700; "
-			       "COLLX_RUNTIME_DIR names another one",
-			       folder, (unsigned)geteuid());
-	return made;
+	return p->ports > 1 ? p->ports : 1;
 }
 
-/* Does somebody listen there? */
-static int answers(const char *path)
+int cx_place_count(const struct cx_place *p)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
-	int rc;
-
-	if (fd < 0)
-		return 1;
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	rc = cx_sys->connect(fd, (const struct sockaddr *)&addr, sizeof(addr));
-	cx_sys->close(fd);
-	return rc != -ECONNREFUSED && rc != -ENOENT;
+	return ports_of(p) * (1 + p->nmore);
 }
 
-/* Removes the sockets of jobs that were killed while they met. */
-static void sweep(const char *folder)
+/* All addresses at the first port, then at the next: rank 0 mostly has the first. */
+void cx_place_nth(const struct cx_place *p, int i, struct cx_place *out)
 {
-	DIR *dir = opendir(folder);
-	struct dirent *d;
+	int addr = i % (1 + p->nmore), port = cx_place_port(p) + i / (1 + p->nmore);
 
-	while (dir && (d = readdir(dir))) {
-		char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-
-		if (strspn(d->d_name, "0123456789abcdef") < SOCKET_NAME_CHARS)
-			continue;
-		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, d->d_name) <
-			    sizeof(path) &&
-		    !answers(path))
-			unlink(path);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-/*
- * Binds and listens under a name of this thread's own and gives the socket its
- * real name only then: whoever finds that finds a listener, so a socket that does
- * not answer is a dead job's, and may go. 1: done; 0: try again; or an error.
- */
-static int listen_unix(struct cx_place *p, int fd)
-{
-	struct sockaddr_un own = { .sun_family = AF_UNIX };
-	int rc;
-
-	if ((size_t)snprintf(own.sun_path, sizeof(own.sun_path), "%s.%d", path_of(p), gettid()) >=
-	    sizeof(own.sun_path))
-		return cx_fail(COLLX_ERR_INVALID, "meeting point %s is too long", p->name);
-	unlink(own.sun_path);
-	rc = cx_sys->bind(fd, (const struct sockaddr *)&own, sizeof(own));
-	if (!rc)
-		rc = cx_sys->listen(fd, BACKLOG);
-	if (!rc && link(own.sun_path, path_of(p)))
-		rc = -errno;
-	unlink(own.sun_path);
-	if (!rc)
-		return 1;
-	if (rc == -EEXIST && answers(path_of(p)))
-		return cx_fail(COLLX_ERR_INVALID, "rank 0 is taken: another process meets at %s",
-			       p->name);
-	if (rc == -EEXIST)
-		unlink(path_of(p));
-	/* ENOENT: another job removed the folder, or took the silent socket for a dead one's. */
-	return rc == -EEXIST || rc == -ENOENT ? 0
-					      : cx_fail_errno(-rc, "meeting point %s", p->name);
-}
-
-static int open_unix(struct cx_place *p)
-{
-	char folder[sizeof(p->name)];
-	int fd, rc = 0;
-
-	folder_of(p, folder);
-	for (int tries = 0; tries < 16 && rc == 0; tries++) {
-		rc = private_folder(folder);
-		if (rc == -ENOENT)
-			rc = 0;
-		if (rc < 0)
-			return rc;
-		p->made_folder |= rc;
-		sweep(folder);
-		fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
-		if (fd < 0)
-			return cx_fail_errno(-fd, "socket for %s", p->name);
-		rc = listen_unix(p, fd);
-		if (rc == 1)
-			return fd;
-		cx_sys->close(fd);
-	}
-	return rc ? rc : cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", p->name);
-}
-
-static int bind_tcp(struct cx_place *p, int fd)
-{
-	int rc = cx_sys->setopt(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-
-	if (!rc)
-		rc = cx_sys->bind(fd, sockaddr_of(p), p->len);
-	if (!rc)
-		rc = cx_sys->listen(fd, BACKLOG);
-	if (rc == -EADDRINUSE)
-		return cx_fail(COLLX_ERR_INVALID,
-			       "rank 0 is taken: another process listens at %s", p->name);
-	if (!rc && *port_of(p) == 0)
-		rc = cx_sys->local_name(fd, (struct sockaddr *)&p->addr, &p->len);
-	return rc ? cx_fail_errno(-rc, "meeting point %s", p->name) : rename_tcp(p);
-}
-
-static int open_tcp(struct cx_place *p)
-{
-	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
-	int rc;
-
-	if (fd < 0)
-		return cx_fail_errno(-fd, "socket for %s", p->name);
-	rc = bind_tcp(p, fd);
-	if (!rc)
-		return fd;
-	cx_sys->close(fd);
-	return rc;
-}
-
-int cx_place_listen(struct cx_place *p)
-{
-	return p->addr.ss_family == AF_UNIX ? open_unix(p) : open_tcp(p);
-}
-
-void cx_place_unlisten(const struct cx_place *p, int fd)
-{
-	char folder[sizeof(p->name)], usual[32];
-
-	if (p->addr.ss_family == AF_UNIX)
-		unlink(path_of(p));
-	cx_sys->close(fd);
-	if (p->addr.ss_family != AF_UNIX)
+	if (cx_place_count(p) == 1) {
+		*out = *p;
 		return;
-	folder_of(p, folder);
-	snprintf(usual, sizeof(usual), "/tmp/collx-%u", (unsigned)geteuid());
-	if (p->made_folder || !strcmp(folder, usual))
-		rmdir(folder); /* fails while other jobs meet there */
-}
-
-/* ---- connecting ---- */
-
-/* A rank 0 that starts late, or whose queue is full, is worth another try. */
-static int may_come(int err)
-{
-	return err == ENOENT || err == ECONNREFUSED || err == EAGAIN || err == ETIMEDOUT ||
-	       err == EHOSTUNREACH || err == ENETUNREACH || err == ECONNRESET;
-}
-
-/* Trying a port of our own host that nobody listens at may draw it as our own. */
-static int is_itself(const struct cx_place *p, int fd)
-{
-	struct cx_place own;
-
-	return p->addr.ss_family != AF_UNIX && !cx_place_of_connection(&own, fd, -1) &&
-	       !strcmp(own.name, p->name);
-}
-
-/* One try: a descriptor or -errno. */
-static int try_connect(const struct cx_place *p, uint64_t deadline_ns)
-{
-	int fd = cx_sys->socket(p->addr.ss_family, SOCK_STREAM);
-	int rc;
-
-	if (fd < 0)
-		return fd;
-	if (p->addr.ss_family != AF_UNIX)
-		cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	rc = cx_sys->connect(fd, sockaddr_of(p), p->len);
-	if (rc == -EINPROGRESS) {
-		rc = cx_wire_wait(fd, POLLOUT, deadline_ns);
-		rc = rc == 1 ? cx_sys->connected(fd) : rc == 0 ? -ETIMEDOUT : -EIO;
 	}
-	if (!rc && is_itself(p, fd))
-		rc = -ECONNREFUSED;
-	if (!rc)
-		return fd;
-	cx_sys->close(fd);
-	return rc;
+	cx_place_of_address(out, addr ? (const struct sockaddr *)&p->more[addr - 1]
+				      : (const struct sockaddr *)&p->addr, port);
+	out->host = p->host;
 }
 
-int cx_place_connect(const struct cx_place *p, uint64_t deadline_ns)
+/* ---- here or elsewhere ---- */
+
+bool cx_place_is_local(const struct cx_place *p)
 {
-	long nap_ns = 200000;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&p->addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&p->addr;
 
-	for (;;) {
-		struct timespec nap = { 0, nap_ns };
-		int fd = try_connect(p, deadline_ns);
+	if (p->addr.ss_family == AF_INET)
+		return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+	return p->addr.ss_family == AF_UNIX || IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
 
-		if (fd >= 0)
-			return fd;
-		if (!may_come(-fd))
-			return cx_fail_errno(-fd, "connecting to %s", p->name);
-		if (cx_now_ns() >= deadline_ns) {
-			cx_fail_errno(-fd, "nobody answered at %s before the deadline", p->name);
-			return COLLX_ERR_INIT_TIMEOUT;
-		}
-		nanosleep(&nap, NULL);
-		nap_ns = nap_ns < 20000000 ? nap_ns * 2 : nap_ns;
-	}
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
+{
+	if (!a || a->sa_family != b->sa_family)
+		return false;
+	if (a->sa_family == AF_INET)
+		return ((const struct sockaddr_in *)a)->sin_addr.s_addr ==
+		       ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+	return IN6_ARE_ADDR_EQUAL(&((const struct sockaddr_in6 *)a)->sin6_addr,
+				  &((const struct sockaddr_in6 *)b)->sin6_addr);
+}
+
+bool cx_place_is_here(const struct cx_place *p)
+{
+	struct ifaddrs *all = NULL;
+	bool here = false;
+
+	if (cx_place_is_local(p))
+		return true;
+	if (p->host)
+		return p->host == cx_host_id();
+	if (cx_sys->interfaces(&all))
+		return false;
+	for (int i = 0; i <= p->nmore; i++)
+		for (const struct ifaddrs *a = all; a; a = a->ifa_next)
+			here |= same_address(a->ifa_addr,
+					     i ? (const struct sockaddr *)&p->more[i - 1]
+					       : (const struct sockaddr *)&p->addr);
+	cx_sys->release_interfaces(all);
+	return here;
 }

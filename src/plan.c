@@ -37,6 +37,8 @@ const struct cx_algo *const cx_algos[] = {
 
 const char *cx_coll_name(enum cx_coll coll)
 {
+	if (coll == CX_SEND || coll == CX_RECV)
+		return coll == CX_SEND ? "send" : "recv";
 	return (unsigned)coll < CX_NCOLL ? coll_names[coll] : "unknown";
 }
 

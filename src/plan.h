@@ -46,7 +46,9 @@ enum cx_coll {
 	CX_BROADCAST,
 	CX_REDUCE,
 	CX_BARRIER,
-	CX_NCOLL
+	CX_NCOLL,
+	CX_SEND, /* these two are no collectives: p2p.c makes their one step */
+	CX_RECV
 };
 const char *cx_coll_name(enum cx_coll coll);
 /* By name; CX_NCOLL when there is none. */

@@ -154,6 +154,29 @@ int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void
 	return send_all(w->fd, &msg, sizeof(head) + len, deadline_ns);
 }
 
+long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len)
+{
+	struct iovec v = { (void *)bytes, len };
+	const struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+	long n = cx_sys->sendmsg(w->fd, &msg);
+
+	if (n == -EAGAIN)
+		return 0;
+	return n < 0 ? cx_fail(COLLX_ERR_PEER_DEAD, "a control connection was closed") : n;
+}
+
+size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
+		    size_t len)
+{
+	struct cx_frame_head head = { (uint16_t)kind, (uint16_t)len, arg };
+
+	if (room < sizeof(head) + len)
+		return 0;
+	memcpy(buf, &head, sizeof(head));
+	memcpy((char *)buf + sizeof(head), body, len);
+	return sizeof(head) + len;
+}
+
 /* Keeps one passed descriptor of a frame and closes any other. */
 static void keep_descriptor(struct cx_wire *w, struct msghdr *msg)
 {
@@ -165,6 +188,7 @@ static void keep_descriptor(struct cx_wire *w, struct msghdr *msg)
 		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 	for (size_t i = 0; i < n; i++) {
 		memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+		cx_fd_own(fd);
 		if (w->passed_fd >= 0)
 			cx_sys->close(fd);
 		else

@@ -10,12 +10,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CX_FRAME_MAX = 512 };
+enum {
+	CX_FRAME_MAX = 512,
+	CX_FAULT_TEXT_MAX = 448 /* an error's line on its way */
+};
 
 enum cx_frame_kind {
 	CX_FRAME_RECORD = 1, /* arg: whose record */
 	CX_FRAME_FAULT,      /* arg: code; the body is its text */
-	CX_FRAME_LEAVE       /* arg: who; the body is the last finished operation */
+	/* while the ranks meet: meet.c, boot.c */
+	CX_FRAME_WELCOME = 32, /* down; arg: who lets in */
+	CX_FRAME_SEATED,       /* up; arg: who came to this leader */
+	CX_FRAME_GONE,         /* up; arg: who of those ended */
+	CX_FRAME_SEATS,        /* down, when all have come: the leaders of ranks arg, arg + 1... */
+	CX_FRAME_OVERDUE,      /* up: a deadline has passed, rank 0 knows who is missing */
+	/* afterwards, between guards */
+	CX_FRAME_LEAVE = 64, /* arg: who; the body is the last finished operation */
+	CX_FRAME_REPORT,     /* up; arg: who saw it; ward.c has the body */
+	CX_FRAME_SIGNS,      /* up; arg: whose; the body is a struct cx_account */
+	CX_FRAME_VERDICT,    /* down; arg: code; the body is its text */
+	CX_FRAME_ASK         /* down; arg: number of the question */
 };
 
 struct cx_frame_head {
@@ -40,9 +54,18 @@ void cx_wire_close(struct cx_wire *w);
 int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
 		 int fd, uint64_t deadline_ns);
 
+/* Puts a frame into buf, for cx_wire_put to send several at once: its length, or 0
+ * when room does not suffice. */
+size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
+		    size_t len);
+
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
  * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */
 int cx_wire_receive(struct cx_wire *w);
+/* Gives the socket what it takes of len bytes, now. Bytes; 0: none; COLLX_ERR_PEER_DEAD
+ * when the other end takes nothing more. */
+long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len);
+
 /* Makes room for the next frame. */
 void cx_wire_next(struct cx_wire *w);
 

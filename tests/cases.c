@@ -13,7 +13,8 @@ enum { GUARD = 64, PIECE = 2048, PATTERN = 0xa5 };
 #define NO_ALGO (-1)
 
 static const size_t counts[] = { 0, 1, 3, 1000, 100003 };
-static const char *const modes[MODES] = { "sim", "processes", "threads", "tcp", "mixed" };
+static const char *const modes[MODES] = { "sim", "processes", "threads", "tcp", "hosts",
+					  "mixed" };
 static const char *const types[COLLX_TYPE_COUNT] = {
 	"int8", "uint8", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64",
 	"bfloat16",

@@ -32,6 +32,7 @@ enum mode {
 	MODE_PROCESSES,
 	MODE_THREADS,
 	MODE_TCP,   /* processes; every lane a TCP connection */
+	MODE_HOSTS, /* processes of two or three hosts: shared memory and TCP */
 	MODE_MIXED, /* processes; every other rank computes with the portable kernels */
 	MODES
 };

@@ -38,7 +38,7 @@ machine=-DVEC=32
 $cc -dM -E -x c /dev/null | grep -q __x86_64__ && machine="$machine -mavx2 -mf16c"
 # kernels/cuda/driver.h and who includes it are for builds that have NVIDIA's cuda.h.
 for h in src/base/*.h src/*.h kernels/*.h kernels/cuda/cuda.h kernels/cuda/args.h transports/*.h \
-	perf/*.h; do
+	perf/*.h sim/*.h; do
 	grep -q '^#ifndef [A-Z0-9_]*_H$' "$h" || continue
 	try "$h:1" $cc -x c -std=c11 -D_GNU_SOURCE $machine -Iinclude -I. -Isrc -Isrc/base \
 		-Wno-unused-function <<<"#include \"$h\""

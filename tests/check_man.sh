@@ -41,7 +41,7 @@ for page in "$src"/man/*.3; do
 	}
 done
 
-for tool in collx-run collx-perf collx-info; do
+for tool in collx-run collx-perf collx-info collx-sim; do
 	page=$src/man/$tool.1
 	[ -f "$page" ] || { say "man:1: no page $tool.1"; continue; }
 	text=$(render "$page")

@@ -6,7 +6,8 @@ set -u
 cd "${srcdir:-$(dirname "$0")/..}" || exit 99
 
 base='include/collx.h src/base/base.h'
-meeting='src/wire.h src/place.h src/auth.h src/boot.h'
+meeting='src/wire.h src/tree.h src/place.h src/host.h src/auth.h src/boot.h'
+guarding='src/wire.h src/tree.h src/sign.h src/verdict.h'
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -16,29 +17,40 @@ kernels/*               $base kernels/*.h
 transports/*            $base transports/*.h
 src/plan*|src/algo*     $base src/plan*.h src/algo*.h
 src/exec.[ch]           $base $contracts src/exec.h
-src/comm.[ch]           $base $contracts src/*.h
+src/comm.[ch]|src/create.c|src/request.c|src/p2p.c $base $contracts src/*.h
 src/codec.c             $base kernels/*.h kernels/cuda/cuda.h
 src/collx.c             $base $contracts src/*.h
 src/select.[ch]         $base src/plan.h src/topo.h src/select.h
 src/topo.[ch]           $base src/topo.h
 src/auth.[ch]           $base src/auth.h
 src/wire.[ch]           $base src/wire.h
-src/place.[ch]          $base src/wire.h src/place.h
+src/host.[ch]           $base src/host.h
+src/place*              $base src/wire.h src/host.h src/place.h
+src/net.[ch]            $base $meeting src/net.h
+src/uid.[ch]            $base $meeting src/net.h src/vault.h src/uid.h
+src/vault.[ch]          $base src/vault.h
+src/kvs*                $base src/vault.h src/kvs.h
 src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
-src/meet.[ch]|src/mesh.[ch] $base $meeting src/door.h src/meet.h src/mesh.h
-src/launch.[ch]         $base $meeting src/launch.h
-src/boot.[ch]           $base $meeting src/meet.h
-perf/info*              $base $contracts src/topo.h src/select.h perf/info*.h
+src/meet.[ch]|src/mesh.[ch] $base $meeting src/net.h src/tree.h src/door.h src/meet.h src/mesh.h
+src/launch.[ch]         $base $meeting src/vault.h src/uid.h src/kvs.h src/launch.h
+src/boot.[ch]           $base $meeting src/meet.h src/tree.h
+src/tree.[ch]           $base src/wire.h src/tree.h
+src/sign.[ch]           $base src/plan.h src/sign.h
+src/verdict.[ch]        $base src/wire.h src/sign.h src/verdict.h
+src/guard.[ch]|src/ward.[ch] $base $guarding src/guard.h src/ward.h
+perf/info*              $base $contracts $meeting src/net.h src/topo.h src/select.h perf/info*.h
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
-tools/*                 $base src/auth.h src/boot.h
+sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
+tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "
 # Foreign libraries have one door each.
 doors='cuda.h kernels/cuda/*
 hwloc.h src/topo.c
 openssl/* src/auth.c
+pmix.h src/kvs_pmix.c
 criterion/* tests/*'
 
 bad=0
@@ -88,7 +100,7 @@ while IFS= read -r file; do
 			done <<<"$doors"
 		fi
 	done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' "$file")
-done < <(find include src kernels transports perf tools examples tests \
+done < <(find include src kernels transports perf sim tools examples tests \
 	\( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null |
 	sort)
 exit $bad

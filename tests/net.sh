@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Two hosts: network namespaces of this test with a cable between them, two ranks in
-# each, started with plain environment variables. Every collective, every value checked,
-# over IPv4 and IPv6; then a rank is killed, and the others must say so.
+# each. Every collective, every value checked: started with plain environment variables,
+# over IPv4 and IPv6, and by collx-run with a list of hosts. Then a rank is killed, and the
+# others must say so; and a launcher, which leaves nothing behind in either namespace.
 set -u
 cd "${builddir:-.}" || exit 99
 
@@ -51,7 +52,7 @@ wrong() {
 	failed=1
 }
 
-for coll in allreduce reduce_scatter allgather broadcast reduce barrier; do
+for coll in allreduce reduce_scatter allgather broadcast reduce barrier p2p; do
 	for addr in tcp:10.77.0.1:7700 'tcp:[fd77::1]:7701'; do
 		job "$addr" timeout 60 ./collx-perf $coll -b 8 -e 1M -f 16 -n 5 -c 1 -d float
 		for rank in 0 1 2 3; do
@@ -61,6 +62,36 @@ for coll in allreduce reduce_scatter allgather broadcast reduce barrier; do
 			wrong "$coll at $addr: no values checked"
 	done
 done
+
+# by_list COMMAND...: the same job by collx-run, which asks the first host for an address.
+by_list() {
+	(unset COLLX_SIZE COLLX_SECRET_FILE COLLX_ADDR
+	timeout 60 ./collx-run --hosts $a:2,$b:2 --agent 'ip netns exec' "$@" >"$dir/out.list" 2>&1)
+}
+for coll in allreduce reduce_scatter allgather broadcast reduce barrier; do
+	by_list ./collx-perf $coll -b 8 -e 1M -f 16 -n 5 -c 1 -d float ||
+		wrong "$coll by collx-run: exit $?"
+	[ $coll = barrier ] || grep -q 'Out of bounds values : 0 OK' "$dir/out.list" ||
+		wrong "$coll by collx-run: no values checked"
+	grep -q 'Using 4 ranks' "$dir/out.list" || wrong "$coll by collx-run: not 4 ranks"
+done
+by_list sh -c 'echo "$COLLX_RANK $COLLX_ADDR $(ip netns identify $$)"'
+for line in "0 tcp:10.77.0.1:[0-9]* $a" "1 .* $a" "2 .* $b" "3 tcp:10.77.0.1:[0-9]* $b"; do
+	grep -qx "$line" "$dir/out.list" || wrong "by collx-run: no rank '$line'"
+done
+
+# sleepers: processes of this test's sleeping job, in any namespace.
+sleepers() { pgrep -cf "sleep 1000[.]$$"; }
+(unset COLLX_SIZE COLLX_SECRET_FILE
+exec ./collx-run --hosts $a:2,$b:2 --agent 'ip netns exec' sh -c "trap '' TERM; sleep 1000.$$
+	:" >"$dir/out.list" 2>&1) &
+launcher=$!
+for ((i = 0; i < 200 && $(sleepers) < 8; i++)); do sleep 0.1; done
+[ "$(sleepers)" -ge 8 ] || wrong "the sleeping job did not start"
+kill -9 $launcher
+wait $launcher
+for ((i = 0; i < 200 && $(sleepers) > 0; i++)); do sleep 0.1; done
+[ "$(sleepers)" = 0 ] || wrong "a killed launcher left $(sleepers) processes"
 
 job tcp:10.77.0.1:7702 timeout 60 ./collx-perf allreduce -b 4M -e 4M -n 100000 -c 0
 sleep 2

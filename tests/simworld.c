@@ -24,33 +24,35 @@ struct cx_sim_attr simworld_attr(uint64_t seed)
 static int open_port(struct simworld *w, int r, size_t chunk)
 {
 	const struct cx_port_attr attr = {
-		.rank = r, .ranks = w->ranks, .lanes = CX_CURSORS, .chunk = chunk,
+		.rank = r, .ranks = w->ranks, .lanes = CX_LANES, .chunk = chunk,
 		.numa_node = -1, .nonce = 0x51a5, .sim = w->sim,
 	};
 	struct collx_comm *c = &w->comms[r];
+	int rc;
 
 	c->rank = r;
 	c->size = w->ranks;
-	c->transport = cx_transport_find("sim");
 	memset(c->agreed.forced, -1, sizeof(c->agreed.forced));
-	return c->transport->open(&c->port, &attr);
+	c->media[0].transport = cx_transport_find("sim");
+	c->nmedia = 1;
+	rc = cx_p2p_init(&c->p2p, w->ranks);
+	return rc ? rc : c->media[0].transport->open(&c->media[0].port, &attr);
 }
 
 static int open_lanes(struct simworld *w)
 {
-	struct cx_addr addrs[WORLD_MAX * CX_CURSORS];
+	struct cx_way ways[WORLD_MAX * CX_LANES] = { 0 };
 	int rc = 0;
 
-	for (int i = 0; !rc && i < w->ranks * CX_CURSORS; i++) {
-		struct collx_comm *c = &w->comms[i / CX_CURSORS];
+	for (int i = 0; !rc && i < w->ranks * CX_LANES; i++) {
+		const struct cx_medium *m = &w->comms[i / CX_LANES].media[0];
 
-		rc = c->transport->addr(c->port, &addrs[i]);
+		rc = m->transport->addr(m->port, &ways[i].addr);
 	}
 	for (int r = 0; !rc && r < w->ranks; r++) {
 		struct collx_comm *c = &w->comms[r];
 
-		rc = cx_exec_init(&c->exec, r, w->ranks, c->transport, c->port, addrs,
-				  cx_kernels_pick(NULL));
+		rc = cx_exec_init(&c->exec, r, w->ranks, c->media, 1, ways, cx_kernels_pick(NULL));
 	}
 	return rc;
 }
@@ -79,8 +81,9 @@ void simworld_close(struct simworld *w)
 	for (int r = 0; w->comms && r < w->ranks; r++) {
 		struct collx_comm *c = &w->comms[r];
 
-		if (c->port)
-			c->transport->close(c->port);
+		if (c->media[0].port)
+			c->media[0].transport->close(c->media[0].port);
+		cx_p2p_fini(&c->p2p);
 		for (int i = 0; i < CX_PLANS; i++)
 			cx_plan_destroy(c->plans[i].plan);
 	}

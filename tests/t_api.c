@@ -136,7 +136,9 @@ static void wrong_calls(collx_comm_t c, int rank, int size, void *arg)
 	overlaps(c, rank, size);
 	right_ones(c);
 	EXPECT(collx_comm_rank(c) == rank && collx_comm_size(c) == size, "who am I");
-	EXPECT(open_fds() == fds, "%d descriptors, %d before", open_fds(), fds);
+	/* Fewer where others have left: the guard hangs up. */
+	EXPECT(open_fds() <= fds && open_fds() > fds - size, "%d descriptors, %d before",
+	       open_fds(), fds);
 }
 
 Test(arguments, of_calls)

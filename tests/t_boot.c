@@ -290,7 +290,7 @@ static void wait_for_door(const struct job *j, char path[192])
 		snprintf(folder, sizeof(folder), "%s/run", j->base);
 		dir = opendir(folder);
 		while (dir && (d = readdir(dir)))
-			if (d->d_name[0] != '.')
+			if (!strchr(d->d_name, '.')) /* not yet under its own name */
 				open = snprintf(path, 192, "%s/%.60s", folder, d->d_name) > 0;
 		if (dir)
 			closedir(dir);
@@ -617,6 +617,7 @@ Test(folder, must_have_a_short_absolute_name)
 	char longer[200];
 	collx_unique_id id;
 
+	setenv("COLLX_INTERFACE", "lo", 1);
 	memset(longer, 'l', sizeof(longer));
 	longer[0] = '/';
 	longer[sizeof(longer) - 1] = '\0';
@@ -683,33 +684,97 @@ Test(killed, rank_0_restarts_at_its_own_stale_socket)
 	SAID(j, 2, 0, "");
 }
 
-/* A rank that proves itself and says so through the pipe; then it waits to be
- * killed, or for the others when `stays`. */
-static pid_t sit_down(const struct job *j, int rank, int size, int told, int stays)
+static struct cx_sys counting;
+static int receipts, told_fd;
+
+/* A challenge, a confirmation, a welcome: the third receipt means a seat. */
+static long tell_of_seat(int fd, struct msghdr *msg)
+{
+	long n = cx_sys_real.recvmsg(fd, msg);
+
+	if (n > 0 && ++receipts == 3 && write(told_fd, "x", 1) != 1)
+		_exit(4);
+	return n;
+}
+
+enum until { SEATED, MET };
+
+/* A rank that says through the pipe when it has its seat, or when all have met, and
+ * does nothing more. Rank 0's death is what may end it. */
+static pid_t sit_down(const struct job *j, int rank, int size, int told, enum until until)
 {
 	struct cx_meeting m = { .rank = rank, .ranks = size, .deadline_ns = UINT64_MAX };
 	struct cx_boot *b;
-	char record[8] = { 0 }, all[8 * sizeof(record)];
 	pid_t pid = rank_fork();
 	int rc;
 
 	if (pid)
 		return pid;
+	counting = cx_sys_real;
+	counting.recvmsg = tell_of_seat;
+	told_fd = told;
+	if (until == SEATED)
+		cx_sys = &counting;
 	/* The id's layout is collx.c's: version, flags, key, place. */
 	if (cx_place_parse(&m.place, (const char *)j->id.bytes + 36) ||
-	    cx_secret_init(&m.secret, j->id.bytes + 4) || cx_boot_open(&b, &m) ||
-	    write(told, "x", 1) != 1)
+	    cx_secret_init(&m.secret, j->id.bytes + 4))
 		_exit(3);
-	while (!stays)
+	rc = cx_boot_open(&b, &m);
+	if (rc) {
+		EXPECT(rc == COLLX_ERR_PEER_DEAD && strstr(cx_error_text(), "rank 0 died"),
+		       "%s: %s", collx_strerror(rc), cx_error_text());
+		rank_exit();
+	}
+	if (until == MET && write(told, "x", 1) != 1)
+		_exit(3);
+	while (1)
 		pause();
-	rc = cx_boot_exchange(b, record, sizeof(record), -1, all, NULL, UINT64_MAX);
-	EXPECT(rc == COLLX_ERR_PEER_DEAD && strstr(cx_error_text(), "rank 0 died"), "%s: %s",
-	       collx_strerror(rc), cx_error_text());
-	cx_boot_close(b);
-	rank_exit();
 }
 
-Test(killed, a_rank_that_had_its_seat)
+/* Starts one, waits for its word, kills it. */
+static void sit_down_and_die(const struct job *j, int rank, int size)
+{
+	int told[2];
+	pid_t pid;
+	char c;
+
+	cr_assert_eq(pipe(told), 0);
+	pid = sit_down(j, rank, size, told[1], SEATED);
+	cr_assert_eq(read(told[0], &c, 1), 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(told[0]);
+	close(told[1]);
+}
+
+Test(killed, a_rank_that_had_its_seat_may_come_again)
+{
+	struct job j = job_make();
+
+	come(&j, (struct arrival){ 0, 3, 60000, 0 });
+	for (int i = 0; i < 3; i++)
+		sit_down_and_die(&j, 1, 3);
+	come(&j, (struct arrival){ 1, 3, 60000, 0 });
+	come(&j, (struct arrival){ 2, 3, 60000, 0 });
+	job_end(&j, 0);
+	for (int r = 0; r < 3; r++)
+		SAID(j, r, 0, "");
+}
+
+Test(killed, a_rank_that_had_its_seat_and_does_not_come_again)
+{
+	struct job j = job_make();
+
+	come(&j, (struct arrival){ 0, 3, 2000, 0 });
+	sit_down_and_die(&j, 1, 3);
+	come(&j, (struct arrival){ 2, 3, 2000, 0 });
+	job_end(&j, 0);
+	for (int i = 0; i < 2; i++)
+		SAID(j, i, COLLX_ERR_INIT_TIMEOUT,
+		     "before the deadline; rank 1 had come, and its process ended");
+}
+
+Test(killed, a_rank_when_all_had_come)
 {
 	struct job j = job_make();
 	int told[2];
@@ -718,11 +783,11 @@ Test(killed, a_rank_that_had_its_seat)
 
 	cr_assert_eq(pipe(told), 0);
 	come(&j, (struct arrival){ 0, 3, 60000, 0 });
-	pid = sit_down(&j, 1, 3, told[1], 0);
+	come(&j, (struct arrival){ 2, 3, 60000, 0 });
+	pid = sit_down(&j, 1, 3, told[1], MET);
 	cr_assert_eq(read(told[0], &c, 1), 1);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	come(&j, (struct arrival){ 2, 3, 60000, 0 });
 	job_end(&j, 0);
 	SAID(j, 0, COLLX_ERR_PEER_DEAD, "rank 1 died");
 	SAID(j, 1, COLLX_ERR_PEER_DEAD, "rank 1 died");
@@ -739,7 +804,7 @@ Test(killed, rank_0_while_others_wait)
 	cr_assert_eq(pipe(told), 0);
 	come(&j, (struct arrival){ 0, 3, 60000, 0 });
 	wait_for_door(&j, path);
-	j.pids[j.n++] = sit_down(&j, 1, 3, told[1], 1);
+	j.pids[j.n++] = sit_down(&j, 1, 3, told[1], SEATED);
 	cr_assert_eq(read(told[0], &c, 1), 1);
 	kill(j.pids[0], SIGKILL);
 	cr_assert_eq(ranks_wait(j.pids, 2, 1, 30), 0);

@@ -472,9 +472,9 @@ static void count_bytes(collx_comm_t comm, enum cx_coll coll, const char *algo, 
 	for (int i = 0; cx_algos[i]; i++)
 		if (cx_algos[i] == cx_algo_find(coll, algo))
 			comm->agreed.forced[coll] = (int8_t)i;
-	comm->transport->stats(comm->port, &before);
+	comm->media[0].transport->stats(comm->media[0].port, &before);
 	rc = case_call(comm, &r, NULL);
-	comm->transport->stats(comm->port, &after);
+	comm->media[0].transport->stats(comm->media[0].port, &after);
 	EXPECT(rc == 0, "%s", collx_last_error(comm));
 	mine[0] = after.sent_bytes - before.sent_bytes;
 	mine[1] = after.received_bytes - before.received_bytes;
@@ -498,7 +498,8 @@ static void count_all(collx_comm_t comm, int rank, int size, void *arg)
 
 	(void)rank;
 	(void)arg;
-	EXPECT(!strcmp(comm->transport->name, "shm"), "the transport is %s", comm->transport->name);
+	EXPECT(comm->nmedia == 1 && !strcmp(comm->media[0].transport->name, "shm"),
+	       "the transport is %s", comm->media[0].transport->name);
 	count_bytes(comm, CX_ALLREDUCE, "ring", 2 * (p - 1) * n);
 	count_bytes(comm, CX_ALLREDUCE, "flat", p * (p - 1) * n);
 	count_bytes(comm, CX_ALLREDUCE, "direct", 2 * (p - 1) * n);

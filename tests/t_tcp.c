@@ -158,6 +158,33 @@ Test(tcp, wire)
 	hand_close(&h);
 }
 
+/* A lane closes with bytes unread; what it sent before must arrive all the same. */
+Test(tcp, closing_over_unread_bytes, .timeout = 60)
+{
+	enum { LEN = 150000, ALL = LEN + HEADER };
+	unsigned char *out = malloc(LEN), *in = malloc(ALL);
+	struct cx_xfer x = { .buf = out, .len = LEN, .tag = 4 };
+	struct hand h;
+	ssize_t n, got = 0;
+
+	cr_assert(out && in);
+	fill(out, LEN, 8);
+	hand_open(&h, AF_INET);
+	hand_say(&h, "nobody will read this", 21);
+	h.t->send(h.lane, &x);
+	cr_assert_eq(hand_wait(&h, &x), 1);
+	h.t->lane_close(h.lane);
+	h.t->close(h.port);
+	while (got < ALL && (n = recv(h.fd, in + got, (size_t)(ALL - got), 0)) > 0)
+		got += n;
+	cr_assert_eq(got, ALL, "%zd bytes came", got);
+	cr_assert_arr_eq(in + HEADER, out, LEN);
+	cr_assert_eq(recv(h.fd, in, 1, 0), 0, "the end is an error");
+	close(h.fd);
+	free(out);
+	free(in);
+}
+
 /* Three messages, byte by byte: posted, taken in pieces, empty. */
 static void dribble(int family)
 {

@@ -6,6 +6,7 @@
  */
 #include <dirent.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,8 @@ static int open_port(struct world *w, int rank, const struct world_attr *attr)
 {
 	struct cx_port_attr a = { .rank = rank, .ranks = 2, .lanes = WORLD_LANES,
 				  .chunk = attr->chunk ? attr->chunk : CHUNK, .numa_node = 0,
-				  .nonce = attr->nonce ? attr->nonce : 1, .sim = w->sim };
+				  .nonce = attr->nonce ? attr->nonce : 1,
+				  .pollable = attr->pollable, .sim = w->sim };
 
 	return w->t->open(&w->port[rank], &a);
 }
@@ -625,6 +627,96 @@ static void case_reserve(const char *transport)
 	world_close(&w);
 }
 
+/* ---- waiting by the caller's own poll ---- */
+
+enum { READY_MS = 5000 };
+
+/* What poll says of a port that was armed, and looked at once more. */
+static int polled(struct world *w, int rank, int timeout_ms)
+{
+	struct pollfd fds[WORLD_LANES + 1];
+	unsigned n = 99;
+	int ready = w->t->wait_fds(w->port[rank], fds, &n);
+
+	NEED(ready >= 0 && (ready || n <= WORLD_LANES + 1));
+	return ready ? 1 : poll(fds, n, timeout_ms) > 0;
+}
+
+static void wait_for_message(struct world *w, uint64_t v)
+{
+	struct cx_xfer tx = { .buf = &v, .len = 8, .tag = TAG };
+	uint64_t got = ~v;
+	struct cx_xfer rx = { .buf = &got, .len = 8, .tag = TAG };
+
+	NEED(w->t->recv(w->lane[1][0], &rx) == 0);
+	w->t->arm(w->port[1]);
+	NEED(!w->t->progress(w->port[1]) && !polled(w, 1, 0));
+	NEED(w->t->send(w->lane[0][0], &tx) >= 0);
+	NEED(polled(w, 1, READY_MS));
+	w->t->sleep(w->port[1], 0);
+	NEED(world_wait(w, &rx) == 1 && world_wait(w, &tx) == 1 && got == v);
+}
+
+enum { HEAP = 50000, HEAPS = 2000 };
+
+/* Takes in what has come of message i, and of those after it; returns the next one. */
+static int take_heaps(struct world *w, int i, struct cx_xfer *rx)
+{
+	while (w->t->progress(w->port[1]) || rx->status) {
+		NEED(rx->status >= 0);
+		if (!rx->status)
+			continue;
+		*rx = (struct cx_xfer){ .buf = dst[0], .len = HEAP, .tag = (uint32_t)++i };
+		NEED(w->t->recv(w->lane[1][1], rx) >= 0);
+	}
+	return i;
+}
+
+/* A sender that found no room is woken when there is some. */
+static void wait_for_room(struct world *w)
+{
+	static struct cx_xfer tx[HEAPS], rx; /* one too many stays posted */
+	uint64_t end = cx_now_ns() + READY_MS * (uint64_t)1000000;
+	int n = 0, i = 0;
+
+	do
+		tx[n] = (struct cx_xfer){ .buf = src[0], .len = HEAP, .tag = (uint32_t)n };
+	while (w->t->send(w->lane[0][1], &tx[n++]) == 1 && n < HEAPS);
+	NEED(n < HEAPS);
+	while (world_step(w))
+		;
+	w->t->arm(w->port[0]);
+	NEED(!w->t->progress(w->port[0]) && !polled(w, 0, 0));
+	rx = (struct cx_xfer){ .buf = dst[0], .len = HEAP };
+	NEED(w->t->recv(w->lane[1][1], &rx) >= 0);
+	do
+		i = take_heaps(w, i, &rx);
+	while (!polled(w, 0, 1) && cx_now_ns() < end);
+	NEED(cx_now_ns() < end);
+	w->t->sleep(w->port[0], 0);
+	while (i < n && cx_now_ns() < end) {
+		w->t->progress(w->port[0]);
+		i = take_heaps(w, i, &rx);
+	}
+	NEED(i == n && tx[n - 1].status == 1);
+}
+
+static void case_wait_fds(const char *transport)
+{
+	struct world_attr a = { .pollable = 1 };
+	struct world w;
+	uint64_t v;
+
+	NEED(world_open(&w, transport, &a) == 0);
+	if (cx_transport_has_wait_fds(w.t)) {
+		for (v = 0; v < 20; v++)
+			wait_for_message(&w, v);
+		wait_for_room(&w);
+		wait_for_message(&w, v);
+	}
+	world_close(&w);
+}
+
 /* ---- errors ---- */
 
 /* Sends one thing, expects another: an error before delivery, that stays. */
@@ -653,6 +745,7 @@ static void mismatch(const char *transport, size_t sent, size_t expected, uint32
 		n = rx.status;
 	}
 	NEED(n == bad && untouched(dst[0], BIGGEST));
+	NEED(rx.tag == TAG && rx.done == sent);
 	NEED(strstr(cx_error_text(), "rank 0") && strstr(cx_error_text(), "lane 3"));
 	NEED(w.t->recv(w.lane[1][3], &rx2) == bad && rx2.status == bad);
 	NEED(w.t->send(w.lane[1][3], &tx2) == bad && tx2.status == bad);
@@ -771,9 +864,10 @@ static void case_leaks(const char *transport)
 	struct world w;
 
 	for (i = 0; i < 60; i++) {
+		struct world_attr a = { .pollable = i & 1 };
 		struct cx_xfer tx = { .buf = src[0], .len = 5000, .tag = 0 };
 
-		NEED(world_open(&w, transport, NULL) == 0);
+		NEED(world_open(&w, transport, &a) == 0);
 		NEED(w.t->send(w.lane[0][0], &tx) >= 0);
 		world_close(&w);
 		if (i == 9) {
@@ -805,6 +899,7 @@ static void poor_release(void *p)
 static void case_no_memory(const char *transport)
 {
 	int n, fds = count_proc("fd"), err = COLLX_ERR_NOMEM;
+	struct world_attr a = { .pollable = 1 };
 	struct world w;
 
 	poor_sys = cx_sys_real;
@@ -814,7 +909,7 @@ static void case_no_memory(const char *transport)
 		allocs_left = n;
 		allocs_open = 0;
 		cx_sys = &poor_sys;
-		err = world_open(&w, transport, NULL);
+		err = world_open(&w, transport, &a);
 		if (!err)
 			world_close(&w);
 		cx_sys = &cx_sys_real;
@@ -860,6 +955,7 @@ const struct conformance_case conformance_cases[] = {
 	{ "wrap", case_wrap },
 	{ "peek waits", case_peek_waits },
 	{ "reserve", case_reserve },
+	{ "wait fds", case_wait_fds },
 	{ "mismatch", case_mismatch },
 	{ "lane close", case_lane_close },
 	{ "arguments", case_arguments },

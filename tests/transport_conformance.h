@@ -15,6 +15,7 @@ enum { WORLD_LANES = 4 };
 struct world_attr {
 	uint64_t nonce;
 	size_t chunk;
+	int pollable;
 	struct cx_sim_attr sim;
 };
 

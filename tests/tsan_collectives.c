@@ -49,6 +49,18 @@ static void run_case(collx_comm_t c, const struct case_memory *m, const struct t
 		case_check(m, k, rank, &r);
 }
 
+/* A message to the next rank, and one from the one before. */
+static void pass_on(collx_comm_t c, int rank, uint32_t n)
+{
+	uint32_t out = n, in = ~n;
+	int rc = collx_send(&out, 1, COLLX_UINT32, (rank + 1) % RANKS, c, NULL);
+
+	if (!rc)
+		rc = collx_recv(&in, 1, COLLX_UINT32, (rank + RANKS - 1) % RANKS, c, NULL);
+	EXPECT(rc == 0 && in == n, "rank %d: message %u is %u: %s", rank, n, in,
+	       collx_last_error(c));
+}
+
 static void *run_rank(void *arg)
 {
 	struct rank *me = arg;
@@ -67,6 +79,7 @@ static void *run_rank(void *arg)
 				struct test_case k = case_of(what, count, round, me->group);
 
 				run_case(c, &m, &k, me->rank);
+				pass_on(c, me->rank, k.seed);
 			}
 		collx_comm_destroy(c);
 	}
@@ -75,12 +88,20 @@ static void *run_rank(void *arg)
 	return NULL;
 }
 
-int main(void)
+static int two_hosts(int rank, int ranks)
+{
+	return rank == ranks - 1;
+}
+
+/* On one host, or on two: with shared memory alone or TCP beside it. */
+static int run_groups(int (*host)(int rank, int ranks))
 {
 	static collx_unique_id ids[GROUPS][ROUNDS];
 	static struct rank ranks[GROUPS * RANKS];
 	char base[64];
 	int failed = folder_make(base);
+
+	cx_host_hook = host;
 
 	for (int i = 0; i < GROUPS * ROUNDS; i++)
 		failed |= collx_get_unique_id(&ids[i / ROUNDS][i % ROUNDS]);
@@ -98,4 +119,9 @@ int main(void)
 	printf("%d ranks in %d communicators: %s\n", GROUPS * RANKS, GROUPS,
 	       failed ? "failed" : "all is well");
 	return failed != 0;
+}
+
+int main(void)
+{
+	return run_groups(NULL) || run_groups(two_hosts);
 }

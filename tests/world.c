@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "src/base/base.h"
+#include "src/comm.h"
 #include "tests/world.h"
 
 enum { DEADLINE_S = 120, PRINT_MAX = 20 };
@@ -88,6 +89,7 @@ int folder_make(char base[64])
 
 	for (int v = 0; v < CX_ENV_COUNT; v++)
 		unsetenv(cx_env_entry((enum cx_env)v)->name);
+	setenv("COLLX_INTERFACE", "lo", 1); /* nobody listens at a real one */
 	strcpy(base, "/tmp/collx-t-XXXXXX");
 	if (!mkdtemp(base)) {
 		perror("mkdtemp");
@@ -310,6 +312,7 @@ int world_run(const struct world *w)
 
 	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)))
 		return 1;
+	cx_host_hook = w->host;
 	rc = collx_get_unique_id(&id);
 	if (rc)
 		fprintf(stderr, "unique id: %s\n", collx_last_error(NULL));

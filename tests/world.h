@@ -25,6 +25,7 @@ struct world {
 	unsigned deadline_s;        /* 0: 120 s */
 	const collx_config *config; /* of the communicators */
 	const char *transport;      /* NULL: the library's choice */
+	int (*host)(int rank, int ranks); /* puts ranks on different hosts; NULL: on one */
 	world_fn *fn;               /* with a communicator that world_run made */
 	world_raw_fn *raw;          /* instead of fn: the rank makes its own */
 	void *arg;

@@ -26,7 +26,10 @@ procps            finds a process to kill
 universal-ctags   measures the length of functions
 shellcheck        reads the scripts'
 to_compare='
-clang             a second compiler with warnings of its own'
+clang             a second compiler with warnings of its own
+libclang-rt-14-dev  libFuzzer, which drives the fuzz targets
+openmpi-bin       mpirun, under which the example must run
+libpmix-dev       its exchange of secrets'
 
 # Functions that step runs check each command themselves: there set -e is off.
 
@@ -38,7 +41,7 @@ need() {
 		have=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) || true
 		[ "$have" != installed ] || continue
 		missing+=("$name")
-		printf '      %-17s %s\n' "$name" "$why"
+		printf '      %-18s %s\n' "$name" "$why"
 	done <<<"$(printf '%s\n' "$@")"
 	[ ${#missing[@]} -gt 0 ] || return 0
 	if [ "$(id -u)" != 0 ]; then

@@ -25,10 +25,12 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <linux/mempolicy.h>
+#include <poll.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -115,6 +117,7 @@ struct cx_lane {
 struct peer {
 	unsigned char *mem;
 	int users;
+	int bell;                /* -1: it sleeps on a futex */
 };
 
 struct cx_port {
@@ -126,6 +129,7 @@ struct cx_port {
 	uint32_t heard;          /* doorbell as of arm */
 	bool expedited;
 	int fd;
+	int bell;                /* what a pollable port waits for; -1: a futex */
 	size_t bytes;            /* of anyone's inbound memory */
 	struct peer *peers;
 	unsigned char *opened;   /* [peer][lane]: opened once */
@@ -155,15 +159,20 @@ static unsigned char *data_at(const struct cx_port *port, unsigned char *mem, in
 	       i * SLOTS * port->attr.chunk;
 }
 
-static void wake(struct cx_port *port, struct header *bell)
+/* fd: of a pollable port, else -1. */
+static void wake(struct cx_port *port, struct header *bell, int fd)
 {
 	/* Of several wakers one makes the call. Pairs with the exchange in shm_arm. */
 	if (!atomic_exchange_explicit(&bell->sleeping, 0, memory_order_acq_rel))
 		return;
+	port->stats.wakes++;
+	if (fd >= 0) {
+		eventfd_write(fd, 1);
+		return;
+	}
 	/* Before the call, so that a sleeper that has not slept yet does not. */
 	atomic_fetch_add_explicit(&bell->doorbell, 1, memory_order_release);
 	syscall(SYS_futex, &bell->doorbell, FUTEX_WAKE, 1, NULL, NULL, 0);
-	port->stats.wakes++;
 }
 
 /*
@@ -184,7 +193,7 @@ static void ring_bell(struct cx_lane *l)
 	else
 		sleeping = atomic_load_explicit(&l->bell->sleeping, memory_order_relaxed);
 	if (__builtin_expect(sleeping != 0, 0))
-		wake(l->port, l->bell);
+		wake(l->port, l->bell, l->port->peers[l->peer].bell);
 }
 
 /* ---- posted transfers ---- */
@@ -237,11 +246,14 @@ static int fail_corrupt(struct cx_lane *l, const char *what, unsigned long long 
 			       l->number, what, value));
 }
 
-static int fail_mismatch(struct cx_lane *l, const struct cx_xfer *x, uint32_t tag, uint64_t len)
+static __attribute__((cold, noinline)) int
+fail_mismatch(struct cx_lane *l, struct cx_xfer *x, uint32_t tag, uint64_t len)
 {
-	return fail(l, cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %llu bytes tagged %08x, "
-			       "expected %zu tagged %08x", l->peer, l->number,
-			       (unsigned long long)len, tag, x->len, x->tag));
+	cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %llu bytes tagged %08x, expected %zu "
+		"tagged %08x", l->peer, l->number, (unsigned long long)len, tag, x->len, x->tag);
+	x->tag = tag;
+	x->done = (size_t)len;
+	return fail(l, COLLX_ERR_MISMATCH);
 }
 
 /*
@@ -412,7 +424,7 @@ static int nothing_new(struct cx_lane *l, uint32_t head)
 }
 
 /* As take, where the slot is not simply the inline message that x describes. */
-static int take_piece(struct cx_lane *l, const struct cx_xfer *x, struct line *s, uint32_t code,
+static int take_piece(struct cx_lane *l, struct cx_xfer *x, struct line *s, uint32_t code,
 		      uint32_t tag)
 {
 	uint64_t total = code, len = code, rest;
@@ -437,7 +449,7 @@ static int take_piece(struct cx_lane *l, const struct cx_xfer *x, struct line *s
 }
 
 /* Takes the next slot in hand. 1: done; 0: nothing came; negative: error. */
-static int take(struct cx_lane *l, const struct cx_xfer *x)
+static int take(struct cx_lane *l, struct cx_xfer *x)
 {
 	struct line *s = &l->in->line[l->taken % SLOTS];
 	/* Pairs with the release in publish: all of the slot can be read. */
@@ -573,11 +585,24 @@ static void shm_sleep(struct cx_port *port, uint64_t timeout_ns)
 	struct timespec t = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
 			      .tv_nsec = (long)(timeout_ns % 1000000000u) };
 
-	if (timeout_ns) {
+	eventfd_t rung;
+
+	if (timeout_ns && port->bell < 0)
 		syscall(SYS_futex, &port->head->doorbell, FUTEX_WAIT, port->heard, &t, NULL, 0);
-		port->stats.sleeps++;
-	}
+	else if (timeout_ns)
+		ppoll(&(struct pollfd){ .fd = port->bell, .events = POLLIN }, 1, &t, NULL);
+	port->stats.sleeps += timeout_ns > 0;
 	atomic_store_explicit(&port->head->sleeping, 0, memory_order_relaxed);
+	/* A late ring is taken for the next sleep's, which then ends at once. */
+	if (port->bell >= 0)
+		eventfd_read(port->bell, &rung);
+}
+
+static int shm_wait_fds(struct cx_port *port, struct pollfd *fds, unsigned *n)
+{
+	fds[0] = (struct pollfd){ .fd = port->bell, .events = POLLIN };
+	*n = 1;
+	return 0;
 }
 
 /* ---- ports ---- */
@@ -631,11 +656,23 @@ static void prefer_node(void *mem, size_t bytes, int node)
 	syscall(SYS_mbind, mem, bytes, MPOL_PREFERRED, mask, 16 * bits + 1, 0);
 }
 
+static int make_bell(struct cx_port *port)
+{
+	if (!port->attr.pollable)
+		return 0;
+	port->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (port->bell < 0)
+		return cx_fail_errno(errno, "eventfd");
+	cx_fd_own(port->bell);
+	return 0;
+}
+
 static int make_memory(struct cx_port *port)
 {
 	port->fd = memfd_create("collx", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (port->fd < 0)
 		return cx_fail_errno(errno, "memfd_create");
+	cx_fd_own(port->fd);
 	if (ftruncate(port->fd, (off_t)port->bytes) || fcntl(port->fd, F_ADD_SEALS, SEALS))
 		return cx_fail_errno(errno, "shared memory of %zu bytes", port->bytes);
 	port->head = map_shared(port->fd, port->bytes);
@@ -653,7 +690,9 @@ static void shm_close(struct cx_port *port)
 	if (port->head)
 		munmap(port->head, port->bytes);
 	if (port->fd >= 0)
-		close(port->fd);
+		cx_sys->close(port->fd);
+	if (port->bell >= 0)
+		cx_sys->close(port->bell);
 	cx_free(port->opened);
 	cx_free(port->peers);
 	cx_free(port);
@@ -673,7 +712,7 @@ static int shm_port_open(struct cx_port **out, const struct cx_port_attr *attr)
 		return COLLX_ERR_NOMEM;
 	port->attr = *attr;
 	port->bytes = bytes;
-	port->fd = -1;
+	port->fd = port->bell = -1;
 	port->base = (uint32_t)attr->nonce & (SEQ_MASK - SLOTS + 1);
 	/* The first heads must differ from fresh memory. */
 	if (((port->base + SLOTS) & SEQ_MASK) == 0)
@@ -683,6 +722,8 @@ static int shm_port_open(struct cx_port **out, const struct cx_port_attr *attr)
 	port->opened = cx_alloc((size_t)attr->ranks, (size_t)attr->lanes);
 	if (port->peers && port->opened)
 		err = make_memory(port);
+	if (!err)
+		err = make_bell(port);
 	if (err)
 		shm_close(port);
 	else
@@ -698,6 +739,7 @@ static int shm_addr(struct cx_port *port, struct cx_addr *addr)
 	addr->len = sizeof(g);
 	memcpy(addr->bytes, &g, sizeof(g));
 	addr->fd = port->fd;
+	addr->bell = port->bell;
 	return 0;
 }
 
@@ -744,6 +786,23 @@ static int check_memory(const struct cx_port *port, int peer, int fd)
 	return 0;
 }
 
+/* All ports of a communicator are pollable, or none is. */
+static int take_bell(struct cx_port *port, int peer, int fd)
+{
+	struct peer *p = &port->peers[peer];
+
+	p->bell = -1;
+	if (!port->attr.pollable)
+		return 0;
+	if (fd < 0)
+		return cx_fail(COLLX_ERR_CORRUPT, "rank %d: no descriptor to wake it by", peer);
+	p->bell = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (p->bell < 0)
+		return cx_fail_errno(errno, "rank %d: waking it", peer);
+	cx_fd_own(p->bell);
+	return 0;
+}
+
 static int map_peer(struct cx_port *port, int peer, const struct cx_addr *addr)
 {
 	struct geometry g;
@@ -765,6 +824,8 @@ static int map_peer(struct cx_port *port, int peer, const struct cx_addr *addr)
 		return cx_fail_errno(errno, "mmap of rank %d's shared memory", peer);
 	memcpy(&g, &h->geo, sizeof(g));
 	err = check_geometry(port, peer, &g);
+	if (!err)
+		err = take_bell(port, peer, addr->bell);
 	if (err)
 		munmap(h, port->bytes);
 	else
@@ -826,6 +887,8 @@ static void shm_lane_close(struct cx_lane *l)
 	busy_del(l);
 	if (--p->users == 0) {
 		munmap(p->mem, l->port->bytes);
+		if (p->bell >= 0)
+			cx_sys->close(p->bell);
 		p->mem = NULL;
 	}
 	cx_free(l);
@@ -848,6 +911,7 @@ const struct cx_transport cx_transport_shm = {
 	.commit = shm_commit,
 	.arm = shm_arm,
 	.sleep = shm_sleep,
+	.wait_fds = shm_wait_fds,
 	.reg = cx_stub_reg,
 	.dereg = cx_stub_dereg,
 	.stats = shm_stats,

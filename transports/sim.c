@@ -406,7 +406,7 @@ static void sim_commit(struct cx_lane *l, struct cx_xfer *x, size_t n)
 /* ---- receiving ---- */
 
 /* What of x can be read, or that it is whole though empty; checked before its first byte. */
-static long readable(struct cx_lane *l, const struct cx_xfer *x)
+static long readable(struct cx_lane *l, struct cx_xfer *x)
 {
 	struct stream *s = l->in;
 	struct message *m = at(s, s->read);
@@ -416,10 +416,13 @@ static long readable(struct cx_lane *l, const struct cx_xfer *x)
 	if (x->done == 0 && checksum(m) != m->sum)
 		return fail(l, cx_fail(COLLX_ERR_CORRUPT, "rank %d lane %d: damaged message",
 				       l->peer, l->number));
-	if (m->tag != x->tag || m->len != x->len)
-		return fail(l, cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %zu bytes tagged "
-				       "%08x, expected %zu tagged %08x", l->peer, l->number, m->len,
-				       m->tag, x->len, x->tag));
+	if (m->tag != x->tag || m->len != x->len) {
+		cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %zu bytes tagged %08x, expected "
+			"%zu tagged %08x", l->peer, l->number, m->len, m->tag, x->len, x->tag);
+		x->tag = m->tag;
+		x->done = m->len;
+		return fail(l, COLLX_ERR_MISMATCH);
+	}
 	return (long)(m->arrived - x->done);
 }
 
@@ -585,7 +588,7 @@ static int sim_addr(struct cx_port *port, struct cx_addr *addr)
 	struct place here = { port->attr.nonce, (uint64_t)port->attr.rank };
 
 	memset(addr, 0, sizeof(*addr));
-	addr->fd = -1;
+	addr->fd = addr->bell = -1;
 	addr->len = sizeof(here);
 	memcpy(addr->bytes, &here, sizeof(here));
 	return 0;
@@ -780,6 +783,7 @@ const struct cx_transport cx_transport_sim = {
 	.commit = sim_commit,
 	.arm = cx_stub_arm,
 	.sleep = sim_sleep,
+	.wait_fds = cx_stub_wait_fds,
 	.reg = cx_stub_reg,
 	.dereg = cx_stub_dereg,
 	.stats = sim_stats,

@@ -165,7 +165,7 @@ static struct header header_of(uint64_t hash, uint64_t count, uint32_t tag, uint
 }
 
 /* Is the header that came in x's? 1, or an error. */
-static int compare(struct cx_lane *l, const struct cx_xfer *x, const struct header *got)
+static int compare(struct cx_lane *l, struct cx_xfer *x, const struct header *got)
 {
 	struct header want = header_of(l->in_hash, l->begins, x->tag, x->len);
 	uint32_t tag = le32toh(got->tag);
@@ -174,10 +174,14 @@ static int compare(struct cx_lane *l, const struct cx_xfer *x, const struct head
 	if (!memcmp(got, &want, sizeof(want)))
 		return 1;
 	want = header_of(l->in_hash, l->begins, tag, len);
-	if (got->check == want.check && len <= PTRDIFF_MAX)
-		return fail(l, cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %llu bytes tagged "
-				       "%08x, expected %zu tagged %08x", l->peer, l->number,
-				       (unsigned long long)len, tag, x->len, x->tag));
+	if (got->check == want.check && len <= PTRDIFF_MAX) {
+		cx_fail(COLLX_ERR_MISMATCH, "rank %d lane %d sent %llu bytes tagged %08x, "
+			"expected %zu tagged %08x", l->peer, l->number, (unsigned long long)len,
+			tag, x->len, x->tag);
+		x->tag = tag;
+		x->done = (size_t)len;
+		return fail(l, COLLX_ERR_MISMATCH);
+	}
 	return fail(l, cx_fail(COLLX_ERR_CORRUPT, "rank %d lane %d: damaged header of message "
 			       "%llu: tag %08x, length %llu", l->peer, l->number,
 			       (unsigned long long)l->begins, tag, (unsigned long long)len));
@@ -263,7 +267,7 @@ static int stage(struct cx_lane *l, size_t most)
 }
 
 /* Looks for the header of x's message. 1: it was seen; 0: it is not here; negative: error. */
-static int begin(struct cx_lane *l, const struct cx_xfer *x, size_t most)
+static int begin(struct cx_lane *l, struct cx_xfer *x, size_t most)
 {
 	struct header h;
 	int r;
@@ -422,15 +426,11 @@ static bool unseen(const struct cx_lane *l)
 	return l->err || (!l->begun && unread(l) >= sizeof(struct header));
 }
 
-static void tcp_sleep(struct cx_port *port, uint64_t timeout_ns)
+static int tcp_wait_fds(struct cx_port *port, struct pollfd *fds, unsigned *n)
 {
-	struct timespec t = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
-			      .tv_nsec = (long)(timeout_ns % 1000000000u) };
-	nfds_t n = 0;
 	size_t i;
 
-	if (!timeout_ns)
-		return;
+	*n = 0;
 	for (i = 0; i < table_len(port); i++) {
 		const struct cx_lane *l = port->lanes[i];
 		short events = l ? awaited(l) : 0;
@@ -438,9 +438,20 @@ static void tcp_sleep(struct cx_port *port, uint64_t timeout_ns)
 		if (!events)
 			continue;
 		if (unseen(l))
-			return;
-		port->fds[n++] = (struct pollfd){ .fd = l->fd, .events = events };
+			return 1;
+		fds[(*n)++] = (struct pollfd){ .fd = l->fd, .events = events };
 	}
+	return 0;
+}
+
+static void tcp_sleep(struct cx_port *port, uint64_t timeout_ns)
+{
+	struct timespec t = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
+			      .tv_nsec = (long)(timeout_ns % 1000000000u) };
+	unsigned n;
+
+	if (!timeout_ns || tcp_wait_fds(port, port->fds, &n))
+		return;
 	port->stats.sleeps++;
 	ppoll(port->fds, n, &t, NULL);
 }
@@ -482,7 +493,7 @@ static int tcp_open(struct cx_port **out, const struct cx_port_attr *attr)
 static int tcp_addr(struct cx_port *port, struct cx_addr *addr)
 {
 	(void)port;
-	*addr = (struct cx_addr){ .fd = -1 };
+	*addr = (struct cx_addr){ .fd = -1, .bell = -1 };
 	return 0;
 }
 
@@ -556,6 +567,7 @@ static int take_socket(struct cx_lane *l, int fd)
 	l->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (l->fd < 0)
 		return cx_fail_errno(errno, "rank %d lane %d: the connection", l->peer, l->number);
+	cx_fd_own(l->fd);
 	tune(l->fd, same_host(&here, &there));
 	return 0;
 }
@@ -563,7 +575,7 @@ static int take_socket(struct cx_lane *l, int fd)
 static void lane_free(struct cx_lane *l)
 {
 	if (l->fd >= 0)
-		close(l->fd);
+		cx_sys->close(l->fd);
 	cx_free(l->staging);
 	cx_free(l);
 }
@@ -611,11 +623,22 @@ static int tcp_lane_open(struct cx_port *port, int peer, const struct cx_addr *a
 	return err;
 }
 
+/* A connection that is closed over unread bytes is reset, and what was sent last may be
+ * lost with it. So they are read, as far as they have come. */
+static void discard(struct cx_lane *l)
+{
+	int reads = 64;
+
+	while (reads-- > 0 && recv(l->fd, l->staging, STAGING, MSG_DONTWAIT) > 0)
+		;
+}
+
 static void tcp_lane_close(struct cx_lane *l)
 {
 	const struct cx_port_attr *a = &l->port->attr;
 
 	busy_del(l);
+	discard(l);
 	l->port->lanes[(size_t)l->peer * (size_t)a->lanes + (size_t)l->number] = NULL;
 	lane_free(l);
 }
@@ -638,6 +661,7 @@ const struct cx_transport cx_transport_tcp = {
 	.commit = cx_stub_commit,
 	.arm = tcp_arm,
 	.sleep = tcp_sleep,
+	.wait_fds = tcp_wait_fds,
 	.reg = cx_stub_reg,
 	.dereg = cx_stub_dereg,
 	.stats = tcp_stats,

@@ -35,6 +35,11 @@ int cx_transport_has_reserve(const struct cx_transport *t)
 	return t->reserve != cx_stub_reserve;
 }
 
+int cx_transport_has_wait_fds(const struct cx_transport *t)
+{
+	return t->wait_fds != cx_stub_wait_fds;
+}
+
 static int absent(const char *what)
 {
 	return cx_fail(COLLX_ERR_UNSUPPORTED, "this transport has no %s", what);
@@ -74,6 +79,12 @@ void cx_stub_sleep(struct cx_port *port, uint64_t timeout_ns)
 	(void)port;
 	if (timeout_ns)
 		nanosleep(&nap, NULL);
+}
+
+int cx_stub_wait_fds(struct cx_port *port, struct pollfd *fds, unsigned *n)
+{
+	(void)port, (void)fds, (void)n;
+	return absent("descriptors to wait for");
 }
 
 int cx_stub_reg(struct cx_port *port, void *buf, size_t len, void **handle)

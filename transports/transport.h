@@ -9,7 +9,8 @@
  * a lane and direction are received in the order in which they were sent, whole:
  * sender and receiver both state a message's length and its 32-bit tag (in
  * practice a hash of the call). Where a tag or length does not agree the
- * receiver gets COLLX_ERR_MISMATCH before a byte of that message is delivered.
+ * receiver gets COLLX_ERR_MISMATCH before a byte of that message is delivered;
+ * its transfer says then what came: done is the length and tag the tag.
  *
  * Calls never block (except sleep), never call back into the core, allocate
  * nothing after lane_open, and are made by one thread per port. Results: 1 done
@@ -29,13 +30,16 @@
 
 enum { CX_ADDR_MAX = 64 };
 
-/* How a peer is reached: bytes, and a descriptor where the medium needs one
- * (the receiver gets its own duplicate; -1: none). */
+/* How a peer is reached: bytes, and descriptors where the medium needs them (the
+ * receiver gets its own duplicates; -1: none): one for the data, and for pollable
+ * ports one that wakes the peer. */
 struct cx_addr {
 	uint32_t len;
 	unsigned char bytes[CX_ADDR_MAX];
-	int fd;
+	int fd, bell;
 };
+
+struct pollfd;
 
 /* What a port is to be. Equal on all ranks except rank and numa_node. */
 struct cx_port_attr {
@@ -44,6 +48,7 @@ struct cx_port_attr {
 	int lanes;          /* per pair */
 	size_t chunk;       /* bytes of one in-flight piece, a multiple of 64; sized to the L2 */
 	int numa_node;      /* where the rank runs; -1: unknown */
+	int pollable;       /* wait_fds will be used: the rank waits for other ports too */
 	uint64_t nonce;     /* same on all ranks, random: guards against mix-ups */
 	struct cx_sim *sim; /* transport "sim" only */
 };
@@ -142,6 +147,12 @@ struct cx_transport {
 	void (*arm)(struct cx_port *port);
 	void (*sleep)(struct cx_port *port, uint64_t timeout_ns);
 
+	/* In the place of sleep, for a caller that waits for several pollable ports at
+	 * once: fills in what to poll for, at most one descriptor a lane and one more.
+	 * 1: something is there already; 0: *n descriptors. After the poll the caller
+	 * disarms the port by a sleep of 0. */
+	int (*wait_fds)(struct cx_port *port, struct pollfd *fds, unsigned *n);
+
 	/* Registers caller memory for direct access. */
 	int (*reg)(struct cx_port *port, void *buf, size_t len, void **handle);
 	void (*dereg)(struct cx_port *port, void *handle);
@@ -151,12 +162,13 @@ struct cx_transport {
 
 /* All transports compiled in, NULL-terminated; by name, or NULL. Optional slots
  * that a transport left out point at stubs: peek and reserve answer
- * COLLX_ERR_UNSUPPORTED, arm does nothing, sleep naps at most 50 us. */
+ * COLLX_ERR_UNSUPPORTED, as does wait_fds; arm does nothing, sleep naps at most 50 us. */
 extern const struct cx_transport *const cx_transports[];
 const struct cx_transport *cx_transport_find(const char *name);
 /* Is this optional slot really there? */
 int cx_transport_has_peek(const struct cx_transport *t);
 int cx_transport_has_reserve(const struct cx_transport *t);
+int cx_transport_has_wait_fds(const struct cx_transport *t);
 
 /* ---- for transport files: the stubs a table names where it has nothing ---- */
 
@@ -166,6 +178,7 @@ long cx_stub_reserve(struct cx_lane *lane, struct cx_xfer *x, void **room);
 void cx_stub_commit(struct cx_lane *lane, struct cx_xfer *x, size_t n);
 void cx_stub_arm(struct cx_port *port);
 void cx_stub_sleep(struct cx_port *port, uint64_t timeout_ns);
+int cx_stub_wait_fds(struct cx_port *port, struct pollfd *fds, unsigned *n);
 int cx_stub_reg(struct cx_port *port, void *buf, size_t len, void **handle);
 void cx_stub_dereg(struct cx_port *port, void *handle);
 void cx_stub_stats(struct cx_port *port, struct cx_port_stats *out);

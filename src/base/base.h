@@ -5,6 +5,7 @@
 #ifndef CX_BASE_H
 #define CX_BASE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +13,9 @@
 
 #include "collx.h"
 
+struct ifaddrs;
 struct pollfd;
+struct stat;
 
 /* ---- errors: err.c ---- */
 
@@ -30,8 +33,9 @@ void cx_error_clear(void);
 /* ---- the world outside: sys.c ---- */
 
 /*
- * Time, randomness, memory and sockets of the control plane, in one table so
- * that a test or the simulator can stand in for the world. Never NULL.
+ * Time, randomness, memory, sockets, their names and threads of the control plane,
+ * in one table so that a test or the simulator (sim/) can stand in for the world.
+ * Never NULL.
  */
 struct cx_sys {
 	uint64_t (*now_ns)(void);                /* monotonic */
@@ -50,7 +54,28 @@ struct cx_sys {
 	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */
 	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
-	int (*close)(int fd);
+	int (*dup)(int fd);                      /* CLOEXEC; fd or -errno */
+	int (*close)(int fd);                    /* of a descriptor that is the library's */
+
+	int (*interfaces)(struct ifaddrs **all); /* as getifaddrs; 0 or -errno */
+	void (*release_interfaces)(struct ifaddrs *all);
+
+	/* names of unix sockets; 0 or -errno */
+	int (*mkdir)(const char *path);          /* mode 0700 */
+	int (*rmdir)(const char *path);
+	int (*link)(const char *from, const char *to);
+	int (*unlink)(const char *path);
+	int (*lstat)(const char *path, struct stat *st);
+	int (*list)(const char *folder, void (*each)(void *ctx, const char *name), void *ctx);
+
+	/* threads, and a descriptor that one wakes the other by */
+	int (*spawn)(pthread_t *thread, void *(*run)(void *arg), void *arg); /* signals blocked */
+	void (*join)(pthread_t thread);
+	int (*thread_id)(void);                  /* no other thread of this host has it */
+	void (*yield)(void);
+	int (*bell)(void);                       /* readable once it was rung; fd or -errno */
+	void (*ring)(int bell);
+	void (*hush)(int bell);                  /* not readable until it is rung again */
 };
 extern const struct cx_sys *cx_sys;
 extern const struct cx_sys cx_sys_real;
@@ -75,6 +100,11 @@ enum cx_env {
 	CX_ENV_LOCAL_RANK,
 	CX_ENV_ADDR,
 	CX_ENV_SECRET_FILE,
+	CX_ENV_SECRET,
+	CX_ENV_INSECURE,
+	CX_ENV_INTERFACE,
+	CX_ENV_PORT,
+	CX_ENV_PORT_RANGE,
 	CX_ENV_TIMEOUT_MS,
 	CX_ENV_CREATE_TIMEOUT_MS,
 	CX_ENV_ALGO,
@@ -94,12 +124,19 @@ enum cx_env {
 	CX_ENV_OMPI_LOCAL_RANK,
 	CX_ENV_OMPI_LOCAL_SIZE,
 	CX_ENV_PMIX_NAMESPACE,
+	CX_ENV_PMIX_RANK,
 	CX_ENV_SLURM_RANK,
 	CX_ENV_SLURM_SIZE,
 	CX_ENV_SLURM_LOCAL_RANK,
 	CX_ENV_SLURM_HOSTS,
 	CX_ENV_SLURM_JOB,
 	CX_ENV_SLURM_STEP,
+	CX_ENV_PMI_RANK,
+	CX_ENV_PMI_SIZE,
+	CX_ENV_PMI_FD,
+	CX_ENV_PMI_JOB,
+	CX_ENV_MPI_LOCAL_RANK,
+	CX_ENV_MPI_LOCAL_SIZE,
 	CX_ENV_COUNT
 };
 struct cx_env_entry {
@@ -114,11 +151,36 @@ const char *cx_env_text(enum cx_env v);
 /* 1 and *out when set and an integer in [lo, hi]; 0 when unset; COLLX_ERR_INVALID otherwise. */
 int cx_env_int(enum cx_env v, long lo, long hi, long *out);
 
+/* 1 with *first <= *last when set to FIRST-LAST within [lo, hi]; 0 when unset;
+ * COLLX_ERR_INVALID otherwise. */
+int cx_env_range(enum cx_env v, long lo, long hi, long *first, long *last);
+
+/* ---- calls that may block for long: aside.c ---- */
+
+/* Foreign code without a deadline of its own. Embedded in what it works on, which
+ * holds copies of all that it needs. */
+struct cx_aside {
+	void (*run)(struct cx_aside *a);  /* in a thread of its own; records no error line */
+	void (*drop)(struct cx_aside *a); /* frees it */
+	int state;
+};
+
+/* 1: it has run, and is the caller's; 0: the deadline passed, and the thread will
+ * drop it; or an error: it did not run and is the caller's. */
+int cx_aside_run(struct cx_aside *a, uint64_t deadline_ns);
+
 /* ---- forks: fork.c ---- */
 
-/* From the first cx_fork_watch on, cx_fork_count grows in every forked child. */
+/* From the first cx_fork_watch on, cx_fork_count grows in every forked child, and
+ * the descriptors that this library owns are closed there: a child must not keep
+ * a connection alive whose process died. */
 void cx_fork_watch(void);
 unsigned cx_fork_count(void);
+
+/* Is this descriptor the library's? cx_sys sees to what it opens and closes, so
+ * that only other ways (memfd_create, fcntl, SCM_RIGHTS) must be told of. */
+void cx_fd_own(int fd);
+void cx_fd_disown(int fd);
 
 /* ---- small things ---- */
 

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The real world behind struct cx_sys. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,7 +56,10 @@ static int real_socket(int domain, int type)
 {
 	int fd = socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	cx_fd_own(fd);
+	return fd;
 }
 
 static int real_bind(int fd, const struct sockaddr *addr, socklen_t len)
@@ -69,7 +79,10 @@ static int real_accept(int fd)
 	do
 		got = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	while (got < 0 && (errno == EINTR || errno == ECONNABORTED));
-	return got < 0 ? -errno : got;
+	if (got < 0)
+		return -errno;
+	cx_fd_own(got);
+	return got;
 }
 
 static int real_connect(int fd, const struct sockaddr *addr, socklen_t len)
@@ -133,9 +146,138 @@ static int real_poll(struct pollfd *fds, unsigned n, int timeout_ms)
 	return ready < 0 ? (errno == EINTR ? 0 : -errno) : ready;
 }
 
+static int real_dup(int fd)
+{
+	int got = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (got < 0)
+		return -errno;
+	cx_fd_own(got);
+	return got;
+}
+
 static int real_close(int fd)
 {
+	cx_fd_disown(fd);
 	return close(fd) ? -errno : 0;
+}
+
+static int real_interfaces(struct ifaddrs **all)
+{
+	return getifaddrs(all) ? -errno : 0;
+}
+
+/* ---- names ---- */
+
+static int real_mkdir(const char *path)
+{
+	return mkdir(path, 0700) ? -errno : 0;
+}
+
+static int real_rmdir(const char *path)
+{
+	return rmdir(path) ? -errno : 0;
+}
+
+static int real_link(const char *from, const char *to)
+{
+	return link(from, to) ? -errno : 0;
+}
+
+static int real_unlink(const char *path)
+{
+	return unlink(path) ? -errno : 0;
+}
+
+static int real_lstat(const char *path, struct stat *st)
+{
+	return lstat(path, st) ? -errno : 0;
+}
+
+static int real_list(const char *folder, void (*each)(void *ctx, const char *name), void *ctx)
+{
+	DIR *dir = opendir(folder);
+	struct dirent *d;
+
+	if (!dir)
+		return -errno;
+	while ((d = readdir(dir)))
+		each(ctx, d->d_name);
+	closedir(dir);
+	return 0;
+}
+
+/* ---- threads ---- */
+
+/* Beyond what a thread needs, as thread-local variables of the program lie there. */
+enum { STACK = 512 * 1024 };
+
+static int create_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
+{
+	pthread_attr_t attr;
+	int err;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	err = pthread_create(thread, &attr, run, arg);
+	pthread_attr_destroy(&attr);
+	if (err == EINVAL) /* the program's thread-local variables need more than that */
+		err = pthread_create(thread, NULL, run, arg);
+	return -err;
+}
+
+static int real_spawn(pthread_t *thread, void *(*run)(void *arg), void *arg)
+{
+	sigset_t all, before;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = create_thread(thread, run, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
+}
+
+static void real_join(pthread_t thread)
+{
+	pthread_join(thread, NULL);
+}
+
+static int real_thread_id(void)
+{
+	return gettid();
+}
+
+static void real_yield(void)
+{
+	sched_yield();
+}
+
+static int real_bell(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	cx_fd_own(fd);
+	return fd;
+}
+
+static void real_ring(int bell)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN alone is possible otherwise: it has rung often enough. */
+	while (write(bell, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static void real_hush(int bell)
+{
+	uint64_t rings;
+
+	while (read(bell, &rings, sizeof(rings)) < 0 && errno == EINTR)
+		;
 }
 
 const struct cx_sys cx_sys_real = {
@@ -155,7 +297,23 @@ const struct cx_sys cx_sys_real = {
 	.local_name = real_local_name,
 	.peer_uid = real_peer_uid,
 	.poll = real_poll,
+	.dup = real_dup,
 	.close = real_close,
+	.interfaces = real_interfaces,
+	.release_interfaces = freeifaddrs,
+	.mkdir = real_mkdir,
+	.rmdir = real_rmdir,
+	.link = real_link,
+	.unlink = real_unlink,
+	.lstat = real_lstat,
+	.list = real_list,
+	.spawn = real_spawn,
+	.join = real_join,
+	.thread_id = real_thread_id,
+	.yield = real_yield,
+	.bell = real_bell,
+	.ring = real_ring,
+	.hush = real_hush,
 };
 
 const struct cx_sys *cx_sys = &cx_sys_real;

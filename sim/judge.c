@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Was it a good run? Of the invariants of reliability: every call returned by its bound
+ * (I1); records and descriptors are the givers' (I2, seen in job.c); where one survivor
+ * got an error, all did, the same and soon (I3); what it blames is an injected fault,
+ * never an innocent rank (I4); nothing is left behind (I6).
+ */
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "job.h"
+
+static char why[2048];
+
+static const char *say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static const char *say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	return why;
+}
+
+void sim_judge_duration(const struct sim_player *p, const char *what, uint64_t since_ns,
+			uint64_t most_ns)
+{
+	uint64_t took = sim.now - since_ns - (p->proc->paused_ns - p->paused_before_ns);
+
+	if (took > most_ns + most_ns / 50)
+		sim_broken("rank %d: %s took %.3f s, %.3f s are allowed", p->rank, what,
+			   (double)took / 1e9, (double)most_ns / 1e9);
+}
+
+/* ---- what a line says ---- */
+
+/* The ranks in lists behind the words rank and ranks: "ranks 1, 3-5". */
+static uint64_t ranks_in(const char *text)
+{
+	uint64_t set = 0;
+
+	while ((text = strstr(text, "rank"))) {
+		text += 4 + (text[4] == 's');
+		while (*text == ' ' && isdigit((unsigned char)text[1])) {
+			char *end;
+			unsigned long from = strtoul(text, &end, 10), to = from;
+
+			if (*end == '-')
+				to = strtoul(end + 1, &end, 10);
+			for (; from <= to && from < 64; from++)
+				set |= (uint64_t)1 << from;
+			text = *end == ',' ? end + 1 : end;
+		}
+	}
+	return set;
+}
+
+static bool names(const char *text, int rank)
+{
+	return ranks_in(text) >> rank & 1;
+}
+
+/* ---- which fault explains an error ---- */
+
+/* A fault that everybody should be able to sit out. */
+static bool is_harmless(const struct sim_fault *f)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	switch (f->kind) {
+	case SIM_PAUSE:
+	case SIM_PAUSE_ALL:
+	case SIM_CUT:
+	case SIM_CUT_ONE_WAY:
+	case SIM_STRAGGLER:
+		return f->for_ns < s->op_ns / 2 || (f->kind == SIM_STRAGGLER &&
+						    f->n > (uint64_t)s->ops);
+	case SIM_LATE:
+		return f->for_ns < s->create_ns / 2;
+	case SIM_MISMATCH:
+	case SIM_LEAVE_EARLY:
+		return f->n > (uint64_t)s->ops || s->ranks == 1 ||
+		       (f->kind == SIM_LEAVE_EARLY && f->n == (uint64_t)s->ops);
+	case SIM_WRONG_SECRET:
+		return s->ranks == 1;
+	default:
+		return false;
+	}
+}
+
+static int harmful(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < sim_job.plan->nfaults; i++)
+		n += !is_harmless(&sim_job.plan->fault[i]);
+	return n;
+}
+
+/* The rank above ended creation, which is for its own error to explain. Whose connection
+ * is full of records is not told, as nobody waits for it. */
+static bool came_after_the_end(const struct sim_player *p)
+{
+	const struct sim_player *zero = &sim_job.player[0];
+	bool is_full = sim.params.buffer < (size_t)sim_job.plan->ranks * (SIM_RECORD + 8);
+
+	if (p->rank && !p->created && zero->code && !zero->created &&
+	    strstr(p->text, "rank 0 did not open its door"))
+		return true;
+	for (int r = 0; is_full && r < sim_job.plan->ranks; r++)
+		if (sim_job_leads(r) && names(p->text, r) && sim_job.player[r].code &&
+		    !sim_job.player[r].created)
+			return true;
+	return false;
+}
+
+/* Creation that does not come about, as others see it. */
+static bool is_no_creation(const struct sim_player *p, int rank)
+{
+	switch (p->code) {
+	case COLLX_ERR_INIT_TIMEOUT:
+	case COLLX_ERR_PEER_DEAD:
+	case COLLX_ERR_PEER_LEFT:
+		if (came_after_the_end(p))
+			return true;
+		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
+				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
+				       strstr(p->text, "nobody answered"));
+	case COLLX_ERR_AUTH:
+		return !p->created && strstr(p->text, "turned rank");
+	default:
+		return false;
+	}
+}
+
+static bool is_slow(const struct sim_player *p)
+{
+	return p->code == COLLX_ERR_TIMEOUT || p->code == COLLX_ERR_INIT_TIMEOUT ||
+	       p->code == COLLX_ERR_PEER_SILENT;
+}
+
+/* Where the line says who is missing it must be that one, and only those who have a
+ * reason to be: who is not in the call but neither stopped nor slow is innocent. */
+static bool is_slow_for(const struct sim_player *p, int rank)
+{
+	const char *list = strstr(p->text, "missing: ");
+
+	if (!is_slow(p))
+		return false;
+	return !list || names(list, rank) || sim_job_leads(rank);
+}
+
+static bool is_death(const struct sim_player *p, int rank)
+{
+	return p->code == COLLX_ERR_PEER_DEAD && names(p->text, rank);
+}
+
+/* Somebody had finished the call that p waits in, not knowing that it was another one. */
+static bool left_before(const struct sim_player *p)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].left && sim_job.player[i].proc->ended_ns < p->error_ns)
+			return true;
+	return false;
+}
+
+/* A rank that lost its leader came anew before rank 0 heard of the leader's end. */
+static bool outran_the_end_of(int leader, const struct sim_player *p)
+{
+	const struct sim_params *w = &sim.params;
+	uint64_t ended = sim_job.player[leader].proc->ended_ns;
+	const int *host = sim_job.plan->host;
+
+	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
+		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
+
+	if (!cut && p->error_ns > ended + 3 * w->net_ns + (w->spike_in ? w->spike_ns : 0) +
+					  100 * SIM_US)
+		return false;
+	for (int r = 1; r < sim_job.plan->ranks; r++)
+		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
+		    host[r] == host[leader] && names(p->text, r) && r != leader)
+			return true;
+	return false;
+}
+
+static bool explains(const struct sim_fault *f, const struct sim_player *p)
+{
+	int r = f->rank;
+
+	switch (f->kind) {
+	case SIM_KILL:
+		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p);
+	case SIM_RESTART: /* whose end a cut may hide */
+		return is_death(p, r) || is_no_creation(p, r) ||
+		       (p->code == COLLX_ERR_INVALID && names(p->text, r) &&
+			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
+			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
+	case SIM_PAUSE:
+		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
+		       is_no_creation(p, r);
+	case SIM_LATE:
+	case SIM_STRAGGLER:
+		return is_slow_for(p, r) || is_no_creation(p, r);
+	case SIM_PAUSE_ALL:
+	case SIM_CUT:
+	case SIM_CUT_ONE_WAY:
+		return is_slow(p) || p->code == COLLX_ERR_LINK || is_no_creation(p, p->rank);
+	case SIM_RESET:
+		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
+	case SIM_NO_MEMORY:
+		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
+	case SIM_FEW_FILES:
+		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_no_creation(p, r);
+	case SIM_WRONG_SECRET:
+		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
+	case SIM_TWICE:
+		return (p->code == COLLX_ERR_INVALID && names(p->text, r)) || is_death(p, r) ||
+		       is_no_creation(p, r);
+	case SIM_MISMATCH:
+		return (p->code == COLLX_ERR_MISMATCH && names(p->text, r)) ||
+		       (p->code == COLLX_ERR_TIMEOUT && left_before(p)) ||
+		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
+	case SIM_LEAVE_EARLY:
+		return p->code == COLLX_ERR_PEER_LEFT && names(p->text, r);
+	case SIM_ROGUE:
+		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
+			return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
+			       is_no_creation(p, r);
+		return (p->code == COLLX_ERR_CORRUPT ||
+			(p->code == COLLX_ERR_PEER_DEAD &&
+			 (sim_job_leads(r) || harmful() > 1))) && names(p->text, r);
+	default:
+		return false;
+	}
+}
+
+/* Those whom the line names had got errors of their own before, while the rank that
+ * decides was stopped, cut off, or held back by one that was; it took their farewells
+ * for the cause. */
+static bool blames_the_failed(const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		const struct sim_fault *f = &s->fault[i];
+		bool parts = f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY ||
+			     f->kind == SIM_PAUSE_ALL || f->kind == SIM_PAUSE;
+
+		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
+			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT) &&
+			    names(p->text, r) &&
+			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
+				return true;
+	}
+	return false;
+}
+
+static bool has_excuse(const struct sim_player *p)
+{
+	if (blames_the_failed(p))
+		return true;
+	for (int i = 0; i < sim_job.plan->nfaults; i++)
+		if (!is_harmless(&sim_job.plan->fault[i]) &&
+		    explains(&sim_job.plan->fault[i], p))
+			return true;
+	return false;
+}
+
+/* ---- one player ---- */
+
+static bool is_survivor(const struct sim_player *p)
+{
+	return !p->proc->killed || p->code;
+}
+
+static const char *judge_player(const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_fault *early = sim_schedule_find(s, SIM_LEAVE_EARLY, p->rank);
+	uint64_t calls = early ? cx_min((uint64_t)s->ops, early->n) : (uint64_t)s->ops;
+
+	if (p->proc->alive)
+		return say("rank %d never ended: %s", p->rank,
+			   !p->created ? "it is in creation still"
+			   : p->in_call ? "it is in a call still" : "it has not left");
+	if (!is_survivor(p) || sim_schedule_find(s, SIM_ROGUE, p->rank))
+		return NULL;
+	if (!p->code && (!p->left || p->done != calls))
+		return say("rank %d made %llu calls of %llu and has no error", p->rank,
+			   (unsigned long long)p->done, (unsigned long long)calls);
+	if (p->code > 0 || (p->code && !p->text[0]))
+		return say("rank %d has the code %d and the line '%s'", p->rank, p->code, p->text);
+	if (p->code && !has_excuse(p))
+		return say("rank %d got %s (%s), which nothing that happened explains", p->rank,
+			   collx_strerror((collx_result)p->code), p->text);
+	return NULL;
+}
+
+/* ---- all survivors the same ---- */
+
+/* Has that rank others below it? */
+bool sim_job_leads(int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	if (rank == 0)
+		return true;
+	/* Who leads a host is a race; so anybody with a rank beside it may. */
+	for (int r = 0; s->meeting == SIM_TCP_AND_LOCAL && r < s->ranks; r++)
+		if (r != rank && s->host[r] == s->host[rank] && s->host[r] != s->host[0])
+			return true;
+	return false;
+}
+
+/*
+ * Not yet promised, as the verdict is one rank's to take: when a rank with others below
+ * it ends, stops or leaves while there is something else to decide, or is held back in
+ * creation by another one; when the network parts the ranks; where a broken connection
+ * looks like a death.
+ */
+static bool must_agree(uint64_t first_error_ns)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		const struct sim_fault *f = &s->fault[i];
+
+		if (is_harmless(f))
+			continue;
+		if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY || f->kind == SIM_RESET ||
+		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE || f->kind == SIM_RESTART)
+			return false;
+		if (sim_job_leads(f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
+					       f->kind == SIM_ROGUE))
+			return false;
+	}
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (!sim_job_leads(p->rank))
+			continue;
+		if (p->left && p->proc->ended_ns < first_error_ns)
+			return false;
+		if (p->created ? p->created_ns > first_error_ns : !p->proc->killed)
+			return false;
+	}
+	return true;
+}
+
+static bool has_verdict(const struct sim_player *p)
+{
+	return p->created && p->code;
+}
+
+static const struct sim_player *first_error(void)
+{
+	const struct sim_player *first = NULL;
+
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (has_verdict(p) && (!first || p->error_ns < first->error_ns))
+			first = p;
+	}
+	return first;
+}
+
+/* Has something happened that can make this rank miss a call? */
+static bool may_miss(int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		enum sim_fault_kind k = s->fault[i].kind;
+
+		if (k == SIM_CUT || k == SIM_CUT_ONE_WAY || k == SIM_PAUSE_ALL ||
+		    s->fault[i].rank == rank)
+			return true;
+	}
+	return false;
+}
+
+/* The ranks that a timeout says are missing. */
+static const char *judge_missing(const struct sim_player *p)
+{
+	const char *list = p->code == COLLX_ERR_TIMEOUT ? strstr(p->text, "missing: ") : NULL;
+
+	for (int r = 0; list && r < sim_job.plan->ranks; r++)
+		if (names(list, r) && !may_miss(r))
+			return say("rank %d got %s (%s), but rank %d was well", p->rank,
+				   collx_strerror((collx_result)p->code), p->text, r);
+	return NULL;
+}
+
+static const char *judge_agreement(void)
+{
+	const struct sim_player *first = first_error();
+
+	if (!first || !must_agree(first->error_ns))
+		return NULL;
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (!has_verdict(p))
+			continue;
+		if (judge_missing(p))
+			return why;
+		if (p->code != first->code || strcmp(p->text, first->text))
+			return say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
+				   collx_strerror((collx_result)first->code), first->text, p->rank,
+				   collx_strerror((collx_result)p->code), p->text);
+		if (p->call_ns <= first->error_ns && !p->proc->paused_ns &&
+		    p->error_ns - first->error_ns > 400 * SIM_MS)
+			return say("rank %d heard of the error %.3f s after rank %d", p->rank,
+				   (double)(p->error_ns - first->error_ns) / 1e9, first->rank);
+	}
+	return NULL;
+}
+
+/* ---- all ---- */
+
+static bool any_killed(void)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].proc->killed)
+			return true;
+	return false;
+}
+
+const char *sim_job_judge(void)
+{
+	const char *bad = sim.broken;
+
+	for (int i = 0; !bad && i < sim_job.players; i++)
+		bad = judge_player(&sim_job.player[i]);
+	if (!bad)
+		bad = judge_agreement();
+	if (!bad && !any_killed() && sim_name_count())
+		bad = say("%d names of sockets are left", sim_name_count());
+	return bad;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Calls as comm.c makes them, without data: who enters a call tells the others, over
+ * lanes that take their time, stop at a cut and end with their process.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "job.h"
+#include "plan.h"
+
+enum { CALLS = 64 };
+
+static const uint64_t nudge_after_ns = 20000000, nudge_again_ns = 1000000000;
+
+/* What came of another rank's calls, as one rank sees it. */
+struct lane {
+	uint64_t sent;   /* its last call, on its way here */
+	uint64_t seen;   /* its last call that is known here */
+	bool closed;
+};
+
+static struct {
+	struct lane lane[SIM_RANKS][SIM_RANKS]; /* [at][of] */
+	uint64_t count[SIM_RANKS][CALLS];       /* what each rank called */
+	struct sim_task *waiting[SIM_RANKS];
+} lanes;
+
+struct message {
+	int to, from;
+	uint64_t seq; /* 0: the lane's end */
+};
+
+void sim_lanes_reset(void)
+{
+	memset(&lanes, 0, sizeof(lanes));
+}
+
+static void arrive(void *arg)
+{
+	const struct message *m = arg;
+	const int *host = sim_job.plan->host;
+	struct lane *l = &lanes.lane[m->to][m->from];
+
+	/* A lane's end never overtakes what was said before. */
+	if (sim.cut[host[m->from]][host[m->to]] || (!m->seq && l->seen < l->sent)) {
+		sim_after(50 * SIM_MS, arrive, arg);
+		return;
+	}
+	if (m->seq)
+		l->seen = cx_max(l->seen, m->seq);
+	else
+		l->closed = true;
+	if (lanes.waiting[m->to])
+		sim_task_wake(lanes.waiting[m->to]);
+}
+
+static void tell(int from, uint64_t seq)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int to = 0; to < s->ranks; to++) {
+		uint64_t most = s->host[to] == s->host[from] ? s->params.local_ns
+							     : s->params.net_ns;
+		struct message *m;
+
+		if (to == from)
+			continue;
+		m = sim_memory(sizeof(*m));
+		*m = (struct message){ to, from, seq };
+		lanes.lane[to][from].sent = cx_max(lanes.lane[to][from].sent, seq);
+		sim_after(most + sim_rng_below(&sim.chance, most), arrive, m);
+	}
+}
+
+void sim_lanes_close(struct sim_player *p)
+{
+	tell(p->rank, 0);
+}
+
+/* Operations with and without a root take turns as the seed wants it; -1: none. */
+static int root_of(uint64_t seq)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	struct sim_rng r = { s->seed ^ seq << 32 };
+
+	return sim_rng_once_in(&r, 3) ? (int)sim_rng_below(&r, (uint64_t)s->ranks) : -1;
+}
+
+static bool needs(const struct sim_player *p, int other, int root)
+{
+	return other != p->rank && (root < 0 || other == root);
+}
+
+/* What both called as that operation differs. */
+static bool differ(const struct sim_player *p, int other, uint64_t seq)
+{
+	return lanes.lane[p->rank][other].seen >= seq &&
+	       lanes.count[p->rank][seq % CALLS] != lanes.count[other][seq % CALLS];
+}
+
+/* 1: it may end; 0: it must wait; or an error. */
+static int look(const struct sim_player *p, uint64_t seq, int root)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_MISMATCH, -1);
+	int missing = 0;
+
+	for (int r = 0; r < sim_job.plan->ranks; r++) {
+		const struct lane *l = &lanes.lane[p->rank][r];
+
+		if (r == p->rank)
+			continue;
+		if (differ(p, r, seq) && f && f->meets)
+			return cx_fail(COLLX_ERR_MISMATCH,
+				       "rank %d called something else than rank %d", r, p->rank);
+		if (!needs(p, r, root) || (l->seen >= seq && !differ(p, r, seq)))
+			continue;
+		missing++;
+		if (l->closed)
+			return cx_fail(COLLX_ERR_PEER_DEAD, "rank %d closed its lane", r);
+	}
+	return !missing;
+}
+
+static int wait_for_others(struct sim_player *p, uint64_t seq, int root)
+{
+	uint64_t start = cx_now_ns(), nudged = 0;
+
+	for (;;) {
+		int rc = look(p, seq, root);
+		uint64_t now = cx_now_ns();
+
+		if (rc)
+			return rc < 0 ? rc : 0;
+		if (!cx_calls_may(&p->calls, seq))
+			return COLLX_ERR_PEER_LEFT; /* or another verdict */
+		if (now - start > sim_job.plan->op_ns)
+			return cx_fail(COLLX_ERR_TIMEOUT, "operation %llu: rank %d waited %.1f s",
+				       (unsigned long long)seq, p->rank,
+				       (double)(now - start) / 1e9);
+		if (now - start > nudge_after_ns && (!nudged || now - nudged > nudge_again_ns)) {
+			nudged = now;
+			cx_guard_nudge(p->ward);
+		}
+		lanes.waiting[p->rank] = sim.running;
+		sim_task_wait(5 * SIM_MS);
+		lanes.waiting[p->rank] = NULL;
+	}
+}
+
+static bool is_hearsay(int code)
+{
+	return code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
+}
+
+/* As comm.c: the lanes end before the error is told. */
+static int die(struct sim_player *p, int code)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, cx_error_text());
+	sim_lanes_close(p);
+	return cx_guard_report(p->ward, code, -1, is_hearsay(code), text);
+}
+
+int sim_lanes_call(struct sim_player *p, uint64_t seq)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_MISMATCH, p->rank);
+	uint64_t count = f && f->n == seq ? 77 : 8;
+	int root = root_of(seq), rc;
+
+	cx_calls_begin(&p->calls, seq, count,
+		       cx_sign_what(root < 0 ? CX_ALLREDUCE : CX_BROADCAST, COLLX_FLOAT32,
+				    COLLX_SUM, root < 0 ? 0 : root));
+	lanes.count[p->rank][seq % CALLS] = count;
+	if (!cx_calls_may(&p->calls, seq))
+		return die(p, COLLX_ERR_PEER_LEFT);
+	tell(p->rank, seq);
+	rc = wait_for_others(p, seq, root);
+	if (rc)
+		return die(p, rc);
+	cx_calls_end(&p->calls, seq);
+	return 0;
+}

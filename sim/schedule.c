@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Drawing and printing schedules; see schedule.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "schedule.h"
+
+static const char *const kinds[SIM_FAULT_KINDS] = {
+	[SIM_KILL] = "kill", [SIM_PAUSE] = "pause", [SIM_PAUSE_ALL] = "pause all",
+	[SIM_CUT] = "cut", [SIM_CUT_ONE_WAY] = "cut one way", [SIM_RESET] = "reset",
+	[SIM_NO_MEMORY] = "no memory", [SIM_FEW_FILES] = "few files", [SIM_LATE] = "late",
+	[SIM_WRONG_SECRET] = "wrong secret", [SIM_TWICE] = "twice", [SIM_RESTART] = "restart",
+	[SIM_MISMATCH] = "mismatch", [SIM_STRAGGLER] = "straggler",
+	[SIM_LEAVE_EARLY] = "leave early", [SIM_ROGUE] = "rogue",
+};
+
+/* How often each kind is drawn. */
+static const unsigned char weights[SIM_FAULT_KINDS] = {
+	[SIM_KILL] = 10, [SIM_PAUSE] = 4, [SIM_PAUSE_ALL] = 1, [SIM_CUT] = 3,
+	[SIM_CUT_ONE_WAY] = 2, [SIM_RESET] = 3, [SIM_NO_MEMORY] = 4, [SIM_FEW_FILES] = 1,
+	[SIM_LATE] = 2, [SIM_WRONG_SECRET] = 2, [SIM_TWICE] = 2, [SIM_RESTART] = 4,
+	[SIM_MISMATCH] = 4, [SIM_STRAGGLER] = 3, [SIM_LEAVE_EARLY] = 4, [SIM_ROGUE] = 8,
+};
+
+static uint64_t pick(struct sim_rng *r, const uint64_t *from, size_t n)
+{
+	return from[sim_rng_below(r, n)];
+}
+
+static struct sim_params draw_params(struct sim_rng *r)
+{
+	static const uint64_t preempt[] = { 0, 4, 16, 64 };
+	static const uint64_t local[] = { 2, 10, 50 }, net[] = { 30, 100, 1000 };
+	static const uint64_t spikes[] = { 0, 0, 10, 100 };
+	static const uint64_t shorts[] = { 0, 2, 5, 30 };
+	static const uint64_t buffers[] = { 700, 4096, 16384, 65536 };
+	struct sim_params p = {
+		.call_ns = 200,
+		.preempt_in = pick(r, preempt, 4),
+		.preempt_ns = 1000 << sim_rng_below(r, 8),
+		.local_ns = pick(r, local, 3) * SIM_US,
+		.net_ns = pick(r, net, 3) * SIM_US,
+		.spike_in = pick(r, spikes, 4),
+		.spike_ns = 20 * SIM_MS,
+		.short_io_in = pick(r, shorts, 4),
+		.buffer = pick(r, buffers, 4),
+		.reuse_fds = sim_rng_once_in(r, 2),
+	};
+
+	return p;
+}
+
+static void draw_hosts(struct sim_schedule *s, struct sim_rng *r)
+{
+	s->meeting = (enum sim_meeting)sim_rng_below(r, SIM_MEETINGS);
+	s->hosts = s->meeting == SIM_UNIX ? 1 : 1 + (int)sim_rng_below(r, 4);
+	if (s->hosts > s->ranks)
+		s->hosts = s->ranks;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i < s->hosts ? i : (int)sim_rng_below(r, (uint64_t)s->hosts);
+	/* Rank 0 is on host 0; else a host's ranks have any numbers. */
+	for (int i = s->ranks - 1; i > 1; i--) {
+		int j = 1 + (int)sim_rng_below(r, (uint64_t)i), t = s->host[i];
+
+		s->host[i] = s->host[j];
+		s->host[j] = t;
+	}
+}
+
+static void draw_strangers(struct sim_schedule *s, struct sim_rng *r)
+{
+	s->nstrangers = sim_rng_once_in(r, 3) ? (int)sim_rng_below(r, SIM_STRANGERS + 1) : 0;
+	for (int i = 0; i < s->nstrangers; i++) {
+		s->stranger[i].host = (int)sim_rng_below(r, (uint64_t)s->hosts);
+		s->stranger[i].how = (int)sim_rng_below(r, 16);
+		s->stranger[i].at_ns = sim_rng_below(r, 30 * SIM_MS);
+	}
+}
+
+static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
+{
+	static const uint64_t spans[] = { 1, 20, 300, 1500, 4000, 9000 };
+	struct sim_fault *f = &s->fault[s->nfaults++];
+	uint64_t at = 0, total = 0;
+	int kind = 0;
+
+	for (int k = 0; k < SIM_FAULT_KINDS; k++)
+		total += weights[k];
+	at = sim_rng_below(r, total);
+	while (at >= weights[kind])
+		at -= weights[kind++];
+	*f = (struct sim_fault){ .kind = (enum sim_fault_kind)kind };
+	f->rank = (int)sim_rng_below(r, (uint64_t)s->ranks);
+	f->host = (int)sim_rng_below(r, (uint64_t)s->hosts);
+	f->at_ns = sim_rng_below(r, 1 << (10 + sim_rng_below(r, 18))) * 1000 / 2;
+	f->for_ns = pick(r, spans, 6) * SIM_MS + sim_rng_below(r, 20 * SIM_MS);
+	if ((kind == SIM_CUT || kind == SIM_CUT_ONE_WAY) && sim_rng_once_in(r, 3))
+		f->for_ns = UINT64_MAX;
+	f->n = sim_rng_below(r, s->ops ? (uint64_t)s->ops : 1) + 1;
+	f->meets = sim_rng_once_in(r, 2);
+	if (kind == SIM_KILL && sim_rng_once_in(r, 2))
+		f->at_call = 1 + sim_rng_below(r, 1 << (4 + sim_rng_below(r, 8)));
+	if (kind == SIM_NO_MEMORY)
+		f->n = 1 + sim_rng_below(r, 24);
+	if (kind == SIM_FEW_FILES)
+		f->n = 1 + sim_rng_below(r, 8);
+	if (kind == SIM_ROGUE)
+		f->n = sim_rng_below(r, 64);
+	/* Two such would be a second process with its number. */
+	if (kind == SIM_RESTART && sim_schedule_find(s, SIM_RESTART, f->rank) != f)
+		f->kind = SIM_KILL;
+	if (kind == SIM_RESTART) { /* while ranks come, mostly */
+		f->at_ns = s->start_ns[f->rank] + sim_rng_below(r, 300 * SIM_US);
+		f->for_ns = 60 * SIM_MS + sim_rng_below(r, 100 * SIM_MS);
+	}
+	if ((kind == SIM_WRONG_SECRET || kind == SIM_ROGUE || kind == SIM_TWICE) && !f->rank &&
+	    s->ranks > 1)
+		f->rank = 1;
+}
+
+void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool faults)
+{
+	static const uint64_t few[] = { 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 12 };
+	struct sim_rng r = { seed * 2 + 1 };
+
+	memset(s, 0, sizeof(*s));
+	s->seed = seed;
+	s->params = draw_params(&r);
+	s->ranks = ranks ? ranks : (int)pick(&r, few, 12);
+	draw_hosts(s, &r);
+	s->create_ns = 5 * SIM_S;
+	s->op_ns = SIM_S;
+	s->exchanges = (int)sim_rng_below(&r, 3);
+	s->passes_fds = s->exchanges && sim_rng_once_in(&r, 2);
+	s->mesh = s->ranks <= 6 && sim_rng_once_in(&r, 3);
+	s->ops = (int)sim_rng_below(&r, 12);
+	s->think_ns = SIM_US << sim_rng_below(&r, 16);
+	for (int i = 0; i < s->ranks; i++) {
+		s->start_ns[i] = sim_rng_below(&r, 1 << (5 + sim_rng_below(&r, 17))) * 1000 / 2;
+		s->ppm[i] = (int64_t)sim_rng_below(&r, 20001) - 10000;
+		s->abrupt[i] = s->params.buffer > 4096 && sim_rng_once_in(&r, 4);
+	}
+	draw_strangers(s, &r);
+	for (int n = faults ? (int)sim_rng_below(&r, 8) : 0; n > 0 && s->nfaults < 3; n -= 4)
+		draw_fault(s, &r);
+}
+
+const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
+					  int rank)
+{
+	for (int i = 0; i < s->nfaults; i++)
+		if (s->fault[i].kind == kind && (rank < 0 || s->fault[i].rank == rank))
+			return &s->fault[i];
+	return NULL;
+}
+
+static void print_fault(const struct sim_fault *f)
+{
+	printf("  fault: %s", kinds[f->kind]);
+	if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY)
+		printf(" host %d", f->host);
+	else if (f->kind != SIM_PAUSE_ALL)
+		printf(" rank %d", f->rank);
+	if (f->at_call)
+		printf(", at its system call %llu", (unsigned long long)f->at_call);
+	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_TWICE)
+		printf(", at %.3f ms", (double)f->at_ns / 1e6);
+	if (f->for_ns == UINT64_MAX)
+		printf(", for good");
+	else if ((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_LATE ||
+		 f->kind == SIM_STRAGGLER || f->kind == SIM_RESTART)
+		printf(", for %.0f ms", (double)f->for_ns / 1e6);
+	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH)
+		printf(", n %llu", (unsigned long long)f->n);
+	if (f->kind == SIM_MISMATCH)
+		printf(f->meets ? ", which others see" : ", which meets nobody");
+	putchar('\n');
+}
+
+void sim_schedule_print(const struct sim_schedule *s)
+{
+	static const char *const meetings[] = { "a unix socket", "tcp", "tcp and by host" };
+
+	printf("seed %llu: %d ranks meet at %s; hosts of the ranks:", (unsigned long long)s->seed,
+	       s->ranks, meetings[s->meeting]);
+	for (int i = 0; i < s->ranks; i++)
+		printf(" %d", s->host[i]);
+	printf("\n  %d exchanges%s%s, %d operations; buffers of %zu bytes; %d strangers\n",
+	       s->exchanges, s->passes_fds ? " with descriptors" : "", s->mesh ? ", a mesh" : "",
+	       s->ops, s->params.buffer, s->nstrangers);
+	for (int i = 0; i < s->nfaults; i++)
+		print_fault(&s->fault[i]);
+}

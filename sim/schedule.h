@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What happens in one simulated run, drawn from a seed before it begins: the job, the
+ * state of the world, and the faults.
+ */
+#ifndef SIM_SCHEDULE_H
+#define SIM_SCHEDULE_H
+
+#include "world.h"
+
+enum { SIM_RANKS = 32, SIM_FAULTS = 8, SIM_STRANGERS = 6 };
+
+enum sim_fault_kind {
+	SIM_KILL,          /* a process ends without a word */
+	SIM_PAUSE,         /* it is stopped for a while */
+	SIM_PAUSE_ALL,     /* all are */
+	SIM_CUT,           /* a host is cut off, both ways */
+	SIM_CUT_ONE_WAY,   /* only what it sends is lost */
+	SIM_RESET,         /* a tcp connection breaks */
+	SIM_NO_MEMORY,     /* an allocation fails */
+	SIM_FEW_FILES,     /* a process may open few descriptors */
+	SIM_LATE,          /* a rank starts late; for_ns */
+	SIM_WRONG_SECRET,  /* a rank has another secret */
+	SIM_TWICE,         /* a second process has its number */
+	SIM_RESTART,       /* a process ends, and another one comes in its place */
+	SIM_MISMATCH,      /* a rank calls something else as operation n */
+	SIM_STRAGGLER,     /* a rank computes for long before operation n */
+	SIM_LEAVE_EARLY,   /* a rank leaves after operation n */
+	SIM_ROGUE,         /* a rank speaks out of turn; n: how */
+	SIM_FAULT_KINDS
+};
+
+struct sim_fault {
+	enum sim_fault_kind kind;
+	int rank;
+	int host;
+	uint64_t at_ns;   /* since the beginning */
+	uint64_t for_ns;  /* UINT64_MAX: for good */
+	uint64_t at_call; /* of SIM_KILL: not at a time but at this system call; 0: no */
+	uint64_t n;
+	bool meets;       /* of SIM_MISMATCH: its messages reach others, who see it */
+};
+
+enum sim_meeting { SIM_UNIX, SIM_TCP, SIM_TCP_AND_LOCAL, SIM_MEETINGS };
+
+struct sim_schedule {
+	uint64_t seed;
+	struct sim_params params;
+	int ranks, hosts;
+	int host[SIM_RANKS];
+	enum sim_meeting meeting;
+	uint64_t create_ns, op_ns;     /* time for creation, and for an operation */
+	int exchanges;
+	bool passes_fds, mesh;
+	int ops;
+	uint64_t think_ns;             /* between operations, up to so long */
+	uint64_t start_ns[SIM_RANKS];
+	int64_t ppm[SIM_RANKS];
+	bool abrupt[SIM_RANKS];        /* after an error the process ends without closing */
+	int nfaults;
+	struct sim_fault fault[SIM_FAULTS];
+	int nstrangers;
+	struct {
+		int host, how;
+		uint64_t at_ns;
+	} stranger[SIM_STRANGERS];
+};
+
+/* ranks 0: as the seed says. Without faults when !faults. */
+void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool faults);
+void sim_schedule_print(const struct sim_schedule *s);
+/* The fault of that kind that concerns that rank (-1: any); NULL. */
+const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
+					  int rank);
+
+#endif

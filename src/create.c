@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How a communicator comes and goes: the ranks meet, agree and connect; nobody has
+ * one before all have.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h> /* AF_UNIX */
+
+#include "base/base.h"
+#include "comm.h"
+#include "mesh.h"
+
+enum { HOST_BYTES = 36 /* of the boot id */ };
+
+/* What the ranks tell each other first. Rank 0's `agreed` part counts for all. */
+struct hello {
+	uint32_t version;
+	uint32_t cursors;
+	uint64_t nonce;
+	uint64_t chunk;
+	char transport[16]; /* the one for all ranks; empty: by where they lie */
+	unsigned char host[HOST_BYTES];
+	struct cx_topo topo;
+	struct cx_select_agreed agreed;
+};
+_Static_assert(sizeof(struct hello) <= CX_RECORD_MAX, "a record is one frame");
+_Static_assert(sizeof(struct cx_addr) <= CX_RECORD_MAX, "a record is one frame");
+
+/* Names the running kernel; empty where that cannot be had. */
+static void read_host(unsigned char host[HOST_BYTES])
+{
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	memset(host, 0, HOST_BYTES);
+	if (f && fread(host, 1, HOST_BYTES, f) != HOST_BYTES)
+		memset(host, 0, HOST_BYTES);
+	if (f)
+		fclose(f);
+}
+
+static int say_hello(struct collx_comm *c, struct hello *h)
+{
+	const char *forced = cx_env_text(CX_ENV_TRANSPORT);
+	int rc;
+
+	*h = (struct hello){ .version = COLLX_VERSION, .cursors = CX_CURSORS };
+	h->chunk = cx_topo_chunk(&c->topo, c->size);
+	snprintf(h->transport, sizeof(h->transport), "%s", forced ? forced : "");
+	h->topo = c->topo;
+	read_host(h->host);
+	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
+	if (rc)
+		return cx_fail_errno(-rc, "random numbers");
+	return cx_select_decide(&h->agreed);
+}
+
+static int check_hello(const struct hello *all, int ranks)
+{
+	for (int r = 1; r < ranks; r++)
+		if (all[r].version != all[0].version || all[r].cursors != all[0].cursors)
+			return cx_fail(COLLX_ERR_VERSION, "rank %d runs libcollx %u, rank 0 %u", r,
+				       all[r].version, all[0].version);
+	return cx_select_check(&all[0].agreed);
+}
+
+static int decide_waiting(struct collx_comm *c, int local_ranks)
+{
+	long spin_us;
+	int rc = cx_env_int(CX_ENV_SPIN_US, 0, 1000000, &spin_us);
+
+	c->limits = cx_topo_wait_limits(&c->topo, local_ranks);
+	if (rc > 0)
+		c->limits.spin_ns = (unsigned)spin_us * 1000;
+	c->spin_ns = c->limits.spin_ns;
+	return rc < 0 ? rc : 0;
+}
+
+/* The ranks of r's host: how many, and what they may use together. */
+static int ranks_of_host(const struct hello *all, int ranks, int r, struct cx_topo *topo)
+{
+	int n = 0;
+
+	*topo = all[r].topo;
+	for (int i = 0; i < ranks; i++)
+		if (!memcmp(all[i].host, all[r].host, HOST_BYTES)) {
+			cx_topo_join(topo, &all[i].topo);
+			n++;
+		}
+	return n;
+}
+
+static int is_first_of_host(const struct hello *all, int r)
+{
+	for (int i = 0; i < r; i++)
+		if (!memcmp(all[i].host, all[r].host, HOST_BYTES))
+			return 0;
+	return 1;
+}
+
+/* What all ranks find alike: is there a host with more ranks than cores? */
+static int is_crowded(const struct hello *all, int ranks)
+{
+	struct cx_topo topo;
+
+	for (int r = 0; r < ranks; r++)
+		if (is_first_of_host(all, r) &&
+		    1000 * ranks_of_host(all, ranks, r, &topo) > topo.milli_cores)
+			return 1;
+	return 0;
+}
+
+/* Takes over what rank 0 decided, and finds what the facts of all ranks say. */
+static int settle(struct collx_comm *c, const struct hello *all)
+{
+	struct cx_topo topo = c->topo;
+	int rc = check_hello(all, c->size);
+
+	if (rc)
+		return rc;
+	c->agreed = all[0].agreed;
+	c->agreed.crowded = (uint8_t)is_crowded(all, c->size);
+	c->nonce = all[0].nonce;
+	return decide_waiting(c, ranks_of_host(all, c->size, c->rank, &topo));
+}
+
+static int agree(struct collx_comm *c, const struct cx_meeting *m, struct hello *zero)
+{
+	struct hello mine, *all = cx_alloc((size_t)c->size, sizeof(*all));
+	int rc = all ? say_hello(c, &mine) : COLLX_ERR_NOMEM;
+
+	if (!rc)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, m->deadline_ns);
+	if (!rc)
+		rc = settle(c, all);
+	if (!rc)
+		*zero = all[0];
+	cx_free(all);
+	return rc;
+}
+
+/* ---- who reaches whom by what ---- */
+
+int (*cx_host_hook)(int rank, int ranks);
+
+/* How to reach the others. */
+struct reach {
+	unsigned char *far;    /* [rank]: not by shared memory, but over a connection */
+	struct cx_addr *addrs; /* [rank] */
+	int *memory, *bells;   /* [rank]: descriptors of the near ones */
+	int *conns;            /* [rank * CX_LANES + lane]: connections to the far ones */
+	struct cx_way *ways;   /* the same */
+	int near_pairs, far_pairs; /* are there any, of whatever ranks? */
+};
+
+static void close_fds(int *fds, int n)
+{
+	for (int i = 0; fds && i < n; i++)
+		if (fds[i] >= 0)
+			cx_sys->close(fds[i]);
+	cx_free(fds);
+}
+
+static void reach_fini(const struct collx_comm *c, struct reach *way)
+{
+	close_fds(way->memory, c->size);
+	close_fds(way->bells, c->size);
+	close_fds(way->conns, c->size * CX_LANES);
+	cx_free(way->far);
+	cx_free(way->addrs);
+	cx_free(way->ways);
+}
+
+static int *no_fds(int n)
+{
+	int *fds = cx_alloc((size_t)n, sizeof(*fds));
+
+	for (int i = 0; fds && i < n; i++)
+		fds[i] = -1;
+	return fds;
+}
+
+static int reach_init(const struct collx_comm *c, struct reach *way)
+{
+	size_t ranks = (size_t)c->size;
+
+	*way = (struct reach){
+		.far = cx_alloc(ranks, 1),
+		.addrs = cx_alloc(ranks, sizeof(*way->addrs)),
+		.memory = no_fds(c->size),
+		.bells = no_fds(c->size),
+		.conns = no_fds(c->size * CX_LANES),
+		.ways = cx_alloc(ranks * CX_LANES, sizeof(*way->ways)),
+	};
+	return way->far && way->addrs && way->memory && way->bells && way->conns && way->ways
+		       ? 0
+		       : COLLX_ERR_NOMEM;
+}
+
+/* Can descriptors pass between these two, as they met at one unix socket? */
+static int is_near(const struct collx_comm *c, int a, int b)
+{
+	const int *leader = cx_boot_tree(c->boot)->leader;
+
+	return leader[a] == leader[b] &&
+	       (!cx_host_hook || cx_host_hook(a, c->size) == cx_host_hook(b, c->size));
+}
+
+/* Sorts the ranks into near and far ones; COLLX_TRANSPORT, of rank 0, overrules. */
+static int sort_out(struct collx_comm *c, const struct cx_transport *forced, struct reach *way)
+{
+	int all_far = forced && forced->wants_connection;
+
+	for (int r = 0; r < c->size; r++) {
+		int here = !all_far && is_near(c, c->rank, r);
+		int there = !all_far && is_near(c, 0, r);
+
+		if (forced && !all_far && !there)
+			return cx_fail(COLLX_ERR_INVALID,
+				       "COLLX_TRANSPORT=%s: rank %d is not of rank 0's host",
+				       forced->name, r);
+		way->far[r] = r != c->rank && !here;
+		for (int q = 0; q < r && !(way->near_pairs && way->far_pairs); q++) {
+			int near = !all_far && is_near(c, q, r);
+
+			way->near_pairs |= near;
+			way->far_pairs |= !near;
+		}
+	}
+	return 0;
+}
+
+/* ---- ports ---- */
+
+static int open_port(struct collx_comm *c, const struct cx_transport *t,
+		     const struct cx_port_attr *attr)
+{
+	struct cx_medium *m = &c->media[c->nmedia];
+	int rc = t->open(&m->port, attr);
+
+	if (rc)
+		return rc;
+	m->transport = t;
+	c->nmedia++;
+	return 0;
+}
+
+/* Near ranks' medium comes first. */
+static int open_ports(struct collx_comm *c, const struct hello *zero,
+		      const struct cx_transport *forced, const struct reach *way)
+{
+	const struct cx_port_attr attr = {
+		.rank = c->rank, .ranks = c->size, .lanes = CX_LANES, .chunk = zero->chunk,
+		.numa_node = c->topo.numa_node, .nonce = zero->nonce,
+		.pollable = way->near_pairs && way->far_pairs,
+	};
+	const struct cx_transport *t;
+	int far = 0, rc = 0;
+
+	for (int r = 0; r < c->size; r++)
+		far += way->far[r];
+	t = forced ? forced : cx_transport_find("shm");
+	if (far < c->size - 1 || !far)
+		rc = open_port(c, t, &attr);
+	t = forced ? forced : cx_transport_find("tcp");
+	if (!rc && far)
+		rc = open_port(c, t, &attr);
+	return rc;
+}
+
+/* The name is rank 0's; out is NULL when it left the choice to us. */
+static int find_forced(const struct hello *zero, const struct cx_transport **out)
+{
+	char name[sizeof(zero->transport)];
+
+	memcpy(name, zero->transport, sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	*out = cx_transport_find(name);
+	if (*name && (!*out || !strcmp(name, "sim")))
+		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
+			       name);
+	return 0;
+}
+
+/* ---- lanes ---- */
+
+/* Near ranks tell each other where their memory is, and how to wake them. */
+static int exchange_addresses(struct collx_comm *c, const struct cx_meeting *m, struct reach *way)
+{
+	struct cx_addr mine = { .fd = -1, .bell = -1 };
+	const struct cx_medium *first = &c->media[0];
+	int rc = 0, fd;
+
+	if (!way->near_pairs)
+		return 0;
+	if (!first->transport->wants_connection)
+		rc = first->transport->addr(first->port, &mine);
+	fd = mine.fd;
+	if (!rc)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), fd, way->addrs, way->memory,
+				      m->deadline_ns);
+	fd = mine.bell;
+	if (!rc && way->far_pairs)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), fd, way->addrs, way->bells,
+				      m->deadline_ns);
+	return rc;
+}
+
+static int find_ways(struct collx_comm *c, const struct cx_meeting *m, struct reach *way)
+{
+	int rc = exchange_addresses(c, m, way);
+
+	if (!rc && way->far_pairs)
+		rc = cx_mesh_open(c->boot, m, c->nonce, CX_LANES, way->far, way->conns);
+	for (int i = 0; !rc && i < c->size * CX_LANES; i++) {
+		struct cx_way *w = &way->ways[i];
+		int peer = i / CX_LANES;
+
+		if (way->far[peer]) {
+			w->medium = c->nmedia - 1;
+			w->addr = (struct cx_addr){ .fd = way->conns[i], .bell = -1 };
+		} else {
+			w->addr = way->addrs[peer];
+			w->addr.fd = way->memory[peer];
+			w->addr.bell = way->bells[peer];
+		}
+	}
+	return rc;
+}
+
+static int open_lanes(struct collx_comm *c, const struct cx_meeting *m, const struct hello *zero,
+		      struct reach *way)
+{
+	const struct cx_kernels *kernels = cx_kernels_pick(cx_env_text(CX_ENV_KERNEL));
+	const struct cx_transport *forced = NULL;
+	int rc = find_forced(zero, &forced);
+
+	if (!kernels)
+		return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s is not usable here",
+			       cx_env_text(CX_ENV_KERNEL));
+	if (!rc)
+		rc = sort_out(c, forced, way);
+	if (!rc)
+		rc = open_ports(c, zero, forced, way);
+	if (!rc)
+		rc = find_ways(c, m, way);
+	return rc ? rc
+		  : cx_exec_init(&c->exec, c->rank, c->size, c->media, c->nmedia, way->ways,
+				 kernels);
+}
+
+static int connect_ranks(struct collx_comm *c, const struct cx_meeting *m,
+			 const struct hello *zero)
+{
+	struct reach way;
+	int rc = reach_init(c, &way);
+
+	if (!rc)
+		rc = open_lanes(c, m, zero, &way);
+	reach_fini(c, &way);
+	return rc;
+}
+
+/* The last step: nobody returns a communicator before all have one. */
+static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
+{
+	uint32_t mine = 1, *all = cx_alloc((size_t)c->size, sizeof(*all));
+	int rc = COLLX_ERR_NOMEM;
+
+	if (all)
+		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, deadline_ns);
+	cx_free(all);
+	return rc;
+}
+
+static int build(struct collx_comm *c, struct cx_meeting *m)
+{
+	struct cx_tree tree;
+	struct hello zero;
+	int rc = cx_boot_open(&c->boot, m);
+
+	if (!rc)
+		rc = cx_topo_read(&c->topo);
+	if (!rc)
+		rc = agree(c, m, &zero);
+	if (!rc)
+		rc = connect_ranks(c, m, &zero);
+	if (!rc)
+		rc = cx_p2p_init(&c->p2p, c->size);
+	if (!rc)
+		rc = all_ready(c, m->deadline_ns);
+	if (rc && c->boot)
+		cx_boot_tell(c->boot, rc, cx_error_text());
+	if (rc)
+		return rc;
+	cx_boot_finish(c->boot, &tree);
+	c->boot = NULL;
+	return cx_guard_open(&c->guard, &tree, &c->calls);
+}
+
+int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns)
+{
+	struct collx_comm *c = cx_alloc(1, sizeof(*c));
+	int rc = COLLX_ERR_NOMEM;
+
+	if (c) {
+		c->rank = m->rank;
+		c->size = m->ranks;
+		c->op_timeout_ns = op_timeout_ns;
+		cx_fork_watch();
+		c->forks = cx_fork_count();
+		rc = build(c, m);
+	}
+	cx_secret_wipe(&m->secret);
+	if (!rc)
+		*out = c;
+	else
+		cx_comm_close(c);
+	return rc;
+}
+
+void cx_comm_close(struct collx_comm *c)
+{
+	if (!c)
+		return;
+	if (c->guard)
+		cx_guard_close(c->guard, true);
+	cx_exec_fini(&c->exec);
+	for (int i = 0; i < c->nmedia; i++)
+		c->media[i].transport->close(c->media[i].port);
+	cx_p2p_fini(&c->p2p);
+	for (int i = 0; i < CX_PLANS; i++)
+		if (c->plans[i].plan)
+			cx_plan_destroy(c->plans[i].plan);
+	if (c->boot)
+		cx_boot_close(c->boot);
+	cx_free(c);
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The thread around the wards; see guard.h. Callers meet under a lock that the
+ * thread never takes: a new ward comes to it through a list that it empties with
+ * one exchange, and one that is to go is marked, and given back by `closed`.
+ */
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "ward.h"
+
+static struct {
+	pthread_mutex_t lock;
+	int wards;
+	size_t wires;         /* of all wards */
+	pthread_t thread;
+	int bell;             /* wakes the thread */
+	_Atomic bool stop;
+	_Atomic(struct cx_ward *) incoming;
+	struct pollfd *room;  /* what the thread leaves behind */
+} guard = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1 };
+
+/* ---- the thread ---- */
+
+struct watch {
+	struct cx_ward *wards;
+	struct pollfd *fds;   /* fds[0]: the bell; then each ward's */
+	struct pollfd bell;   /* is fds while there are no wards */
+	uint64_t due_ns;
+};
+
+/* Wards that came since, in the order in which they came. Each brings room for the
+ * wires of all that there were with it. */
+static void take_in(struct watch *t)
+{
+	struct cx_ward *w = atomic_exchange_explicit(&guard.incoming, NULL, memory_order_acquire);
+	struct cx_ward *first = NULL, *next;
+	struct pollfd *older;
+
+	for (; w; w = next) {
+		next = w->next;
+		w->next = first;
+		first = w;
+	}
+	for (w = first; w; w = next) {
+		next = w->next;
+		w->next = t->wards;
+		t->wards = w;
+		older = t->fds;
+		t->fds = w->room;
+		w->room = older == &t->bell ? NULL : older;
+	}
+}
+
+static void step_all(struct watch *t, bool polled)
+{
+	const struct pollfd *fds = t->fds + 1;
+	struct cx_ward **at = &t->wards, *w;
+	uint64_t now = cx_now_ns(), due;
+
+	t->due_ns = UINT64_MAX;
+	while ((w = *at)) {
+		due = cx_ward_step(w, polled ? fds : NULL, now);
+		fds += w->nstrands;
+		if (cx_ward_has_gone(w)) {
+			*at = w->next;
+			/* Pairs with the acquire in cx_guard_close: not touched from here. */
+			atomic_store_explicit(&w->closed, true, memory_order_release);
+		} else {
+			t->due_ns = cx_min(t->due_ns, due);
+			at = &w->next;
+		}
+	}
+}
+
+static int timeout_ms(uint64_t due_ns)
+{
+	uint64_t now = cx_now_ns();
+
+	if (due_ns == UINT64_MAX)
+		return -1;
+	return due_ns > now ? (int)cx_min((due_ns - now) / 1000000 + 1, INT_MAX) : 0;
+}
+
+/* Sleeps until a wire has something, the bell rings or the clock says so. False: the
+ * kernel does not say which. */
+static bool await(struct watch *t)
+{
+	unsigned n = 0;
+	int rc;
+
+	t->fds[n++] = (struct pollfd){ .fd = guard.bell, .events = POLLIN };
+	for (struct cx_ward *w = t->wards; w; w = w->next) {
+		cx_ward_await(w, t->fds + n);
+		n += (unsigned)w->nstrands;
+	}
+	rc = cx_sys->poll(t->fds, n, timeout_ms(t->due_ns));
+	if (rc < 0) { /* more wires than the limit of open files is now: look at all of them */
+		cx_sys->poll(NULL, 0, 5);
+		return false;
+	}
+	if (t->fds[0].revents)
+		cx_sys->hush(guard.bell);
+	return true;
+}
+
+static void *run(void *arg)
+{
+	struct watch t = { .due_ns = UINT64_MAX };
+
+	(void)arg;
+	t.fds = &t.bell;
+	cx_error_clear(); /* its line is there from now on, without an allocation */
+	while (!atomic_load_explicit(&guard.stop, memory_order_acquire)) {
+		if (atomic_load_explicit(&guard.incoming, memory_order_relaxed)) {
+			take_in(&t);
+			step_all(&t, false);
+		}
+		step_all(&t, await(&t));
+	}
+	if (t.fds != &t.bell)
+		guard.room = t.fds;
+	return NULL;
+}
+
+static void ring(void)
+{
+	cx_sys->ring(guard.bell);
+}
+
+/* ---- its life; under the lock ---- */
+
+static int start(void)
+{
+	int rc;
+
+	guard.bell = cx_sys->bell();
+	if (guard.bell < 0)
+		return cx_fail_errno(-guard.bell, "the guard's eventfd");
+	atomic_store(&guard.stop, false);
+	rc = cx_sys->spawn(&guard.thread, run, NULL);
+	if (!rc)
+		return 0;
+	cx_sys->close(guard.bell);
+	guard.bell = -1;
+	return cx_fail_errno(-rc, "the guard's thread");
+}
+
+static void stop(void)
+{
+	atomic_store_explicit(&guard.stop, true, memory_order_release);
+	ring();
+	cx_sys->join(guard.thread);
+	cx_sys->close(guard.bell);
+	guard.bell = -1;
+	cx_free(guard.room);
+	guard.room = NULL;
+}
+
+/* In a child: its parent's thread and wards are none of its. */
+static void in_child(void)
+{
+	guard.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	guard.wards = 0;
+	guard.wires = 0;
+	guard.bell = -1;
+	guard.room = NULL;
+	atomic_store(&guard.incoming, NULL);
+}
+
+size_t cx_guard_swap(void *save, const void *load)
+{
+	if (save)
+		memcpy(save, &guard, sizeof(guard));
+	if (load)
+		memcpy(&guard, load, sizeof(guard));
+	else
+		in_child();
+	return sizeof(guard);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, in_child);
+}
+
+static void push(struct cx_ward *w)
+{
+	struct cx_ward *first = atomic_load_explicit(&guard.incoming, memory_order_relaxed);
+
+	do
+		w->next = first;
+	/* Pairs with the exchange in take_in: the ward is whole. */
+	while (!atomic_compare_exchange_weak_explicit(&guard.incoming, &first, w,
+						      memory_order_release,
+						      memory_order_relaxed));
+}
+
+/* Hands the ward to the thread, which the first one starts. */
+static int hand_over(struct cx_ward *w)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&guard.lock);
+	w->room = cx_alloc(guard.wires + (size_t)w->nstrands + 1, sizeof(*w->room));
+	if (!w->room)
+		rc = COLLX_ERR_NOMEM;
+	if (!rc && !guard.wards)
+		rc = start();
+	if (!rc) {
+		push(w);
+		guard.wards++;
+		guard.wires += (size_t)w->nstrands;
+		ring();
+	}
+	pthread_mutex_unlock(&guard.lock);
+	return rc;
+}
+
+/* Tells those who have a communicator already that there will be none here. */
+static void excuse(struct cx_tree *t, int code, const char *text)
+{
+	char line[CX_FAULT_TEXT_MAX];
+	size_t len;
+
+	snprintf(line, sizeof(line), "%s", text);
+	len = strlen(line);
+	if (t->up.fd >= 0)
+		cx_wire_send(&t->up, CX_FRAME_FAULT, code, line, len, -1, 0);
+	for (int r = 0; t->down && r < t->ranks; r++)
+		if (t->down[r].fd >= 0)
+			cx_wire_send(&t->down[r], CX_FRAME_FAULT, code, line, len, -1, 0);
+	cx_tree_fini(t);
+	cx_fail(code, "%s", line);
+}
+
+int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct cx_ward *w;
+	int rc;
+
+	pthread_once(&once, watch_forks);
+	cx_calls_init(calls);
+	rc = cx_ward_create(&w, tree, calls);
+	if (rc) {
+		excuse(tree, rc, cx_error_text());
+		return rc;
+	}
+	if (w->nstrands)
+		rc = hand_over(w);
+	if (rc) {
+		cx_ward_refuse(w, rc, cx_error_text());
+		cx_ward_destroy(w);
+		return rc;
+	}
+	*out = w;
+	return 0;
+}
+
+void cx_guard_close(struct cx_ward *w, bool leave)
+{
+	if (w->nstrands) {
+		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
+		ring();
+		for (int i = 0; !atomic_load_explicit(&w->closed, memory_order_acquire); i++) {
+			if (i < 100)
+				cx_sys->yield();
+			else
+				cx_sys->poll(NULL, 0, 1);
+		}
+		pthread_mutex_lock(&guard.lock);
+		guard.wires -= (size_t)w->nstrands;
+		if (!--guard.wards)
+			stop();
+		pthread_mutex_unlock(&guard.lock);
+	}
+	cx_ward_destroy(w);
+}
+
+/* ---- for callers ---- */
+
+int cx_guard_verdict(const struct cx_ward *w)
+{
+	int code = atomic_load_explicit(&w->verdict, memory_order_acquire);
+
+	return code < 0 ? code : 0;
+}
+
+bool cx_guard_has_left(const struct cx_ward *w, int rank)
+{
+	return atomic_load_explicit(&w->left[rank], memory_order_acquire) != 0;
+}
+
+void cx_guard_nudge(struct cx_ward *w)
+{
+	if (!w->nstrands)
+		return;
+	atomic_store_explicit(&w->nudged, true, memory_order_release);
+	ring();
+}
+
+int cx_guard_fail(const struct cx_ward *w)
+{
+	return cx_fail(cx_guard_verdict(w), "%s", w->text);
+}
+
+int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
+{
+	const uint64_t patience_ns = 3000000000; /* the guard itself gives up after 2 s */
+	uint64_t until;
+
+	if (cx_guard_verdict(w))
+		return cx_guard_fail(w);
+	cx_ward_post(w, code, about, hearsay, text);
+	if (w->nstrands)
+		ring();
+	until = w->nstrands ? cx_now_ns() + patience_ns : 0;
+	while (!cx_guard_verdict(w) && cx_now_ns() < until)
+		cx_sys->poll(NULL, 0, 1);
+	cx_ward_adopt(w, w->mine.code, w->mine.text);
+	while (!cx_guard_verdict(w)) /* the thread is writing it this moment */
+		cx_sys->yield();
+	return cx_guard_fail(w);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guard: one thread of this process that serves the control trees of all its
+ * communicators, whatever the caller's threads do meanwhile. Up the tree go reports
+ * of what a rank saw; rank 0 decides, and the first cause becomes the verdict that
+ * goes down to all ranks: every rank fails with the same code and the same line.
+ *
+ *   report   a rank saw an error. A cause of its own (a timeout, a mismatch, a death
+ *            seen on a control connection) counts at once; hearsay (a lane that its
+ *            other end closed, which mostly had heard of an error first) waits 500 ms
+ *            for a better word.
+ *   signs    what a rank called lately. Sent up when a call waits long, and when
+ *            rank 0 asks for them to explain a mismatch or a timeout: ranks whose
+ *            calls of equal number differ are a mismatch, though they never meet.
+ *   leave    a rank goes, having finished operation n: an error only for those who
+ *            need it later.
+ *
+ * When the connection to the rank above ends without a leave, that rank is dead, and
+ * everybody below knows by that alone. Once it has left, those below decide for
+ * themselves: no new call can begin then, they only finish the one under way.
+ *
+ * The thread blocks all signals, allocates nothing, writes no log and calls nobody
+ * back. It begins with a process's first communicator and ends with the last one. In
+ * a forked child there is none; its first communicator makes one.
+ *
+ * sign.h has what a call costs; the decision is verdict.h, the frames are ward.h.
+ */
+#ifndef CX_GUARD_H
+#define CX_GUARD_H
+
+#include <stdbool.h>
+
+#include "sign.h"
+#include "tree.h"
+
+struct cx_ward; /* a communicator, as the guard sees it */
+
+/* Takes the tree's wires over, whatever comes of it; where it fails, the others are
+ * told. `calls` is what the guard reads; it stays where it is until the ward is closed. */
+int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls);
+
+/* Leaves, when `leave` (waiting at most 2 s for those whose connection is full), and
+ * forgets it; ends the thread with the last one. */
+void cx_guard_close(struct cx_ward *w, bool leave);
+
+/* ---- for the thread that calls collectives ---- */
+
+/* 0, or the code of the verdict. A call that waits asks cx_calls_may instead, which
+ * also says when somebody left who would be needed. */
+int cx_guard_verdict(const struct cx_ward *w);
+/* Has that rank left? */
+bool cx_guard_has_left(const struct cx_ward *w, int rank);
+
+/* This rank's call has waited long: the others' may differ. Now and then. */
+void cx_guard_nudge(struct cx_ward *w);
+
+/* Reports an error about rank `about` (-1: none) and waits for the verdict, some 2 s
+ * at most; without one the report itself becomes this rank's. Where a rank has left
+ * that this call needs, that is reported instead of a hearsay or a timeout. Returns
+ * the verdict's code, with its line as the thread's error line. */
+int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+
+/* Records the verdict's line as the calling thread's, and returns its code. */
+int cx_guard_fail(const struct cx_ward *w);
+
+/* For a simulator with many processes in one: stores what the guard keeps for one, and
+ * gives it another's; NULL: as at a process's start. Returns its bytes. */
+size_t cx_guard_swap(void *save, const void *load);
+
+#endif

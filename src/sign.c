@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Calls in words, and read while they are made; see sign.h. */
+#include <stdio.h>
+
+#include "base/base.h"
+#include "plan.h"
+#include "sign.h"
+
+static const char *const type_names[COLLX_TYPE_COUNT] = {
+	[COLLX_INT8] = "int8", [COLLX_UINT8] = "uint8", [COLLX_INT32] = "int32",
+	[COLLX_UINT32] = "uint32", [COLLX_INT64] = "int64", [COLLX_UINT64] = "uint64",
+	[COLLX_FLOAT16] = "float16", [COLLX_FLOAT32] = "float32", [COLLX_FLOAT64] = "float64",
+	[COLLX_BFLOAT16] = "bfloat16",
+};
+static const char *const op_names[COLLX_OP_COUNT] = {
+	[COLLX_SUM] = "sum", [COLLX_PROD] = "prod", [COLLX_MAX] = "max", [COLLX_MIN] = "min",
+	[COLLX_AVG] = "avg",
+};
+
+static unsigned coll_of(const struct cx_sign *s)
+{
+	return (unsigned)(s->what >> 16 & 0xffff);
+}
+
+static unsigned type_of(const struct cx_sign *s)
+{
+	return (unsigned)(s->what >> 8 & 0xff);
+}
+
+static unsigned op_of(const struct cx_sign *s)
+{
+	return (unsigned)(s->what & 0xff);
+}
+
+static uint32_t root_of(const struct cx_sign *s)
+{
+	return (uint32_t)(s->what >> 32);
+}
+
+bool cx_sign_is_sound(const struct cx_sign *s, int ranks)
+{
+	return coll_of(s) < CX_NCOLL && type_of(s) < COLLX_TYPE_COUNT &&
+	       op_of(s) < COLLX_OP_COUNT && root_of(s) < (uint32_t)ranks;
+}
+
+static bool has_op(unsigned coll)
+{
+	return coll == CX_ALLREDUCE || coll == CX_REDUCE_SCATTER || coll == CX_REDUCE;
+}
+
+static bool has_root(unsigned coll)
+{
+	return coll == CX_BROADCAST || coll == CX_REDUCE;
+}
+
+void cx_sign_words(const struct cx_sign *s, char *text, size_t len)
+{
+	unsigned coll = coll_of(s);
+	char op[16] = "", root[24] = "";
+
+	if (coll == CX_BARRIER) {
+		snprintf(text, len, "%s()", cx_coll_name(CX_BARRIER));
+		return;
+	}
+	if (has_op(coll))
+		snprintf(op, sizeof(op), ", %s", op_names[op_of(s)]);
+	if (has_root(coll))
+		snprintf(root, sizeof(root), ", root %u", root_of(s));
+	snprintf(text, len, "%s(count %llu, %s%s%s)", cx_coll_name((enum cx_coll)coll),
+		 (unsigned long long)s->count, type_names[type_of(s)], op, root);
+}
+
+/* The last calls as of `state`. */
+static unsigned copy(const struct cx_calls *c, uint64_t state, struct cx_sign out[CX_SIGNS])
+{
+	uint64_t begun = (state + 1) / 2;
+	unsigned n = (unsigned)cx_min(begun, CX_SIGNS);
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t seq = begun - n + 1 + i;
+		unsigned at = (unsigned)seq % (2 * CX_SIGNS);
+
+		out[i].seq = seq;
+		out[i].count = atomic_load_explicit(&c->slot[at].count, memory_order_acquire);
+		out[i].what = atomic_load_explicit(&c->slot[at].what, memory_order_acquire);
+	}
+	return n;
+}
+
+unsigned cx_calls_read(const struct cx_calls *c, uint64_t *state, struct cx_sign out[CX_SIGNS])
+{
+	for (int tries = 0; tries < 16; tries++) {
+		uint64_t now;
+		unsigned n;
+
+		*state = atomic_load_explicit(&c->state, memory_order_acquire);
+		n = copy(c, *state, out);
+		now = atomic_load_explicit(&c->state, memory_order_relaxed);
+		/* Call q + 16 goes to the slot of call q, once q + 15 is in the state. */
+		if ((now + 1) / 2 < (*state + 1) / 2 + CX_SIGNS)
+			return n;
+	}
+	return 0;
+}

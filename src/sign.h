@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a rank called, as all ranks must have called it, and its last calls where
+ * another thread can read them while the rank goes on calling.
+ */
+#ifndef CX_SIGN_H
+#define CX_SIGN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CX_SIGNS = 8 /* calls of a rank that can be read */ };
+
+/* A collective call. */
+struct cx_sign {
+	uint64_t seq;  /* 1, 2, ... of the communicator's collectives */
+	uint64_t count;
+	uint64_t what; /* collective, type, operation and root: cx_sign_what */
+};
+
+static inline uint64_t cx_sign_what(unsigned coll, unsigned type, unsigned op, int root)
+{
+	return (uint64_t)(uint32_t)root << 32 | coll << 16 | type << 8 | op;
+}
+
+/* Is it a call that a rank of so many can have made? */
+bool cx_sign_is_sound(const struct cx_sign *s, int ranks);
+
+/* "broadcast(count 8, float32, root 0)". */
+void cx_sign_words(const struct cx_sign *s, char *text, size_t len);
+
+/*
+ * The last calls. Written by the thread that calls, but for `last`, and read by the
+ * guard. Twice as many slots as are read, so that one that is being written again
+ * is known by `state`.
+ */
+struct cx_calls {
+	struct {
+		_Atomic uint64_t count, what;
+	} slot[2 * CX_SIGNS];
+	_Atomic uint64_t state; /* 2 * operations begun, less 1 while the last one runs */
+	_Atomic uint64_t last;  /* the highest operation that may begin; the guard lowers it */
+};
+
+static inline void cx_calls_init(struct cx_calls *c)
+{
+	atomic_init(&c->last, UINT64_MAX);
+	atomic_init(&c->state, 0);
+}
+
+/* May operation seq go on, or begin? */
+static inline bool cx_calls_may(const struct cx_calls *c, uint64_t seq)
+{
+	/* Pairs with the release in ward.c: why it may not is written. */
+	return seq <= atomic_load_explicit(&c->last, memory_order_acquire);
+}
+
+/*
+ * Call number seq begins. Each release pairs with an acquire in cx_calls_read: who
+ * reads a word of a later call from a slot finds all earlier states as well.
+ */
+static inline void cx_calls_begin(struct cx_calls *c, uint64_t seq, uint64_t count, uint64_t what)
+{
+	unsigned i = (unsigned)seq % (2 * CX_SIGNS);
+
+	atomic_store_explicit(&c->slot[i].count, count, memory_order_release);
+	atomic_store_explicit(&c->slot[i].what, what, memory_order_release);
+	atomic_store_explicit(&c->state, 2 * seq - 1, memory_order_release);
+}
+
+/* Call number seq has ended. */
+static inline void cx_calls_end(struct cx_calls *c, uint64_t seq)
+{
+	atomic_store_explicit(&c->state, 2 * seq, memory_order_release);
+}
+
+/* Copies the last calls, oldest first, and the state as of them; how many: fewer
+ * than there were only where the writer is faster. */
+unsigned cx_calls_read(const struct cx_calls *c, uint64_t *state, struct cx_sign out[CX_SIGNS]);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control tree of tree.h. */
+#include "base/base.h"
+#include "tree.h"
+
+int cx_tree_towards(const struct cx_tree *t, int r)
+{
+	int leader = r < 0 || r >= t->ranks || r == t->rank ? -1 : t->leader[r];
+
+	if (leader < 0)
+		return -1;
+	if (leader == t->rank)
+		return r;
+	return t->rank == 0 ? leader : -1;
+}
+
+struct cx_wire *cx_tree_wire(struct cx_tree *t, int r)
+{
+	struct cx_wire *w = r == t->above ? &t->up : t->down ? &t->down[r] : NULL;
+
+	return w && w->fd >= 0 ? w : NULL;
+}
+
+int cx_tree_init(struct cx_tree *t, int rank, int ranks)
+{
+	*t = (struct cx_tree){ .rank = rank, .ranks = ranks, .above = -1 };
+	cx_wire_init(&t->up, -1);
+	t->leader = cx_alloc((size_t)ranks, sizeof(*t->leader));
+	for (int r = 0; t->leader && r < ranks; r++)
+		t->leader[r] = -1;
+	return t->leader ? 0 : COLLX_ERR_NOMEM;
+}
+
+int cx_tree_open_down(struct cx_tree *t)
+{
+	t->down = cx_alloc((size_t)t->ranks, sizeof(*t->down));
+	for (int r = 0; t->down && r < t->ranks; r++)
+		cx_wire_init(&t->down[r], -1);
+	return t->down ? 0 : COLLX_ERR_NOMEM;
+}
+
+void cx_tree_fini(struct cx_tree *t)
+{
+	cx_wire_close(&t->up);
+	for (int r = 0; t->down && r < t->ranks; r++)
+		cx_wire_close(&t->down[r]);
+	cx_free(t->down);
+	cx_free(t->leader);
+	t->down = NULL;
+	t->leader = NULL;
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* From reports and calls to one error; see verdict.h. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "verdict.h"
+
+static const uint64_t doubt_ns = 500000000;
+static const uint64_t answers_ns = 200000000; /* for all to say what they called */
+static const uint64_t late_ns = 20000000;     /* and in it, until a late one is asked again */
+static const uint64_t ask_again_ns = 1000000000;
+
+enum { GROUPS = 4 /* different calls that a line tells of */, LIST_MAX = 120 /* its characters */ };
+
+struct cx_known {
+	struct cx_account account;
+	uint64_t left; /* 1 + the last operation it finished; 0: it is here */
+};
+
+/* ---- accounts ---- */
+
+size_t cx_account_len(const struct cx_account *a)
+{
+	return offsetof(struct cx_account, sign) + a->signs * sizeof(a->sign[0]);
+}
+
+static uint64_t begun(const struct cx_account *a)
+{
+	return a->state / 2 + a->state % 2;
+}
+
+bool cx_account_is_sound(const struct cx_account *a, size_t len, int ranks)
+{
+	if (len < offsetof(struct cx_account, sign) || a->signs > CX_SIGNS ||
+	    len != cx_account_len(a) || a->signs > begun(a))
+		return false;
+	for (uint32_t i = 0; i < a->signs; i++)
+		if (a->sign[i].seq != begun(a) - a->signs + 1 + i ||
+		    !cx_sign_is_sound(&a->sign[i], ranks))
+			return false;
+	return true;
+}
+
+static const struct cx_sign *sign_of(const struct cx_account *a, uint64_t seq)
+{
+	uint64_t first = begun(a) - a->signs + 1;
+
+	return seq >= first && seq - first < a->signs ? &a->sign[seq - first] : NULL;
+}
+
+static bool same(const struct cx_sign *a, const struct cx_sign *b)
+{
+	return a->count == b->count && a->what == b->what;
+}
+
+/* ---- lines ---- */
+
+struct line {
+	char *text;
+	size_t len;
+};
+
+static void add(struct line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct line *l, const char *fmt, ...)
+{
+	size_t room = CX_FAULT_TEXT_MAX - l->len;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(l->text + l->len, room, fmt, ap);
+	va_end(ap);
+	if (n > 0)
+		l->len += cx_min((size_t)n, room - 1);
+}
+
+void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank)
+{
+	snprintf(text, CX_FAULT_TEXT_MAX,
+		 "rank %d died: its process ended without leaving (control connection closed)",
+		 rank);
+}
+
+void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq)
+{
+	snprintf(text, CX_FAULT_TEXT_MAX,
+		 "rank %d left the communicator before operation %llu, which needs it", rank,
+		 (unsigned long long)seq);
+}
+
+static void decide(struct cx_verdict *v, int code)
+{
+	v->code = code;
+	v->due_ns = UINT64_MAX;
+}
+
+/* ---- calls that differ ---- */
+
+/* The ranks that made this call: "rank 2", "ranks 0, 1, 3-7". */
+static void add_callers(struct line *l, const struct cx_verdict *v, const struct cx_sign *s, int n)
+{
+	size_t start = l->len;
+	int told = 0;
+
+	add(l, n == 1 ? "rank" : "ranks");
+	for (int r = 0, end; r < v->ranks; r = end + 1) {
+		const struct cx_sign *t;
+
+		for (end = r; end < v->ranks; end++) {
+			t = sign_of(&v->known[end].account, s->seq);
+			if (!t || !same(s, t))
+				break;
+		}
+		if (end == r)
+			continue;
+		if (l->len - start > LIST_MAX) {
+			add(l, " and %d more", n - told);
+			return;
+		}
+		add(l, told ? ", %d" : " %d", r);
+		if (end - r > 1)
+			add(l, end - r > 2 ? "-%d" : ", %d", end - 1);
+		told += end - r;
+	}
+}
+
+struct group {
+	const struct cx_sign *sign;
+	int n;
+};
+
+/* Groups the ranks by what they called as operation seq; the smallest first. */
+static int group(const struct cx_verdict *v, uint64_t seq, struct group g[GROUPS])
+{
+	int n = 0, i;
+
+	for (int r = 0; r < v->ranks; r++) {
+		const struct cx_sign *s = sign_of(&v->known[r].account, seq);
+
+		for (i = 0; s && i < n && !same(g[i].sign, s); i++)
+			;
+		if (s && i < n)
+			g[i].n++;
+		else if (s && n < GROUPS)
+			g[n++] = (struct group){ s, 1 };
+	}
+	for (i = 1; i < n; i++) /* of equal ones, rank 0's comes last */
+		for (int j = i; j > 0 && g[j].n <= g[j - 1].n; j--) {
+			struct group t = g[j];
+
+			g[j] = g[j - 1];
+			g[j - 1] = t;
+		}
+	return n;
+}
+
+/* The earliest operation at which two ranks are known to have called different
+ * things; 0: none. */
+static uint64_t find_difference(struct cx_verdict *v)
+{
+	const uint64_t slots = sizeof(v->seen) / sizeof(v->seen[0]);
+	uint64_t found = 0;
+
+	memset(v->seen, 0, sizeof(v->seen));
+	for (int r = 0; r < v->ranks; r++) {
+		const struct cx_account *a = &v->known[r].account;
+
+		for (uint32_t i = 0; i < a->signs; i++) {
+			const struct cx_sign *s = &a->sign[i];
+			struct cx_sign *t = &v->seen[s->seq % slots];
+
+			if (t->seq == s->seq && !same(s, t) && (!found || s->seq < found))
+				found = s->seq;
+			else if (t->seq < s->seq)
+				*t = *s;
+		}
+	}
+	return found;
+}
+
+static void write_mismatch(struct cx_verdict *v, uint64_t seq)
+{
+	struct line l = { v->text, 0 };
+	struct group g[GROUPS];
+	int n = group(v, seq, g);
+	char call[128];
+
+	for (int i = 0; i < n; i++) {
+		cx_sign_words(g[i].sign, call, sizeof(call));
+		if (i)
+			add(&l, "; ");
+		add_callers(&l, v, g[i].sign, g[i].n);
+		add(&l, " called %s", call);
+		if (!i)
+			add(&l, " as operation %llu", (unsigned long long)seq);
+	}
+}
+
+/* ---- calls that take too long ---- */
+
+static void add_whereabouts(struct line *l, const struct cx_account *a)
+{
+	const struct cx_sign *s = sign_of(a, begun(a));
+	char call[128] = "a call";
+
+	if (a->state % 2) {
+		if (s)
+			cx_sign_words(s, call, sizeof(call));
+		add(l, "in %s, operation %llu", call, (unsigned long long)begun(a));
+		return;
+	}
+	add(l, "in no collective for ");
+	add(l, a->still_ms < 10000 ? "%.1f s" : "%.0f s", (double)a->still_ms / 1000);
+	if (begun(a))
+		add(l, " after operation %llu", (unsigned long long)begun(a));
+	else
+		add(l, ", no operation yet");
+}
+
+/* The ranks that hold operation v->first.seq up. */
+static void write_timeout(struct cx_verdict *v)
+{
+	struct line l = { v->text, 0 };
+	size_t start;
+	int told = 0, late = 0;
+
+	add(&l, "%s", v->first.text);
+	start = l.len;
+	for (int r = 0; r < v->ranks; r++) {
+		const struct cx_known *k = &v->known[r];
+		bool silent = k->account.answers != v->question;
+
+		if (!silent && begun(&k->account) >= v->first.seq)
+			continue;
+		if (late++ && l.len - start > LIST_MAX)
+			continue;
+		add(&l, late == 1 ? "; missing: rank %d (" : ", rank %d (", r);
+		if (silent)
+			add(&l, "does not answer");
+		else
+			add_whereabouts(&l, &k->account);
+		add(&l, ")");
+		told++;
+	}
+	if (late > told)
+		add(&l, " and %d more", late - told);
+	if (!late && v->first.seq)
+		add(&l, "; all ranks are in it");
+}
+
+/* ---- decisions ---- */
+
+/* Timeouts and mismatches: all that could be learnt has been. */
+static void settle(struct cx_verdict *v)
+{
+	uint64_t seq = find_difference(v);
+
+	if (seq)
+		write_mismatch(v, seq);
+	else if (v->first.code == COLLX_ERR_TIMEOUT)
+		write_timeout(v);
+	else
+		memcpy(v->text, v->first.text, sizeof(v->text));
+	decide(v, seq ? COLLX_ERR_MISMATCH : v->first.code);
+}
+
+static bool all_answered(const struct cx_verdict *v)
+{
+	for (int r = 0; r < v->ranks; r++)
+		if (!v->known[r].left && v->known[r].account.answers != v->question)
+			return false;
+	return true;
+}
+
+static void ask(struct cx_verdict *v, uint64_t now_ns)
+{
+	v->question++;
+	v->asked_ns = now_ns;
+}
+
+static void begin_asking(struct cx_verdict *v, uint64_t now_ns)
+{
+	v->phase = CX_ASKING;
+	v->due_ns = v->settle_ns = now_ns + answers_ns;
+	ask(v, now_ns);
+}
+
+/* Is somebody not there yet who will call the one thing or the other? */
+static bool somebody_is_late(struct cx_verdict *v)
+{
+	uint64_t seq = find_difference(v);
+
+	for (int r = 0; r < v->ranks; r++)
+		if (begun(&v->known[r].account) < seq && !v->known[r].left)
+			return true;
+	return false;
+}
+
+static void hear_answers(struct cx_verdict *v, uint64_t now_ns)
+{
+	if (now_ns >= v->settle_ns || (all_answered(v) && !somebody_is_late(v)))
+		settle(v);
+	else if (all_answered(v) && v->due_ns == v->settle_ns)
+		v->due_ns = cx_min(now_ns + late_ns, v->settle_ns);
+	else if (now_ns >= v->due_ns) {
+		v->due_ns = v->settle_ns;
+		ask(v, now_ns);
+	}
+}
+
+/* Hearsay with nothing behind it: a connection broke between two live ranks. */
+static void believe(struct cx_verdict *v)
+{
+	bool dead = v->first.code == COLLX_ERR_PEER_DEAD;
+
+	if (dead)
+		snprintf(v->text, sizeof(v->text),
+			 "rank %d lost a connection, %s: %.300s", v->first.origin,
+			 v->ranks ? "though no process ended" : "and rank 0, who knows why, left",
+			 v->first.text);
+	else
+		memcpy(v->text, v->first.text, sizeof(v->text));
+	decide(v, dead ? COLLX_ERR_LINK : v->first.code);
+}
+
+/* Hearsay of an operation that somebody did not wait for has that reason. */
+static bool blame_leaver(struct cx_verdict *v)
+{
+	for (int r = 0; r < v->ranks; r++) {
+		if (!v->known[r].left || v->known[r].left > v->first.seq)
+			continue;
+		cx_verdict_left_line(v->text, r, v->first.seq);
+		decide(v, COLLX_ERR_PEER_LEFT);
+		return true;
+	}
+	return false;
+}
+
+void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t now_ns)
+{
+	bool puzzle = r->code == COLLX_ERR_TIMEOUT || r->code == COLLX_ERR_MISMATCH;
+
+	if (v->code || v->phase == CX_ASKING || (v->phase == CX_DOUBTING && r->hearsay))
+		return;
+	v->first = *r;
+	if (r->hearsay) {
+		v->phase = CX_DOUBTING;
+		v->due_ns = now_ns + doubt_ns;
+		blame_leaver(v);
+	} else if (puzzle && v->ranks) {
+		begin_asking(v, now_ns);
+	} else {
+		memcpy(v->text, r->text, sizeof(v->text));
+		decide(v, r->code);
+	}
+}
+
+/* Does it contradict what others called? */
+static bool contradicts(struct cx_verdict *v, const struct cx_account *a)
+{
+	const uint64_t slots = sizeof(v->seen) / sizeof(v->seen[0]);
+
+	for (uint32_t i = 0; i < a->signs; i++) {
+		struct cx_sign *t = &v->seen[a->sign[i].seq % slots];
+
+		if (t->seq == a->sign[i].seq && !same(t, &a->sign[i]))
+			return true;
+		if (t->seq < a->sign[i].seq)
+			*t = a->sign[i];
+	}
+	return false;
+}
+
+void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account *a,
+			uint64_t now_ns)
+{
+	if (v->code || rank >= v->ranks)
+		return;
+	v->known[rank].account = *a;
+	if (v->phase == CX_ASKING) {
+		hear_answers(v, now_ns);
+	} else if (contradicts(v, a)) {
+		v->first = (struct cx_report){ .origin = rank, .about = -1,
+					       .code = COLLX_ERR_MISMATCH, .seq = begun(a),
+					       .text = "ranks called different things" };
+		begin_asking(v, now_ns);
+	}
+}
+
+void cx_verdict_ask(struct cx_verdict *v, uint64_t now_ns)
+{
+	if (v->code || v->phase == CX_ASKING || !v->ranks)
+		return;
+	if (!v->question || now_ns - v->asked_ns >= ask_again_ns)
+		ask(v, now_ns);
+}
+
+void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_ns)
+{
+	if (v->code || rank >= v->ranks)
+		return;
+	v->known[rank].left = seq + 1;
+	if (v->phase == CX_DOUBTING)
+		blame_leaver(v);
+	cx_verdict_tick(v, now_ns);
+}
+
+void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
+{
+	if (v->code || v->phase == CX_WATCHING)
+		return;
+	if (v->phase == CX_ASKING)
+		hear_answers(v, now_ns);
+	else if (v->phase == CX_DOUBTING && now_ns >= v->due_ns)
+		believe(v);
+}
+
+/* ---- life ---- */
+
+int cx_verdict_init(struct cx_verdict *v, int ranks)
+{
+	*v = (struct cx_verdict){ .ranks = ranks, .due_ns = UINT64_MAX };
+	if (!ranks)
+		return 0;
+	v->known = cx_alloc((size_t)ranks, sizeof(*v->known));
+	return v->known ? 0 : COLLX_ERR_NOMEM;
+}
+
+void cx_verdict_fini(struct cx_verdict *v)
+{
+	cx_free(v->known);
+	v->known = NULL;
+}

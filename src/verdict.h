@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What rank 0 makes of what it is told: the one error of a communicator. Pure: no
+ * clock, no connection, no memory after init. Times are given in, and due_ns says
+ * when to come again.
+ *
+ *    watching --- hearsay ---> doubting --- 500 ms ---+
+ *       |  |                      |                   |
+ *       |  +--- timeout, mismatch-+-> asking --- answers of all, or 200 ms ---+
+ *       |                         |                   |                       |
+ *       +------- any other cause -+-------------------+------> decided <------+
+ *
+ * The first cause counts, and hearsay is none while something better may come. A
+ * timeout or a mismatch is explained by what each rank called: where that differs,
+ * the earliest such operation is the verdict, in words; for a rank that has not come
+ * to it the 200 ms are waited out.
+ */
+#ifndef CX_VERDICT_H
+#define CX_VERDICT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sign.h"
+#include "wire.h"
+
+/* What a rank saw. */
+struct cx_report {
+	int32_t origin;
+	int32_t about;    /* -1: nobody */
+	int32_t code;
+	bool hearsay;
+	uint64_t seq;     /* the operation that it was in; 0: in none */
+	char text[CX_FAULT_TEXT_MAX];
+};
+
+/* Where a rank is: also what goes over the wire, cut behind the last sign. */
+struct cx_account {
+	uint64_t state;    /* as of struct cx_calls */
+	uint64_t still_ms; /* for which it has been so, at least */
+	uint32_t answers;  /* the question; 0: it was not asked */
+	uint32_t signs;
+	struct cx_sign sign[CX_SIGNS]; /* up to the last operation begun, oldest first */
+};
+
+/* Bytes of an account on the wire. */
+size_t cx_account_len(const struct cx_account *a);
+/* Is it one that a rank of so many can have given? */
+bool cx_account_is_sound(const struct cx_account *a, size_t len, int ranks);
+
+struct cx_known; /* about a rank */
+
+struct cx_verdict {
+	int ranks;            /* 0: of none the calls are known, so a report is the verdict */
+	int code;             /* 0: not decided */
+	char text[CX_FAULT_TEXT_MAX];
+	uint64_t due_ns;      /* cx_verdict_tick has something to do then */
+	enum { CX_WATCHING, CX_DOUBTING, CX_ASKING } phase;
+	struct cx_report first;
+	uint64_t settle_ns;   /* the end of asking */
+	uint32_t question;    /* number of the last one: to be sent to all when it grows */
+	uint64_t asked_ns;
+	struct cx_known *known;
+	struct cx_sign seen[64]; /* [seq % 64]: somebody's call */
+};
+
+int cx_verdict_init(struct cx_verdict *v, int ranks);
+void cx_verdict_fini(struct cx_verdict *v);
+
+void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t now_ns);
+void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account *a,
+			uint64_t now_ns);
+/* Somebody waits long: asks all, once a second at most. */
+void cx_verdict_ask(struct cx_verdict *v, uint64_t now_ns);
+/* A rank left, having finished operation seq. */
+void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_ns);
+void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns);
+
+/* The lines that more than one place writes. */
+void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank);
+void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq);
+
+#endif

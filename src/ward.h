@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A ward: one communicator of this process, as the guard serves it. Everything here
+ * is steps that never wait; guard.c calls them from its thread, and a test from
+ * wherever it likes. Used by guard.c only.
+ *
+ * Each wire has a bounded buffer of what its other end has not taken yet. Signs and
+ * questions are left out when it is half full. Where the rest does not fit, the
+ * other end has not read for long, and the wire is closed.
+ */
+#ifndef CX_WARD_H
+#define CX_WARD_H
+
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "guard.h"
+#include "verdict.h"
+
+/* A wire of the tree, and what waits to go over it: out[at] to out[len - 1]. */
+struct cx_strand {
+	struct cx_wire wire;
+	int rank;           /* at the other end */
+	bool mute;          /* which takes nothing more */
+	size_t at, len;
+	unsigned char *out;
+};
+
+struct cx_ward {
+	struct cx_tree tree; /* without its wires */
+	struct cx_calls *calls;
+
+	/* Written by the caller before the flag behind it is set. */
+	struct cx_report mine;
+	_Atomic bool posted;  /* mine is to be reported; once in a ward's life */
+	_Atomic bool nudged;
+	_Atomic int leaving;  /* 1: with a farewell; 2: without */
+
+	/* Written by whoever sets verdict from 0 to 1; read by all when it is negative. */
+	_Atomic int verdict;
+	char text[CX_FAULT_TEXT_MAX];
+	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
+
+	/* The guard's own. */
+	struct cx_strand *strands;
+	int nstrands;
+	size_t out_room;       /* bytes of each strand's out */
+	unsigned char *outs;
+	struct cx_verdict decider;
+	uint32_t asked;        /* the decider's last question that was sent */
+	bool told;             /* the verdict went down */
+	bool reported;         /* mine was taken */
+	bool passed_hearsay, passed_cause; /* such a report went up */
+	bool said_farewell;
+	uint64_t give_up_ns;   /* no verdict has come to our report by then */
+	uint64_t leave_by_ns;
+	uint64_t state, since_ns; /* the caller's state, and when it was first seen */
+
+	/* The thread's own. */
+	struct cx_ward *next;
+	struct pollfd *room;
+	_Atomic bool closed;   /* the guard has forgotten it */
+};
+
+/* Takes the tree's wires over; on failure they are the caller's still. */
+int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls);
+void cx_ward_destroy(struct cx_ward *w);
+
+/* Fills fds[0 .. nstrands - 1] with what to wait for. */
+void cx_ward_await(const struct cx_ward *w, struct pollfd *fds);
+
+/* Hears, decides and tells as far as it can be done now; fds as poll left them, or
+ * NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
+uint64_t cx_ward_step(struct cx_ward *w, const struct pollfd *fds, uint64_t now_ns);
+
+/* A farewell was asked for, and is said; the wires are closed. */
+bool cx_ward_has_gone(const struct cx_ward *w);
+
+/* Tells the others, as far as they take it now, that there will be no ward here, and
+ * records the line anew. */
+void cx_ward_refuse(struct cx_ward *w, int code, const char *text);
+
+/* Makes this the verdict, unless there is one; any thread may. */
+void cx_ward_adopt(struct cx_ward *w, int code, const char *text);
+
+/* Hands the caller's report to the next step; once. */
+void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+
+#endif

@@ -1,0 +1,142 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Does collx-sim find what it is for? Each line of the table plants a bug in a copy of one
+# source of the control plane; the simulator, built with it, must fail within so many
+# seeds. In 'make check' the first few; 'make soak-mutants' all of them.
+set -u
+src=$(cd "${srcdir:-$(dirname "$0")/..}" && pwd) || exit 99
+work=$(mktemp -d) || exit 99
+trap 'rm -rf "$work"' EXIT
+few=${COLLX_MUTANTS:-6} # or all, or words of the names
+
+# name | source | seeds, and below it a sed -E expression. What is best in 'make check'
+# comes first.
+table='
+ward: a report of any origin | ward.c | 2000
+s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
+ward: a verdict is not relayed | ward.c | 300
+/^static void tell_verdict/,/^}/s/tell_below\(.*/(void)now_ns;/
+ward: a leaver is forgotten | ward.c | 300
+s/store_explicit\(&w->left\[who\], seq \+ 1/store_explicit(\&w->left[who], 0/
+meet: a rank may come twice | meet.c | 2000
+s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->rank/
+wire: the rest of a frame is lost | wire.c | 300
+s/v->iov_len -= \(size_t\)n;/;/
+verdict: hearsay is believed | verdict.c | 300
+s/doubt_ns = [0-9]+/doubt_ns = 0/
+ward: a leave of any origin | ward.c | 2000
+s/^.*is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
+ward: a verdict from below | ward.c | 3000
+s/if \(!is_up\(w, s\) \|\| !copy_line/if (!copy_line/
+ward: a question from below | ward.c | 3000
+/^static bool hear_ask/,/^}/s/!is_up\(w, s\) \|\| //
+ward: the out-buffer is cut | ward.c | 1000
+s/s->at \+= \(size_t\)n;/s->at = s->len;/
+ward: room is taken twice | ward.c | 20000
+s/memmove\(s->out, s->out \+ s->at, waiting\)/memmove(s->out, s->out, waiting)/
+ward: a leaver is blamed too soon | ward.c | 1000
+s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
+ward: an unknown frame is skipped | ward.c | 3000
+s/default: return false;/default: return true;/
+ward: signs are not checked | ward.c | 3000
+s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
+ward: the dead are not noticed | ward.c | 1000
+/^static void ended/,/^}/s/notice\(w, COLLX_ERR_PEER_DEAD/(void)(w, COLLX_ERR_PEER_DEAD/
+verdict: the last cause counts | verdict.c | 20000
+s/v->phase == CX_ASKING \|\| \(v->phase == CX_DOUBTING && r->hearsay\)/false/
+verdict: nobody is waited for | verdict.c | 1000
+/^static bool all_answered/,/^}/s/return false/return true/
+verdict: no call is compared | verdict.c | 300
+s/found = s->seq;/found = 0;/
+verdict: who left is not blamed | verdict.c | 3000
+/^static bool blame_leaver/,/^}/s/!v->known\[r\].left \|\| v->known\[r\].left > v->first.seq/true/
+guard: a report rings no bell | guard.c | 1000
+/^int cx_guard_report/,/^}/s/\t\tring\(\);/\t\t;/
+tree: any number is a rank | tree.c | 3000
+s/r < 0 \|\| r >= t->ranks \|\| r == t->rank/r == t->rank/
+meet: nobody hears who is gone | meet.c | 3000
+s/tell\(&tree->up, CX_FRAME_GONE, child\) : 0/0 : 0/
+meet: its doors stay open | meet.c | 300
+/^int cx_meet\(/,/^}/s/close_doors\(&t\);/;/
+meet: rank 0 is waited for | meet.c | 1000
+s/cx_now_ns\(\) \+ cx_meet_patience_ns\(t->t\)/cx_now_ns() + 9 * cx_meet_patience_ns(t->t)/
+meet: seats end too early | meet.c | 300
+s/first \+ n == tree->ranks/first + n > tree->ranks/
+boot: a record of any origin | boot.c | 3000
+s/\(side == FROM_BELOW && cx_tree_towards\(t, who\) != from\) \|\|//
+boot: an error is not passed on | boot.c | 2000
+/^static int set_fault/,/^}/s/cx_meet_send_fault\(&t->down\[r\].*/;/
+boot: records are sent up twice | boot.c | 1000
+s/b->have\[r\] \|= SENT_UP;/;/
+door: a part of a proof is lost | door.c | 300
+s/\*have \+= \(size_t\)n;/*have = (size_t)n;/
+door: another user may speak | door.c | 3000
+s/uid == geteuid\(\)/uid \|\| !uid/
+auth: any proof will do | auth.c | 3000
+s/if \(CRYPTO_memcmp\(want, proof \+ PROOF_MAC, MAC_BYTES\)\)/if (0)/
+place: a name is left | place_open.c | 300
+/^void cx_place_unlisten/,/^}/s/cx_sys->unlink.*/;/
+place: whoever listens is dead | place_open.c | 20000
+s/return rc != -ECONNREFUSED && rc != -ENOENT;/return 0;/
+mesh: lanes are mixed up | mesh.c | 1000
+s/\(size_t\)w->lanes \+ claim->conn;/(size_t)w->lanes + (claim->conn ^ 1);/
+mesh: an error leaves lanes open | mesh.c | 3000
+s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i < 1; i++)/
+'
+
+cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base"
+parts="boot meet door mesh place place_open host net tree wire auth guard ward verdict sign plan
+	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
+
+compile() { $cc -c "$1" -o "$2"; }
+export -f compile
+export cc
+
+{
+	for p in $parts; do echo "$src/src/$p.c $work/$(basename "$p").o"; done
+	for f in "$src"/sim/*.c; do echo "$f $work/sim_$(basename "$f" .c).o"; done
+	echo "$src/tools/collx-sim.c $work/sim_main.o"
+} | xargs -P "$(nproc)" -L 1 bash -c 'compile "$0" "$1"' || { echo "does not build"; exit 1; }
+link() { $cc "$work"/*.o -o "$1" -lcrypto -pthread; }
+link "$work/sound" || { echo "does not link"; exit 1; }
+"$work/sound" fault --seeds 300 >"$work/out" || { cat "$work/out"; exit 1; }
+
+trim() { sed 's/^ *//; s/ *$//' <<<"$1"; }
+missed=0 found=0 n=0
+while IFS='|' read -r name file seeds && IFS= read -r edit; do
+	name=$(trim "$name") file=$(trim "$file") seeds=$(trim "$seeds")
+	case $few in
+	all) ;;
+	[0-9]*) [ $((n++)) -lt "$few" ] || break ;;
+	*) [[ $name =~ $few ]] || continue ;;
+	esac
+	name=$(trim "$name") file=$(trim "$file") seeds=$(trim "$seeds")
+	o=$work/$(basename "$file" .c).o
+	sed -E "$edit" "$src/src/$file" >"$work/mutant.c"
+	cmp -s "$src/src/$file" "$work/mutant.c" && {
+		echo "$name: the source has changed, and there is nothing to edit"
+		missed=$((missed + 1))
+		continue
+	}
+	cp "$o" "$work/kept"
+	if compile "$work/mutant.c" "$o" && link "$work/planted"; then
+		rc=0
+		{ timeout 300 "$work/planted" fault --seeds "$seeds" --stop >"$work/out"; } \
+			2>/dev/null || rc=$?
+		at=$(sed -n 's/^seed \([0-9]*\):.*/\1/p' "$work/out" | head -n 1)
+		if [ $rc = 0 ]; then
+			echo "$name: NOT FOUND in $seeds seeds"
+			missed=$((missed + 1))
+		else
+			why=$(sed -n 's/^FAILED: //p' "$work/out" | head -n 1)
+			echo "$name: found by seed ${at:-?}: ${why:-status $rc}"
+			found=$((found + 1))
+		fi
+	else
+		echo "$name: does not build"
+		missed=$((missed + 1))
+	fi
+	mv "$work/kept" "$o"
+done < <(sed 1d <<<"$table")
+echo "$found found, $missed not"
+[ $missed = 0 ]

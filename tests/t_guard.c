@@ -1,0 +1,941 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guard without its thread: what rank 0 makes of every kind of news, and wards
+ * over socket pairs as trees of several shapes, where ranks die, leave, err and
+ * lie at every point: all survivors have one error, word for word.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <criterion/criterion.h>
+
+#include "src/base/base.h"
+#include "src/plan.h"
+#include "tests/grove.h"
+#include "tests/world.h"
+
+#define MS (uint64_t)1000000
+
+/* ---- calls ---- */
+
+static uint64_t allreduce_f32(void)
+{
+	return cx_sign_what(CX_ALLREDUCE, COLLX_FLOAT32, COLLX_SUM, 0);
+}
+
+static uint64_t broadcast_f32(int root)
+{
+	return cx_sign_what(CX_BROADCAST, COLLX_FLOAT32, COLLX_SUM, root);
+}
+
+/* A rank that made `n` calls of allreduce, and is in the last one or behind it. */
+static struct cx_account account_of(uint64_t n, bool in_call, uint64_t still_ms)
+{
+	struct cx_account a = { .state = 2 * n - (n && in_call), .still_ms = still_ms };
+
+	a.signs = (uint32_t)cx_min(n, CX_SIGNS);
+	for (uint32_t i = 0; i < a.signs; i++)
+		a.sign[i] = (struct cx_sign){ n - a.signs + 1 + i, 8, allreduce_f32() };
+	return a;
+}
+
+Test(signs, in_words)
+{
+	static const struct {
+		struct cx_sign s;
+		const char *words;
+	} table[] = {
+		{ { 1, 8, CX_BROADCAST << 16 | COLLX_FLOAT32 << 8 | 3ull << 32 },
+		  "broadcast(count 8, float32, root 3)" },
+		{ { 1, 1, CX_ALLREDUCE << 16 | COLLX_BFLOAT16 << 8 | COLLX_AVG },
+		  "allreduce(count 1, bfloat16, avg)" },
+		{ { 1, 0, CX_REDUCE << 16 | COLLX_INT8 << 8 | COLLX_MAX | 7ull << 32 },
+		  "reduce(count 0, int8, max, root 7)" },
+		{ { 1, 3, CX_REDUCE_SCATTER << 16 | COLLX_INT64 << 8 | COLLX_PROD },
+		  "reduce_scatter(count 3, int64, prod)" },
+		{ { 1, 9, CX_ALLGATHER << 16 | COLLX_UINT8 << 8 }, "allgather(count 9, uint8)" },
+		{ { 1, 1, CX_BARRIER << 16 }, "barrier()" },
+	};
+	char text[128];
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		cx_sign_words(&table[i].s, text, sizeof(text));
+		cr_expect_str_eq(text, table[i].words);
+		cr_expect(cx_sign_is_sound(&table[i].s, 8));
+	}
+	cr_expect(!cx_sign_is_sound(&table[0].s, 3), "root 3 of 3 ranks");
+}
+
+Test(signs, are_read_as_they_were_written)
+{
+	struct cx_sign out[CX_SIGNS];
+	struct cx_calls c;
+	uint64_t state;
+
+	cx_calls_init(&c);
+	cr_expect(cx_calls_read(&c, &state, out) == 0 && state == 0);
+	for (uint64_t seq = 1; seq < 100; seq++) {
+		unsigned n = (unsigned)cx_min(seq, CX_SIGNS);
+
+		cx_calls_begin(&c, seq, 10 * seq, 7 * seq);
+		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq - 1);
+		for (unsigned i = 0; i < n; i++)
+			cr_assert(out[i].seq == seq - n + 1 + i &&
+				  out[i].count == 10 * out[i].seq && out[i].what == 7 * out[i].seq);
+		cx_calls_end(&c, seq);
+		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq);
+	}
+}
+
+/* A timer's handler makes 1 to 40 calls wherever it finds the reader. */
+static struct cx_calls busy_calls;
+static volatile sig_atomic_t interrupts;
+
+static void make_calls(int sig)
+{
+	uint64_t seq = atomic_load(&busy_calls.state) / 2;
+
+	(void)sig;
+	for (int i = 1 + ++interrupts % 40; i > 0; i--) {
+		seq++;
+		cx_calls_begin(&busy_calls, seq, 10 * seq, 7 * seq);
+		cx_calls_end(&busy_calls, seq);
+	}
+}
+
+Test(signs, are_read_while_they_are_written, .timeout = 60)
+{
+	const struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct cx_sign out[CX_SIGNS];
+	uint64_t state, torn = 0;
+
+	cx_calls_init(&busy_calls);
+	signal(SIGALRM, make_calls);
+	cr_assert_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+	while (interrupts < 4000 && !torn) {
+		unsigned n = cx_calls_read(&busy_calls, &state, out);
+
+		for (unsigned i = 0; i < n; i++)
+			torn += out[i].seq != state / 2 - n + 1 + i ||
+				out[i].count != 10 * out[i].seq || out[i].what != 7 * out[i].seq;
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	cr_expect_eq(torn, 0);
+}
+
+Test(signs, unsound_accounts_are_refused)
+{
+	struct cx_account good = account_of(9, true, 0), a;
+	size_t len = cx_account_len(&good);
+
+	cr_expect(cx_account_is_sound(&good, len, 4));
+	for (size_t other = 0; other < 2 * len; other++)
+		cr_expect(other == len || !cx_account_is_sound(&good, other, 4));
+	a = good;
+	a.signs = CX_SIGNS + 1;
+	cr_expect(!cx_account_is_sound(&a, cx_account_len(&a), 4));
+	a = good;
+	a.signs = UINT32_MAX;
+	cr_expect(!cx_account_is_sound(&a, len, 4));
+	a = good;
+	a.state = 3;
+	cr_expect(!cx_account_is_sound(&a, len, 4));
+	a = good;
+	a.state = UINT64_MAX;
+	cr_expect(!cx_account_is_sound(&a, len, 4));
+	a = good;
+	a.sign[3].seq++;
+	cr_expect(!cx_account_is_sound(&a, len, 4));
+	a = good;
+	a.sign[0].what = broadcast_f32(4);
+	cr_expect(!cx_account_is_sound(&a, len, 4));
+	a = good;
+	a.sign[7].what = (uint64_t)CX_NCOLL << 16;
+	cr_expect(!cx_account_is_sound(&a, len, 4));
+}
+
+/* ---- rank 0's mind ---- */
+
+static struct cx_report report_of(int origin, int code, bool hearsay, uint64_t seq,
+				  const char *text)
+{
+	struct cx_report r = { .origin = origin, .about = -1, .code = code, .hearsay = hearsay,
+			       .seq = seq };
+
+	snprintf(r.text, sizeof(r.text), "%s", text);
+	return r;
+}
+
+static void report(struct cx_verdict *v, int origin, int code, bool hearsay, uint64_t seq,
+		   const char *text, uint64_t ms)
+{
+	struct cx_report r = report_of(origin, code, hearsay, seq, text);
+
+	cx_verdict_report(v, &r, ms * MS);
+}
+
+/* What a rank answers to the last question. */
+static void answer(struct cx_verdict *v, int rank, struct cx_account a, uint64_t ms)
+{
+	a.answers = v->question;
+	cx_verdict_account(v, rank, &a, ms * MS);
+}
+
+static void expect_verdict(struct cx_verdict *v, int code, const char *text)
+{
+	cr_expect(v->code == code, "%s, not %s: %s", collx_strerror(v->code), collx_strerror(code),
+		  v->text);
+	cr_expect_str_eq(v->text, text);
+	cx_verdict_fini(v);
+}
+
+Test(verdict, the_first_cause_counts)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	report(&v, 3, COLLX_ERR_NOMEM, false, 5, "rank 3 is out of memory", 10);
+	report(&v, 1, COLLX_ERR_PEER_DEAD, false, 5, "rank 2 died", 10);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 11);
+	cx_verdict_left(&v, 1, 4, 12 * MS);
+	cx_verdict_tick(&v, 9000 * MS);
+	expect_verdict(&v, COLLX_ERR_NOMEM, "rank 3 is out of memory");
+}
+
+Test(verdict, hearsay_waits_for_better)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed its connection", 10);
+	report(&v, 3, COLLX_ERR_LINK, true, 5, "rank 2 lane 1: reset", 11);
+	cx_verdict_tick(&v, 509 * MS);
+	cr_expect(!v.code && v.due_ns == 510 * MS);
+	report(&v, 0, COLLX_ERR_PEER_DEAD, false, 5, "rank 2 died", 509);
+	expect_verdict(&v, COLLX_ERR_PEER_DEAD, "rank 2 died");
+}
+
+Test(verdict, hearsay_alone_is_a_lost_connection)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed its connection", 10);
+	cx_verdict_tick(&v, 510 * MS);
+	expect_verdict(&v, COLLX_ERR_LINK, "rank 1 lost a connection, though no process ended: "
+		       "rank 2 closed its connection");
+	cx_verdict_init(&v, 4);
+	report(&v, 1, COLLX_ERR_LINK, true, 5, "rank 2 lane 1: no route", 10);
+	cx_verdict_tick(&v, 510 * MS);
+	expect_verdict(&v, COLLX_ERR_LINK, "rank 2 lane 1: no route");
+}
+
+Test(verdict, hearsay_of_one_who_left)
+{
+	for (int order = 0; order < 2; order++) {
+		struct cx_verdict v;
+
+		cx_verdict_init(&v, 4);
+		cx_verdict_left(&v, 3, 9, 1 * MS); /* finished it: no reason */
+		if (order)
+			cx_verdict_left(&v, 2, 4, 5 * MS);
+		report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed its connection", 10);
+		cr_expect_eq(!v.code, !order);
+		if (!order)
+			cx_verdict_left(&v, 2, 4, 20 * MS);
+		expect_verdict(&v, COLLX_ERR_PEER_LEFT,
+			       "rank 2 left the communicator before operation 5, which needs it");
+	}
+}
+
+Test(verdict, a_timeout_names_who_is_missing)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 5);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 17, "allreduce, operation 17: rank 1 waited 60.0 s",
+	       10);
+	cr_expect(v.question == 1 && v.due_ns == 210 * MS);
+	answer(&v, 0, account_of(17, true, 60000), 11);
+	answer(&v, 1, account_of(17, true, 60000), 12);
+	answer(&v, 2, account_of(16, false, 58000), 13);
+	report(&v, 0, COLLX_ERR_TIMEOUT, false, 17, "rank 0 waited", 14);
+	answer(&v, 4, account_of(15, true, 61000), 15);
+	cx_verdict_tick(&v, 209 * MS);
+	cr_expect(!v.code);
+	cx_verdict_tick(&v, 210 * MS);
+	expect_verdict(&v, COLLX_ERR_TIMEOUT,
+		       "allreduce, operation 17: rank 1 waited 60.0 s; missing: rank 2 (in no "
+		       "collective for 58 s after operation 16), rank 3 (does not answer), rank 4 "
+		       "(in allreduce(count 8, float32, sum), operation 15)");
+}
+
+Test(verdict, a_timeout_with_all_in_it)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 2);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 17, "rank 1 waited 60.0 s", 10);
+	answer(&v, 0, account_of(17, true, 60000), 11);
+	cr_expect(!v.code);
+	answer(&v, 1, account_of(17, true, 60000), 12);
+	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 60.0 s; all ranks are in it");
+	cx_verdict_init(&v, 2);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 1, "rank 1 waited 0.3 s", 10);
+	answer(&v, 0, account_of(0, false, 320), 11);
+	answer(&v, 1, account_of(1, true, 300), 12);
+	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 0.3 s; missing: rank 0 (in no "
+		       "collective for 0.3 s, no operation yet)");
+}
+
+Test(verdict, a_mismatch_names_the_calls_and_the_ranks)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 8);
+	report(&v, 1, COLLX_ERR_MISMATCH, false, 17, "rank 2 lane 0 sent 8 bytes", 10);
+	for (int r = 0; r < 8; r++) {
+		/* They are not equally far, and rank 2 differs from operation 17 on. */
+		struct cx_account a = account_of(17 + (uint64_t)r % 3, true, 0);
+
+		for (uint32_t i = 0; i < a.signs; i++)
+			if (r == 2 && a.sign[i].seq >= 17)
+				a.sign[i].what = broadcast_f32(0);
+		answer(&v, r, a, 11);
+	}
+	expect_verdict(&v, COLLX_ERR_MISMATCH,
+		       "rank 2 called broadcast(count 8, float32, root 0) as operation 17; ranks "
+		       "0, 1, 3-7 called allreduce(count 8, float32, sum)");
+}
+
+/* Rank r calls `count[r]` elements. */
+static void expect_groups(int ranks, const uint64_t *counts, const char *text)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, ranks);
+	report(&v, 1, COLLX_ERR_MISMATCH, false, 1, "rank 2 lane 0 sent 8 bytes", 10);
+	for (int r = 0; r < ranks; r++) {
+		struct cx_account a = account_of(1, true, 0);
+
+		a.sign[0].count = counts[r];
+		if (counts[r])
+			answer(&v, r, a, 11);
+	}
+	cx_verdict_tick(&v, 999 * MS);
+	expect_verdict(&v, COLLX_ERR_MISMATCH, text);
+}
+
+Test(verdict, a_mismatch_of_several_groups)
+{
+	expect_groups(2, (const uint64_t[]){ 7, 9 },
+		      "rank 1 called allreduce(count 9, float32, sum) as operation 1; rank 0 "
+		      "called allreduce(count 7, float32, sum)");
+	expect_groups(4, (const uint64_t[]){ 7, 9, 7, 9 },
+		      "ranks 1, 3 called allreduce(count 9, float32, sum) as operation 1; ranks 0, "
+		      "2 called allreduce(count 7, float32, sum)");
+	expect_groups(5, (const uint64_t[]){ 5, 5, 4, 4, 3 },
+		      "rank 4 called allreduce(count 3, float32, sum) as operation 1; ranks 2, 3 "
+		      "called allreduce(count 4, float32, sum); ranks 0, 1 called "
+		      "allreduce(count 5, float32, sum)");
+	expect_groups(3, (const uint64_t[]){ 5, 0, 6 }, /* rank 1 does not answer */
+		      "rank 2 called allreduce(count 6, float32, sum) as operation 1; rank 0 "
+		      "called allreduce(count 5, float32, sum)");
+	expect_groups(3, (const uint64_t[]){ 5, 5, 5 }, "rank 2 lane 0 sent 8 bytes");
+}
+
+Test(verdict, a_list_of_many_ranks_is_cut)
+{
+	enum { RANKS = 400 };
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, RANKS);
+	report(&v, 1, COLLX_ERR_MISMATCH, false, 1, "x", 10);
+	for (int r = 0; r < RANKS; r++) {
+		struct cx_account a = account_of(1, true, 0);
+
+		a.sign[0].count = r % 2 ? 7 : 9;
+		answer(&v, r, a, 11);
+	}
+	cr_expect(strstr(v.text, "ranks 1, 3, 5, ") && strstr(v.text, " more called allreduce") &&
+		  strstr(v.text, "(count 7,") && strstr(v.text, "(count 9,"), "%s", v.text);
+	cx_verdict_fini(&v);
+}
+
+Test(verdict, calls_that_never_meet_are_compared_as_they_come)
+{
+	struct cx_verdict v;
+	struct cx_account a = account_of(3, true, 0);
+
+	cx_verdict_init(&v, 3);
+	cx_verdict_account(&v, 0, &a, 10 * MS);
+	a.sign[2].count = 9;
+	cx_verdict_account(&v, 2, &a, 11 * MS);
+	cr_expect(!v.code && v.question == 1, "others may have called either: they are asked");
+	answer(&v, 0, account_of(3, true, 0), 12);
+	answer(&v, 1, account_of(3, true, 0), 12);
+	answer(&v, 2, a, 12);
+	expect_verdict(&v, COLLX_ERR_MISMATCH,
+		       "rank 2 called allreduce(count 9, float32, sum) as operation 3; ranks 0, 1 "
+		       "called allreduce(count 8, float32, sum)");
+}
+
+Test(verdict, a_mismatch_waits_for_late_ranks)
+{
+	struct cx_account a = account_of(3, true, 0);
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 3);
+	report(&v, 1, COLLX_ERR_MISMATCH, false, 3, "rank 0 lane 0 sent 8 bytes", 10);
+	a.sign[2].count = 9;
+	answer(&v, 0, account_of(3, true, 0), 11);
+	answer(&v, 1, a, 11);
+	answer(&v, 2, account_of(2, false, 5), 12);
+	cr_expect(!v.code && v.question == 1 && v.due_ns == 32 * MS);
+	cx_verdict_tick(&v, 31 * MS);
+	cr_expect(!v.code && v.question == 1);
+	cx_verdict_tick(&v, 32 * MS);
+	cr_expect(!v.code && v.question == 2 && v.due_ns == 210 * MS);
+	answer(&v, 1, a, 33);
+	answer(&v, 2, account_of(3, true, 0), 33);
+	cr_expect(!v.code);
+	answer(&v, 0, account_of(3, true, 0), 34);
+	expect_verdict(&v, COLLX_ERR_MISMATCH,
+		       "rank 1 called allreduce(count 9, float32, sum) as operation 3; ranks 0, 2 "
+		       "called allreduce(count 8, float32, sum)");
+}
+
+Test(verdict, a_timeout_may_turn_out_a_mismatch)
+{
+	struct cx_account a = account_of(20, true, 0);
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 2);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 17, "rank 1 waited 60.0 s", 10);
+	a.sign[4].count = 9;
+	answer(&v, 0, a, 11);
+	answer(&v, 1, account_of(17, true, 0), 12);
+	expect_verdict(&v, COLLX_ERR_MISMATCH,
+		       "rank 1 called allreduce(count 8, float32, sum) as operation 17; rank 0 "
+		       "called allreduce(count 9, float32, sum)");
+}
+
+Test(verdict, questions_are_rare)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 2);
+	for (uint64_t ms = 10; ms < 3000; ms++)
+		cx_verdict_ask(&v, ms * MS);
+	cr_expect_eq(v.question, 3, "%u questions in 3 s", v.question);
+	cx_verdict_fini(&v);
+}
+
+/* ---- trees ---- */
+
+struct shape {
+	const char *name;
+	int ranks;
+	int leader[GROVE_MAX];
+};
+
+static const struct shape shapes[] = {
+	{ "a pair", 2, { 0, 0 } },
+	{ "two hosts of one", 2, { 0, 1 } },
+	{ "a star", 5, { 0 } },
+	{ "hosts of one", 5, { 0, 1, 2, 3, 4 } },
+	{ "two hosts", 6, { 0, 0, 0, 3, 3, 3 } },
+	{ "hosts in turn", 6, { 0, 1, 0, 1, 0, 1 } },
+	{ "three hosts", 9, { 0, 0, 0, 5, 5, 5, 8, 8, 8 } },
+	{ "rank 0 alone", 5, { 0, 4, 4, 4, 4 } },
+};
+enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
+
+static bool is_leader(const struct shape *s, int r)
+{
+	return s->leader[r] == r;
+}
+
+/* Everybody who is there has the first one's verdict; that verdict's code. */
+static int expect_one_verdict(const struct grove *g, const char *what)
+{
+	int first = -1;
+
+	for (int r = 0; r < g->ranks; r++) {
+		if (!g->ward[r])
+			continue;
+		if (first < 0)
+			first = r;
+		cr_assert(grove_code(g, r) && grove_code(g, r) == grove_code(g, first) &&
+			  !strcmp(grove_text(g, r), grove_text(g, first)),
+			  "%s: rank %d: %s '%s', rank %d: %s '%s'", what, first,
+			  collx_strerror(grove_code(g, first)), grove_text(g, first), r,
+			  collx_strerror(grove_code(g, r)), grove_text(g, r));
+	}
+	return first < 0 ? 0 : grove_code(g, first);
+}
+
+static const char *any_text(const struct grove *g)
+{
+	for (int r = 0; r < g->ranks; r++)
+		if (g->ward[r])
+			return grove_text(g, r);
+	return "";
+}
+
+Test(trees, one_death_is_known_to_all_in_any_shape)
+{
+	struct grove g;
+	char text[CX_FAULT_TEXT_MAX], what[96];
+
+	for (int i = 0; i < SHAPES; i++)
+		for (int victim = 0; victim < shapes[i].ranks; victim++) {
+			grove_open(&g, shapes[i].ranks, shapes[i].leader, (uint64_t)victim);
+			grove_run(&g, 5);
+			grove_kill(&g, victim);
+			grove_settle(&g, 50);
+			snprintf(what, sizeof(what), "%s, death of %d", shapes[i].name, victim);
+			cr_expect_eq(expect_one_verdict(&g, what), COLLX_ERR_PEER_DEAD);
+			cx_verdict_death_line(text, victim);
+			cr_expect_str_eq(any_text(&g), text, "%s", what);
+			grove_close(&g);
+		}
+}
+
+/* What goes on while somebody dies: all are in a call, two report what they see, rank
+ * 0 asks. `step` counts the steps of wards until `victim` dies. */
+static uint64_t kill_at(struct grove *g, const struct shape *s, int victim, uint64_t step, int code)
+{
+	int a = s->ranks - 1, b = s->ranks / 2;
+
+	grove_open(g, s->ranks, s->leader, step * 31 + (uint64_t)victim);
+	for (int r = 0; r < s->ranks; r++)
+		grove_begin(g, r, r == a && code == COLLX_ERR_MISMATCH ? 9 : 8, allreduce_f32());
+	cx_ward_post(g->ward[a], code, -1, false, "what the last rank saw");
+	cx_ward_post(g->ward[b], COLLX_ERR_PEER_DEAD, -1, true, "what another rank heard");
+	g->due[a] = g->due[b] = 0;
+	while (g->steps < step && grove_now_ms() < 4000)
+		grove_step(g);
+	grove_kill(g, victim);
+	grove_settle(g, 3000);
+	return g->steps;
+}
+
+/* Whoever dies, and when: one verdict, of the two that are true. Where a rank dies
+ * that others hang on, these know of that alone when the verdict had not come down. */
+Test(trees, a_kill_at_every_step, .timeout = 300)
+{
+	static const int codes[] = { COLLX_ERR_NOMEM, COLLX_ERR_MISMATCH, COLLX_ERR_TIMEOUT };
+	uint64_t steps, cases = 0;
+	char what[128], dead[CX_FAULT_TEXT_MAX];
+	struct grove g;
+
+	for (int i = 0; i < SHAPES; i++)
+		for (int victim = 0; victim < shapes[i].ranks; victim++)
+			for (uint64_t k = 0, last = 1; k <= last; k++, cases++) {
+				int code = codes[(k + (uint64_t)victim) % 3];
+
+				steps = kill_at(&g, &shapes[i], victim, k, code);
+				last = steps > last ? cx_min(steps, 120) : last;
+				snprintf(what, sizeof(what), "%s, %s, death of %d at step %llu",
+					 shapes[i].name, collx_strerror(code), victim,
+					 (unsigned long long)k);
+				cx_verdict_death_line(dead, victim);
+				for (int r = 0; r < g.ranks; r++)
+					cr_assert(!g.ward[r] || grove_code(&g, r) == code ||
+						  !strcmp(grove_text(&g, r), dead),
+						  "%s: rank %d: %s", what, r, g.ward[r]->text);
+				if (!is_leader(&shapes[i], victim))
+					expect_one_verdict(&g, what);
+				for (int r = 1; r < g.ranks; r++) /* all but those below it */
+					cr_assert(!victim || !g.ward[r] || !g.ward[0] ||
+						  shapes[i].leader[r] == victim ||
+						  !strcmp(grove_text(&g, r), grove_text(&g, 0)),
+						  "%s: rank %d: %s", what, r, grove_text(&g, r));
+				grove_close(&g);
+			}
+	cr_log_info("%llu kills", (unsigned long long)cases);
+	cr_assert_gt(cases, 500);
+}
+
+/* Two errors at once at different ranks: 200 times, all shapes, in drawn order. */
+Test(trees, two_errors_at_once_give_one_verdict, .timeout = 300)
+{
+	static const int codes[] = { COLLX_ERR_NOMEM, COLLX_ERR_CORRUPT, COLLX_ERR_TIMEOUT,
+				     COLLX_ERR_MISMATCH, COLLX_ERR_SYSTEM };
+	int seen[2] = { 0 };
+	char what[64];
+	struct grove g;
+
+	for (uint64_t seed = 0; seed < 200; seed++)
+		for (int i = 0; i < SHAPES; i++) {
+			const struct shape *s = &shapes[i];
+			uint64_t x = mix64(seed * 100 + (uint64_t)i);
+			int a = (int)(x % (uint64_t)s->ranks);
+			int b = (a + 1 + (int)(x >> 16 & 255) % (s->ranks - 1)) % s->ranks;
+			int c = -1;
+
+			grove_open(&g, s->ranks, s->leader, seed);
+			for (int r = 0; r < s->ranks; r++)
+				grove_begin(&g, r, 8, allreduce_f32());
+			cx_ward_post(g.ward[a], codes[x >> 32 & 3], -1, false, "what one saw");
+			cx_ward_post(g.ward[b], codes[1 + (x >> 34 & 3)], -1, x >> 40 & 1,
+				     "what the other saw");
+			g.due[a] = g.due[b] = 0;
+			for (int r = 0; x >> 41 & 1 && r < s->ranks; r++)
+				if (!is_leader(s, r) && r != a && r != b)
+					c = r;
+			if (c >= 0)
+				grove_kill(&g, c);
+			grove_settle(&g, 3000);
+			snprintf(what, sizeof(what), "seed %llu, %s", (unsigned long long)seed,
+				 s->name);
+			expect_one_verdict(&g, what);
+			seen[strstr(any_text(&g), "one saw") != NULL]++;
+			grove_close(&g);
+		}
+	cr_assert(seen[0] > 100 && seen[1] > 100, "%d and %d: the order is not drawn", seen[0],
+		  seen[1]);
+}
+
+Test(trees, ranks_leave_in_any_order_without_an_error)
+{
+	struct grove g;
+
+	for (int i = 0; i < SHAPES; i++)
+		for (uint64_t seed = 0; seed < 40; seed++) {
+			int n = shapes[i].ranks;
+
+			grove_open(&g, n, shapes[i].leader, seed);
+			for (int r = 0; r < n; r++) {
+				grove_begin(&g, r, 8, allreduce_f32());
+				grove_end(&g, r);
+			}
+			for (int k = 0; k < n; k++) {
+				int r = (k * 7 + (int)seed) % n;
+
+				for (int left = 0; !g.ward[r] && left < n; left++)
+					r = (r + 1) % n;
+				grove_leave(&g, r);
+				grove_run(&g, seed % 3);
+			}
+			grove_run(&g, 10);
+			for (int r = 0; r < n; r++)
+				cr_assert_null(g.ward[r], "%s: rank %d is there: %s",
+					       shapes[i].name, r, grove_text(&g, r));
+			grove_close(&g);
+		}
+}
+
+/* The others go on in the call that the leaver has finished; the next one fails. */
+Test(trees, who_left_is_missed_by_later_calls_only)
+{
+	struct grove g;
+
+	for (int i = 0; i < SHAPES; i++)
+		for (int leaver = 0; leaver < shapes[i].ranks; leaver++) {
+			int n = shapes[i].ranks, next = (leaver + 1) % n;
+			char text[CX_FAULT_TEXT_MAX];
+
+			grove_open(&g, n, shapes[i].leader, (uint64_t)leaver);
+			for (int r = 0; r < n; r++)
+				grove_begin(&g, r, 8, allreduce_f32());
+			grove_end(&g, leaver);
+			grove_leave(&g, leaver);
+			grove_run(&g, 20);
+			for (int r = 0; r < n; r++)
+				cr_assert(r == leaver ||
+					  (!grove_code(&g, r) && cx_calls_may(&g.calls[r], 1) &&
+					   !cx_calls_may(&g.calls[r], 2) &&
+					   cx_guard_has_left(g.ward[r], leaver)),
+					  "%s, %d left: rank %d", shapes[i].name, leaver, r);
+			for (int r = 0; r < n; r++) {
+				if (r == leaver)
+					continue;
+				grove_end(&g, r);
+				grove_begin(&g, r, 8, allreduce_f32());
+				cx_ward_post(g.ward[r], COLLX_ERR_PEER_DEAD, -1, true, "a lane");
+			}
+			grove_settle(&g, 100);
+			cr_expect_eq(expect_one_verdict(&g, shapes[i].name), COLLX_ERR_PEER_LEFT);
+			cx_verdict_left_line(text, leaver, 2);
+			cr_expect_str_eq(grove_text(&g, next), text);
+			grove_close(&g);
+		}
+}
+
+/* Rank 0 has left, having done its part; then another one dies: its lanes tell. */
+Test(trees, those_below_who_left_decide_for_themselves)
+{
+	const int leader[] = { 0, 0, 0, 0 };
+	struct grove g;
+
+	grove_open(&g, 4, leader, 1);
+	for (int r = 0; r < 4; r++)
+		grove_begin(&g, r, 8, allreduce_f32());
+	grove_end(&g, 0);
+	grove_leave(&g, 0);
+	grove_run(&g, 20);
+	grove_kill(&g, 2);
+	cx_ward_post(g.ward[1], COLLX_ERR_PEER_DEAD, -1, true, "rank 2 closed its connection");
+	cx_ward_post(g.ward[3], COLLX_ERR_TIMEOUT, -1, false, "rank 3 waited 60.0 s");
+	g.due[1] = g.due[3] = 0;
+	grove_settle(&g, 600);
+	cr_expect_eq(grove_code(&g, 1), COLLX_ERR_LINK);
+	cr_expect_eq(grove_code(&g, 3), COLLX_ERR_TIMEOUT);
+	cr_expect_str_eq(grove_text(&g, 3), "rank 3 waited 60.0 s");
+	grove_close(&g);
+}
+
+Test(trees, calls_that_never_meet_are_found_by_a_nudge)
+{
+	struct grove g;
+
+	for (int i = 0; i < SHAPES; i++)
+		for (int odd = 0; odd < shapes[i].ranks; odd++) {
+			int n = shapes[i].ranks;
+			char rank[32];
+			uint64_t start;
+
+			grove_open(&g, n, shapes[i].leader, (uint64_t)odd);
+			for (int r = 0; r < n; r++)
+				grove_begin(&g, r, 8,
+					    r == odd ? broadcast_f32(0) : allreduce_f32());
+			start = grove_now_ms();
+			/* Half the ranks wait, the odd one does not. */
+			for (int r = 0; r < n; r++)
+				if (r != odd && (n < 3 || r % 2))
+					grove_nudge(&g, r);
+			grove_settle(&g, 300);
+			cr_expect_eq(expect_one_verdict(&g, shapes[i].name), COLLX_ERR_MISMATCH);
+			snprintf(rank, sizeof(rank), n > 2 ? "rank %d called broadcast" : "rank %d",
+				 odd);
+			cr_expect_not_null(strstr(any_text(&g), rank), "%s", any_text(&g));
+			cr_expect_leq(grove_now_ms() - start, 1, "%s: it took %llu ms",
+				      shapes[i].name, (unsigned long long)(grove_now_ms() - start));
+			grove_close(&g);
+		}
+}
+
+Test(trees, equal_calls_stay_equal)
+{
+	struct grove g;
+
+	for (int i = 0; i < SHAPES; i++) {
+		int n = shapes[i].ranks;
+
+		grove_open(&g, n, shapes[i].leader, (uint64_t)i);
+		for (int k = 0; k < 300; k++)
+			for (int r = 0; r < n; r++) {
+				grove_begin(&g, r, (uint64_t)k, allreduce_f32());
+				if (mix64((uint64_t)(k * 17 + r)) % 3)
+					grove_nudge(&g, r);
+				grove_run(&g, (unsigned)(r + k) % 5 ? 0 : 7);
+				grove_end(&g, r);
+			}
+		grove_run(&g, 3000);
+		for (int r = 0; r < n; r++)
+			cr_assert_eq(grove_code(&g, r), 0, "%s: rank %d: %s", shapes[i].name, r,
+				     grove_text(&g, r));
+		grove_close(&g);
+	}
+}
+
+Test(trees, a_timeout_says_since_when_somebody_is_outside)
+{
+	const int leader[] = { 0, 0, 2, 2 };
+	struct grove g;
+
+	grove_open(&g, 4, leader, 1);
+	for (int r = 0; r < 4; r++) {
+		grove_begin(&g, r, 8, allreduce_f32());
+		grove_end(&g, r);
+	}
+	for (int r = 0; r < 3; r++)
+		grove_begin(&g, r, 8, allreduce_f32());
+	grove_nudge(&g, 1);
+	grove_run(&g, 30000);
+	cx_ward_post(g.ward[1], COLLX_ERR_TIMEOUT, -1, false, "it took long");
+	g.due[1] = 0;
+	grove_settle(&g, 1000);
+	cr_expect_eq(expect_one_verdict(&g, "timeout"), COLLX_ERR_TIMEOUT);
+	cr_expect_str_eq(grove_text(&g, 3), "it took long; missing: rank 3 (in no collective for "
+			 "30 s after operation 1)");
+	grove_close(&g);
+}
+
+/* ---- ranks that stop, and ranks that lie ---- */
+
+Test(trees, without_an_answer_a_report_is_its_own_verdict)
+{
+	const int leader[] = { 0, 0, 0 };
+	struct grove g;
+
+	grove_open(&g, 3, leader, 1);
+	cx_ward_post(g.ward[2], COLLX_ERR_NOMEM, -1, false, "no memory");
+	cx_ward_step(g.ward[2], NULL, grove_now_ms() * MS);
+	cr_expect_eq(cx_ward_step(g.ward[2], NULL, (grove_now_ms() + 1999) * MS),
+		     (grove_now_ms() + 2000) * MS);
+	cr_expect_eq(grove_code(&g, 2), 0);
+	cx_ward_step(g.ward[2], NULL, (grove_now_ms() + 2000) * MS);
+	cr_expect_eq(grove_code(&g, 2), COLLX_ERR_NOMEM);
+	cr_expect(!cx_calls_may(&g.calls[2], 1));
+	grove_close(&g);
+}
+
+Test(trees, a_rank_that_does_not_read)
+{
+	const int leader[] = { 0, 0, 0 };
+	struct cx_account a = account_of(9, true, 0);
+	struct cx_strand *s;
+	struct grove g;
+	int least = 1;
+
+	grove_open(&g, 3, leader, 1);
+	grove_run(&g, 3);
+	s = &g.ward[0]->strands[0];
+	cr_assert_eq(s->rank, 1);
+	setsockopt(s->wire.fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
+	while (cx_wire_push(&s->wire, &a, sizeof(a)) > 0)
+		; /* rank 1's guard would take this for damage, but it does not run */
+	/* Questions are left out then, and never fill more than half the buffer. */
+	for (uint64_t i = 0; i < 4000; i++) {
+		atomic_store(&g.ward[0]->nudged, true);
+		cx_ward_step(g.ward[0], NULL, (grove_now_ms() + 1000 * i) * MS);
+	}
+	cr_expect(s->len > 100 && s->len - s->at <= g.ward[0]->out_room / 2 + 8, "%zu bytes wait",
+		  s->len - s->at);
+	cr_expect(s->wire.fd >= 0 && !grove_code(&g, 0));
+	/* What may not be left out ends it. */
+	g.ward[0]->out_room = s->len - s->at + 10;
+	atomic_store(&g.ward[2]->leaving, 1);
+	cx_ward_step(g.ward[2], NULL, grove_now_ms() * MS);
+	cx_ward_step(g.ward[0], NULL, grove_now_ms() * MS);
+	cr_expect(s->wire.fd < 0 && grove_code(&g, 0) == COLLX_ERR_PEER_SILENT, "%d: %s",
+		  grove_code(&g, 0), grove_text(&g, 0));
+	cr_expect_str_eq(grove_text(&g, 0), "rank 1 does not read its control connection");
+	grove_close(&g);
+}
+
+/* Sends from rank 4 of "two hosts" to its leader 3, as a liar would. */
+static void lie(struct grove *g, int kind, int arg, const void *body, size_t len)
+{
+	struct cx_wire *w = &g->ward[4]->strands[0].wire;
+
+	cr_assert_eq(cx_wire_send(w, (enum cx_frame_kind)kind, arg, body, len, -1, 0), 0);
+}
+
+static void expect_lie_found(struct grove *g, const char *what)
+{
+	grove_settle(g, 50);
+	cr_expect_eq(grove_code(g, 0), COLLX_ERR_CORRUPT, "%s: %d: %s", what, grove_code(g, 0),
+		     grove_text(g, 0));
+	cr_expect_str_eq(grove_text(g, 0), "rank 4 sent a damaged control frame", "%s", what);
+	grove_close(g);
+}
+
+Test(trees, lies_are_not_believed)
+{
+	struct { int32_t about, code; uint32_t hearsay, unused; uint64_t seq; char text[8]; }
+	b = { -1, COLLX_ERR_NOMEM, 0, 0, 1, "ouch" };
+	struct cx_account a = account_of(9, true, 0);
+	uint64_t seq = 3;
+	struct grove g;
+	const struct {
+		const char *what;
+		int kind, arg;
+		const void *body;
+		size_t len;
+	} lies[] = {
+		{ "another's report", CX_FRAME_REPORT, 5, &b, sizeof(b) },
+		{ "rank 0's report", CX_FRAME_REPORT, 0, &b, sizeof(b) },
+		{ "rank 99's report", CX_FRAME_REPORT, 99, &b, sizeof(b) },
+		{ "nobody's report", CX_FRAME_REPORT, -5, &b, sizeof(b) },
+		{ "a short report", CX_FRAME_REPORT, 4, &b, 23 },
+		{ "another's leave", CX_FRAME_LEAVE, 5, &seq, sizeof(seq) },
+		{ "a far leave", CX_FRAME_LEAVE, 1, &seq, sizeof(seq) },
+		{ "a short leave", CX_FRAME_LEAVE, 4, &seq, 4 },
+		{ "another's signs", CX_FRAME_SIGNS, 3, &a, sizeof(a) },
+		{ "short signs", CX_FRAME_SIGNS, 4, &a, sizeof(a) - 1 },
+		{ "a verdict", CX_FRAME_VERDICT, COLLX_ERR_NOMEM, "ha", 2 },
+		{ "a question", CX_FRAME_ASK, 1, NULL, 0 },
+		{ "a record", CX_FRAME_RECORD, 4, "ha", 2 },
+		{ "a fault that is none", CX_FRAME_FAULT, 0, "ha", 2 },
+		{ "what is unknown", 31, 0, "ha", 2 },
+	};
+
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		grove_open(&g, 6, shapes[4].leader, i);
+		lie(&g, lies[i].kind, lies[i].arg, lies[i].body, lies[i].len);
+		expect_lie_found(&g, lies[i].what);
+	}
+	for (int bad = 0; bad < 4; bad++) {
+		b.code = bad == 0 ? 0 : -2;
+		b.about = bad == 1 ? 6 : bad == 2 ? -2 : -1;
+		b.hearsay = bad == 3 ? 2 : 0;
+		grove_open(&g, 6, shapes[4].leader, 1);
+		lie(&g, CX_FRAME_REPORT, 4, &b, sizeof(b));
+		expect_lie_found(&g, "a bad report");
+	}
+}
+
+/* Random bytes down and up every wire: nothing breaks but the wire. */
+Test(trees, noise)
+{
+	struct grove g;
+
+	for (uint64_t seed = 0; seed < 400; seed++) {
+		int from = (int)(mix64(seed) % 6), n;
+		unsigned char noise[700];
+		struct cx_frame_head head;
+		struct cx_strand *s;
+
+		grove_open(&g, 6, shapes[4].leader, seed);
+		s = &g.ward[from]->strands[mix64(seed + 7) % (uint64_t)g.ward[from]->nstrands];
+		for (size_t i = 0; i < sizeof(noise); i++)
+			noise[i] = (unsigned char)mix64(seed * 1000 + i);
+		head = (struct cx_frame_head){ (uint16_t)(1 + seed % 9),
+					       (uint16_t)(mix64(seed + 1) % 513),
+					       (int32_t)(mix64(seed + 2) % 14) - 7 };
+		if (seed % 4)
+			memcpy(noise, &head, sizeof(head));
+		n = (int)cx_wire_push(&s->wire, noise, sizeof(noise));
+		cr_assert_gt(n, 0);
+		grove_run(&g, 20);
+		grove_close(&g);
+	}
+}
+
+/* A rank's deadline passed while it was given the last record. */
+Test(trees, a_late_word_of_creation)
+{
+	struct grove g;
+
+	grove_open(&g, 6, shapes[4].leader, 1);
+	lie(&g, CX_FRAME_OVERDUE, 4, NULL, 0);
+	grove_run(&g, 50);
+	for (int r = 0; r < 6; r++)
+		cr_expect_eq(grove_code(&g, r), 0, "rank %d: %s", r, grove_text(&g, r));
+	grove_close(&g);
+}
+
+/* Creation failed at a rank after it had succeeded at the others. */
+Test(trees, a_rank_that_could_not_begin)
+{
+	struct grove g;
+
+	for (int i = 0; i < SHAPES; i++)
+		for (int poor = 0; poor < shapes[i].ranks; poor++) {
+			grove_open(&g, shapes[i].ranks, shapes[i].leader, (uint64_t)poor);
+			cx_ward_refuse(g.ward[poor], COLLX_ERR_NOMEM, "out of memory");
+			cr_expect_str_eq(cx_error_text(), "out of memory");
+			grove_kill(&g, poor);
+			grove_settle(&g, 50);
+			cr_expect_eq(expect_one_verdict(&g, shapes[i].name), COLLX_ERR_NOMEM);
+			grove_close(&g);
+		}
+}
