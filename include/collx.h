@@ -208,6 +208,8 @@ collx_result collx_send(const void *buf, size_t count, collx_type type, int peer
 			collx_comm_t comm, const collx_opts *opts);
 collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, collx_comm_t comm,
 			const collx_opts *opts);
+
+/*
  * The library's arithmetic without a communicator: arrays of floats to and from
  * fewer bits, sums, and the largest elements. Numerics and errors of the formats:
  * collx_numerics(7). On error the outputs are untouched. Threads may call these at
