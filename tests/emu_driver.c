@@ -257,6 +257,7 @@ static void is_threaded(const void *arg)
 	pthread_t threads[THREADS];
 
 	(void)arg;
+	fake->load_us = 3000;
 	pthread_barrier_init(&start, NULL, THREADS);
 	for (int i = 0; i < THREADS; i++)
 		NEED(pthread_create(&threads[i], NULL, calls, &start) == 0);

@@ -191,6 +191,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 		return r;
 	if (memcmp(image, magic, sizeof(magic)))
 		return CUDA_ERROR_INVALID_IMAGE;
+	usleep(fake_libcuda.load_us);
 	fake_libcuda.loads++;
 	*module = (CUmodule)(uintptr_t)image;
 	return CUDA_SUCCESS;

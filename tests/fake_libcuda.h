@@ -43,6 +43,7 @@ struct fake_libcuda {
 	unsigned last_grid, loads, unloads, allocs, pushes, pops;
 	int other_context; /* another one than the stream's is current */
 	unsigned long long context_id;
+	unsigned load_us; /* a load takes that long */
 	int sticky;   /* not 0: what every call returns from now on */
 	int pageable; /* the GPU follows the host's page tables */
 };
