@@ -7,7 +7,7 @@ set -eu
 src=$(cd "${srcdir:-$(dirname "$0")/..}" && pwd)
 [ -n "${EMU_CXX:-}" ] || { echo "no C++ compiler for the emulation (Debian: g++)"; exit 77; }
 [ -x tests/emu_kernels ] || { echo "no GPU kernels in this build"; exit 77; }
-case "${CX_CFLAGS:-}" in *sanitize*) echo "the bundle is not for sanitizers"; exit 77 ;; esac
+case "${CX_CFLAGS:-}" in *sanitize*) echo "no GPU bundle of a sanitizer"; exit 77 ;; esac
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
