@@ -8,6 +8,7 @@ src=$(cd "${srcdir:-$(dirname "$0")/..}" && pwd)
 [ -n "${EMU_CXX:-}" ] || { echo "no C++ compiler for the emulation (Debian: g++)"; exit 77; }
 [ -x tests/emu_kernels ] || { echo "no GPU kernels in this build"; exit 77; }
 case "${CX_CFLAGS:-}" in *sanitize*) echo "no GPU bundle of a sanitizer"; exit 77 ;; esac
+command -v python3 >/dev/null || { echo "no python3 to read the result"; exit 77; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
