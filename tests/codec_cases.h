@@ -20,6 +20,10 @@ enum { CODEC_CASES = 10000, CODEC_WHY = 256 };
  */
 int codec_case(const struct cx_codecs *c, uint64_t i, char why[CODEC_WHY]);
 
+/* The same, and goes on with a checksum of all bytes that came out: two machines compare. */
+int codec_case_sum(const struct cx_codecs *c, uint64_t i, char why[CODEC_WHY], uint64_t *sum);
+uint64_t codec_sum(uint64_t sum, const void *bytes, size_t len);
+
 /* Numbers of a case's kind: n floats, of kind `kind` of CODEC_KINDS. */
 enum { CODEC_KINDS = 16 };
 void codec_fill(float *x, size_t n, unsigned kind, uint64_t seed);
