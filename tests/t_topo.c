@@ -102,7 +102,8 @@ Test(topo, chunk)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		t.l2_bytes = rows[i].l2;
-		cr_expect_eq(cx_topo_chunk(&t, rows[i].ranks, CX_LANES), rows[i].chunk, "row %zu", i);
+		cr_expect_eq(cx_topo_chunk(&t, rows[i].ranks, CX_LANES), rows[i].chunk,
+			     "row %zu", i);
 	}
 }
 
@@ -116,7 +117,8 @@ Test(topo, chunk_bounds_memory)
 
 		cr_assert_eq(chunk & (chunk - 1), 0);
 		cr_assert(chunk == 4 << 10 ||
-			  (ranks - 1) * CX_LANES * 8 * chunk <= (size_t)64 << 20, "%zu ranks", ranks);
+			  (ranks - 1) * CX_LANES * 8 * chunk <= (size_t)64 << 20,
+			  "%zu ranks", ranks);
 	}
 }
 
