@@ -27,7 +27,11 @@ static struct {
 	_Atomic bool stop;
 	_Atomic(struct cx_ward *) incoming;
 	struct cx_ward *served; /* the thread's */
-	struct cx_ward *inherited; /* of a child: its parent's, for checkers of leaks */
+	struct pollfd *room;    /* the thread's fds */
+	struct {                /* a child's, of its parent: for checkers of leaks */
+		struct cx_ward *served;
+		struct pollfd *room;
+	} inherited;
 } guard = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1 };
 
 /* ---- the thread ---- */
@@ -57,7 +61,7 @@ static void take_in(struct watch *t)
 		w->next = guard.served;
 		guard.served = w;
 		older = t->fds;
-		t->fds = w->room;
+		t->fds = guard.room = w->room;
 		w->room = older == &t->bell ? NULL : older;
 	}
 }
@@ -65,14 +69,14 @@ static void take_in(struct watch *t)
 /* Its wires are closed. */
 static void let_go(struct watch *t, struct cx_ward *w)
 {
-	if (atomic_load_explicit(&w->fate, memory_order_relaxed) == CX_ALONE) {
+	if (w->calls == &w->own) {
 		guard.wires -= (size_t)w->nstrands;
 		cx_ward_destroy(w);
 		t->last = atomic_fetch_sub(&guard.users, 1) == 1;
 		return;
 	}
-	/* Pairs with the acquire in cx_guard_close: not touched from here. */
-	atomic_store_explicit(&w->fate, CX_CLOSED, memory_order_release);
+	/* Pairs with the acquire in await_fate: not touched from here. */
+	atomic_store_explicit(w->fate, CX_CLOSED, memory_order_release);
 }
 
 static void step_all(struct watch *t, bool polled)
@@ -145,8 +149,8 @@ static void *run(void *arg)
 		cx_sys->close(guard.bell);
 		guard.bell = -1;
 	}
-	if (t.fds != &t.bell)
-		cx_free(t.fds);
+	cx_free(guard.room);
+	guard.room = NULL;
 	return NULL;
 }
 
@@ -203,8 +207,10 @@ static void in_child(void)
 	guard.started = false;
 	guard.bell = -1;
 	atomic_store(&guard.incoming, NULL);
-	guard.inherited = guard.served;
+	guard.inherited.served = guard.served;
+	guard.inherited.room = guard.room;
 	guard.served = NULL;
+	guard.room = NULL;
 }
 
 size_t cx_guard_swap(void *save, const void *load)
@@ -303,15 +309,14 @@ int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *c
 	return 0;
 }
 
-/* Until the guard has done with it, or with us. */
-static enum cx_fate await_fate(const struct cx_ward *w)
+/* Until the guard has done with the ward, or with us; then it may be gone. */
+static enum cx_fate await_fate(const _Atomic int *fate)
 {
-	int fate;
-
 	for (int i = 0;; i++) {
-		fate = atomic_load_explicit(&w->fate, memory_order_acquire);
-		if (fate != CX_SERVED)
-			return (enum cx_fate)fate;
+		int now = atomic_load_explicit(fate, memory_order_acquire);
+
+		if (now != CX_SERVED)
+			return (enum cx_fate)now;
 		if (i < 100)
 			cx_sys->yield();
 		else
@@ -321,17 +326,20 @@ static enum cx_fate await_fate(const struct cx_ward *w)
 
 void cx_guard_close(struct cx_ward *w, bool leave)
 {
+	size_t wires = (size_t)w->nstrands;
 	enum cx_fate fate = CX_CLOSED;
+	_Atomic int told = CX_SERVED;
 	int users;
 
-	if (w->nstrands) {
+	if (wires) {
+		w->fate = &told;
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
 		ring();
-		fate = await_fate(w);
+		fate = await_fate(&told);
 		pthread_mutex_lock(&guard.lock);
 		guard.callers--;
 		if (fate == CX_CLOSED)
-			guard.wires -= (size_t)w->nstrands;
+			guard.wires -= wires;
 		users = fate == CX_CLOSED ? 2 : 1;
 		if (atomic_fetch_sub(&guard.users, users) == users)
 			stop();

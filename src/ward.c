@@ -558,8 +558,9 @@ static void be_alone(struct cx_ward *w)
 		return;
 	memcpy(&w->own, w->calls, sizeof(w->own));
 	w->calls = &w->own;
-	/* Pairs with the acquire in cx_guard_close: nothing of the caller's is used now. */
-	atomic_store_explicit(&w->fate, CX_ALONE, memory_order_release);
+	/* Pairs with the acquire in await_fate: nothing of the caller's is used now. */
+	if (w->fate)
+		atomic_store_explicit(w->fate, CX_ALONE, memory_order_release);
 }
 
 /* Once the farewell is said, or its time is over. */

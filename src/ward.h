@@ -45,7 +45,8 @@ struct cx_ward {
 	_Atomic bool posted;  /* mine is to be reported; once in a ward's life */
 	_Atomic bool nudged;
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
-	_Atomic int fate;     /* written by the guard: enum cx_fate */
+	_Atomic int *fate;    /* enum cx_fate, of who waits for it: written once, and then not
+			       * touched, as the waiting one may be gone */
 
 	/* Written by whoever sets verdict from 0 to 1; read by all when it is negative. */
 	_Atomic int verdict;
