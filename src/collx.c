@@ -152,8 +152,8 @@ collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *
 	return end_creation(k, rc, comm);
 }
 
-/* Rank 0's id, or its failure, through the caller's exchange. */
-static int share_id(collx_allgather_fn allgather, void *ctx, const struct cx_meeting *m,
+/* Rank 0's id, or its failure, through the caller's exchange; and what it says. */
+static int share_id(collx_allgather_fn allgather, void *ctx, struct cx_meeting *m,
 		    collx_unique_id *id)
 {
 	size_t len = (size_t)m->ranks * sizeof(*id);
@@ -165,9 +165,11 @@ static int share_id(collx_allgather_fn allgather, void *ctx, const struct cx_mee
 	if (!rc && allgather(ctx, id, all, sizeof(*id)))
 		rc = cx_fail(COLLX_ERR_SYSTEM, "creation: the caller's allgather failed");
 	if (!rc)
-		*id = all[0];
+		rc = made ? made : cx_uid_read(&all[0], m);
+	if (rc && all && !made && m->rank == 0)
+		cx_uid_drop(id);
 	cx_vault_destroy(all, len);
-	return rc ? rc : made;
+	return rc;
 }
 
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
@@ -180,8 +182,6 @@ collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: allgather is NULL");
 	if (!rc)
 		rc = share_id(allgather, ctx, &k->meeting, &k->id);
-	if (!rc)
-		rc = cx_uid_read(&k->id, &k->meeting);
 	return end_creation(k, rc, comm);
 }
 
