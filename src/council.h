@@ -40,7 +40,7 @@
 #include "collx.h"
 #include "wire.h"
 
-enum { CX_COUNCIL_RANKS = 1024 /* more cannot hold one */ };
+enum { CX_COUNCIL_RANKS = 2048 /* more cannot hold one */ };
 
 /* A set of ranks, also as it goes over a wire. */
 struct cx_set {
