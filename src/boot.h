@@ -16,7 +16,7 @@
 
 enum { CX_RECORD_MAX = 512 /* bytes that a rank gives to one exchange */ };
 
-enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2 };
+enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2, CX_CONN_COUNCIL = 3 };
 
 /* What it takes to meet. */
 struct cx_meeting {

@@ -36,7 +36,10 @@ enum cx_frame_kind {
 	CX_FRAME_VOTE,       /* to the chair */
 	CX_FRAME_PROPOSE,    /* from the chair */
 	CX_FRAME_ACCEPT,     /* to the chair */
-	CX_FRAME_DECIDED     /* from the chair, or whoever knows */
+	CX_FRAME_DECIDED,    /* from the chair, or whoever knows */
+	/* of both */
+	CX_FRAME_BEAT = 112, /* I am here */
+	CX_FRAME_PART        /* this connection ends, and nobody dies */
 };
 
 struct cx_frame_head {
