@@ -2,7 +2,11 @@
 /*
  * The thread around the wards; see guard.h. Callers meet under a lock that the
  * thread never takes: a new ward comes to it through a list that it empties with
- * one exchange, and one that is to go is marked, and given back by `closed`.
+ * one exchange, and one that is to go is marked, and given back by its fate, or is the
+ * thread's from then on.
+ *
+ * The thread ends in two ways: the last caller stops it, or it has ended the last ward
+ * itself, after its caller went. Who finds `users` at 0 knows that it will ring no more.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -14,22 +18,25 @@
 
 static struct {
 	pthread_mutex_t lock;
-	int wards;
-	size_t wires;         /* of all wards */
+	int callers;          /* who have a ward */
+	_Atomic int users;    /* of the thread and its bell: the wards, and their callers */
+	_Atomic size_t wires; /* of all wards */
 	pthread_t thread;
+	bool started;         /* and not joined */
 	int bell;             /* wakes the thread */
 	_Atomic bool stop;
 	_Atomic(struct cx_ward *) incoming;
-	struct pollfd *room;  /* what the thread leaves behind */
+	struct cx_ward *served; /* the thread's */
+	struct cx_ward *inherited; /* of a child: its parent's, for checkers of leaks */
 } guard = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1 };
 
 /* ---- the thread ---- */
 
 struct watch {
-	struct cx_ward *wards;
 	struct pollfd *fds;   /* fds[0]: the bell; then each ward's */
 	struct pollfd bell;   /* is fds while there are no wards */
 	uint64_t due_ns;
+	bool last;            /* it has ended the last ward of all */
 };
 
 /* Wards that came since, in the order in which they came. Each brings room for the
@@ -47,18 +54,31 @@ static void take_in(struct watch *t)
 	}
 	for (w = first; w; w = next) {
 		next = w->next;
-		w->next = t->wards;
-		t->wards = w;
+		w->next = guard.served;
+		guard.served = w;
 		older = t->fds;
 		t->fds = w->room;
 		w->room = older == &t->bell ? NULL : older;
 	}
 }
 
+/* Its wires are closed. */
+static void let_go(struct watch *t, struct cx_ward *w)
+{
+	if (atomic_load_explicit(&w->fate, memory_order_relaxed) == CX_ALONE) {
+		guard.wires -= (size_t)w->nstrands;
+		cx_ward_destroy(w);
+		t->last = atomic_fetch_sub(&guard.users, 1) == 1;
+		return;
+	}
+	/* Pairs with the acquire in cx_guard_close: not touched from here. */
+	atomic_store_explicit(&w->fate, CX_CLOSED, memory_order_release);
+}
+
 static void step_all(struct watch *t, bool polled)
 {
 	const struct pollfd *fds = t->fds + 1;
-	struct cx_ward **at = &t->wards, *w;
+	struct cx_ward **at = &guard.served, *w;
 	uint64_t now = cx_now_ns(), due;
 
 	t->due_ns = UINT64_MAX;
@@ -67,8 +87,7 @@ static void step_all(struct watch *t, bool polled)
 		fds += w->nstrands;
 		if (cx_ward_has_gone(w)) {
 			*at = w->next;
-			/* Pairs with the acquire in cx_guard_close: not touched from here. */
-			atomic_store_explicit(&w->closed, true, memory_order_release);
+			let_go(t, w);
 		} else {
 			t->due_ns = cx_min(t->due_ns, due);
 			at = &w->next;
@@ -93,7 +112,7 @@ static bool await(struct watch *t)
 	int rc;
 
 	t->fds[n++] = (struct pollfd){ .fd = guard.bell, .events = POLLIN };
-	for (struct cx_ward *w = t->wards; w; w = w->next) {
+	for (struct cx_ward *w = guard.served; w; w = w->next) {
 		cx_ward_await(w, t->fds + n);
 		n += (unsigned)w->nstrands;
 	}
@@ -114,15 +133,20 @@ static void *run(void *arg)
 	(void)arg;
 	t.fds = &t.bell;
 	cx_error_clear(); /* its line is there from now on, without an allocation */
-	while (!atomic_load_explicit(&guard.stop, memory_order_acquire)) {
+	while (!t.last && !atomic_load_explicit(&guard.stop, memory_order_acquire)) {
 		if (atomic_load_explicit(&guard.incoming, memory_order_relaxed)) {
 			take_in(&t);
 			step_all(&t, false);
+		} else {
+			step_all(&t, await(&t));
 		}
-		step_all(&t, await(&t));
+	}
+	if (t.last) { /* nobody rings any more */
+		cx_sys->close(guard.bell);
+		guard.bell = -1;
 	}
 	if (t.fds != &t.bell)
-		guard.room = t.fds;
+		cx_free(t.fds);
 	return NULL;
 }
 
@@ -133,15 +157,28 @@ static void ring(void)
 
 /* ---- its life; under the lock ---- */
 
+/* The thread has ended, or will at once. */
+static void join(void)
+{
+	if (guard.started)
+		cx_sys->join(guard.thread);
+	guard.started = false;
+	if (guard.bell >= 0)
+		cx_sys->close(guard.bell);
+	guard.bell = -1;
+}
+
 static int start(void)
 {
 	int rc;
 
+	join();
 	guard.bell = cx_sys->bell();
 	if (guard.bell < 0)
 		return cx_fail_errno(-guard.bell, "the guard's eventfd");
 	atomic_store(&guard.stop, false);
 	rc = cx_sys->spawn(&guard.thread, run, NULL);
+	guard.started = !rc;
 	if (!rc)
 		return 0;
 	cx_sys->close(guard.bell);
@@ -153,22 +190,21 @@ static void stop(void)
 {
 	atomic_store_explicit(&guard.stop, true, memory_order_release);
 	ring();
-	cx_sys->join(guard.thread);
-	cx_sys->close(guard.bell);
-	guard.bell = -1;
-	cx_free(guard.room);
-	guard.room = NULL;
+	join();
 }
 
 /* In a child: its parent's thread and wards are none of its. */
 static void in_child(void)
 {
 	guard.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	guard.wards = 0;
+	guard.callers = 0;
+	guard.users = 0;
 	guard.wires = 0;
+	guard.started = false;
 	guard.bell = -1;
-	guard.room = NULL;
 	atomic_store(&guard.incoming, NULL);
+	guard.inherited = guard.served;
+	guard.served = NULL;
 }
 
 size_t cx_guard_swap(void *save, const void *load)
@@ -205,16 +241,22 @@ static int hand_over(struct cx_ward *w)
 	int rc = 0;
 
 	pthread_mutex_lock(&guard.lock);
-	w->room = cx_alloc(guard.wires + (size_t)w->nstrands + 1, sizeof(*w->room));
+	guard.wires += (size_t)w->nstrands;
+	w->room = cx_alloc(guard.wires + 1, sizeof(*w->room));
 	if (!w->room)
 		rc = COLLX_ERR_NOMEM;
-	if (!rc && !guard.wards)
+	/* The thread does not end from here on. */
+	if (!rc && !atomic_fetch_add(&guard.users, 2)) {
 		rc = start();
+		if (rc)
+			guard.users = 0;
+	}
 	if (!rc) {
+		guard.callers++;
 		push(w);
-		guard.wards++;
-		guard.wires += (size_t)w->nstrands;
 		ring();
+	} else {
+		guard.wires -= (size_t)w->nstrands;
 	}
 	pthread_mutex_unlock(&guard.lock);
 	return rc;
@@ -261,24 +303,69 @@ int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *c
 	return 0;
 }
 
+/* Until the guard has done with it, or with us. */
+static enum cx_fate await_fate(const struct cx_ward *w)
+{
+	int fate;
+
+	for (int i = 0;; i++) {
+		fate = atomic_load_explicit(&w->fate, memory_order_acquire);
+		if (fate != CX_SERVED)
+			return (enum cx_fate)fate;
+		if (i < 100)
+			cx_sys->yield();
+		else
+			cx_sys->poll(NULL, 0, 1);
+	}
+}
+
 void cx_guard_close(struct cx_ward *w, bool leave)
 {
+	enum cx_fate fate = CX_CLOSED;
+	int users;
+
 	if (w->nstrands) {
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
 		ring();
-		for (int i = 0; !atomic_load_explicit(&w->closed, memory_order_acquire); i++) {
-			if (i < 100)
-				cx_sys->yield();
-			else
-				cx_sys->poll(NULL, 0, 1);
-		}
+		fate = await_fate(w);
 		pthread_mutex_lock(&guard.lock);
-		guard.wires -= (size_t)w->nstrands;
-		if (!--guard.wards)
+		guard.callers--;
+		if (fate == CX_CLOSED)
+			guard.wires -= (size_t)w->nstrands;
+		users = fate == CX_CLOSED ? 2 : 1;
+		if (atomic_fetch_sub(&guard.users, users) == users)
 			stop();
 		pthread_mutex_unlock(&guard.lock);
 	}
-	cx_ward_destroy(w);
+	if (fate == CX_CLOSED)
+		cx_ward_destroy(w);
+}
+
+void cx_guard_exit(void)
+{
+	struct cx_ward *w, *next;
+
+	if (pthread_mutex_trylock(&guard.lock))
+		return; /* another thread is at it while the process ends */
+	if (!guard.callers && guard.started) {
+		if (atomic_fetch_add(&guard.users, 1))
+			stop();
+		else
+			join();
+		for (w = guard.served; w; w = next) {
+			next = w->next;
+			cx_ward_destroy(w);
+		}
+		guard.served = NULL;
+		guard.users = 0;
+		guard.wires = 0;
+	}
+	pthread_mutex_unlock(&guard.lock);
+}
+
+static void __attribute__((destructor)) end_with_the_process(void)
+{
+	cx_guard_exit();
 }
 
 /* ---- for callers ---- */
@@ -293,6 +380,11 @@ int cx_guard_verdict(const struct cx_ward *w)
 bool cx_guard_has_left(const struct cx_ward *w, int rank)
 {
 	return atomic_load_explicit(&w->left[rank], memory_order_acquire) != 0;
+}
+
+bool cx_guard_is_blind(const struct cx_ward *w)
+{
+	return atomic_load_explicit(&w->blind, memory_order_relaxed);
 }
 
 void cx_guard_nudge(struct cx_ward *w)

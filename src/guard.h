@@ -16,12 +16,16 @@
  *            need it later.
  *
  * When the connection to the rank above ends without a leave, that rank is dead, and
- * everybody below knows by that alone. Once it has left, those below decide for
- * themselves: no new call can begin then, they only finish the one under way.
+ * everybody below knows by that alone. Who has left goes on to pass on what those below
+ * say, rank 0 to decide, for as long as its process lives and somebody is there. When
+ * that process ends, those below decide for themselves: no new collective can begin
+ * then, and whoever dies is known only to who has a connection to it; so that nobody
+ * waits for ever, cx_guard_is_blind puts a limit to their waiting.
  *
  * The thread blocks all signals, allocates nothing, writes no log and calls nobody
- * back. It begins with a process's first communicator and ends with the last one. In
- * a forked child there is none; its first communicator makes one.
+ * back. It begins with a process's first communicator and ends when the last one was
+ * left and nobody is below it; at the latest when the process does. In a forked child
+ * there is none; its first communicator makes one.
  *
  * sign.h has what a call costs; the decision is verdict.h, the frames are ward.h.
  */
@@ -39,9 +43,13 @@ struct cx_ward; /* a communicator, as the guard sees it */
  * told. `calls` is what the guard reads; it stays where it is until the ward is closed. */
 int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls);
 
-/* Leaves, when `leave` (waiting at most 2 s for those whose connection is full), and
- * forgets it; ends the thread with the last one. */
+/* Leaves, when `leave` (waiting at most 2 s for those whose connection is full); `calls`
+ * is the caller's again. The ward itself may go on for those below. */
 void cx_guard_close(struct cx_ward *w, bool leave);
+
+/* As the process ends, or the library is unloaded: ends what goes on for those below,
+ * where no communicator is open. */
+void cx_guard_exit(void);
 
 /* ---- for the thread that calls collectives ---- */
 
@@ -50,6 +58,8 @@ void cx_guard_close(struct cx_ward *w, bool leave);
 int cx_guard_verdict(const struct cx_ward *w);
 /* Has that rank left? */
 bool cx_guard_has_left(const struct cx_ward *w, int rank);
+/* Is there nobody above any more who would tell of deaths and leaves? */
+bool cx_guard_is_blind(const struct cx_ward *w);
 
 /* This rank's call has waited long: the others' may differ. Now and then. */
 void cx_guard_nudge(struct cx_ward *w);

@@ -217,13 +217,16 @@ static void consider_mine(struct cx_ward *w, uint64_t now_ns)
 	consider(w, &r, now_ns);
 }
 
-/* The rank above is gone. Who left had no part in what is still under way: those below
- * go on without it, and decide for themselves. */
+/* The rank above is gone. Who left had no part in what is still under way, but for
+ * passing on what others say: those below go on without it, and decide for themselves. */
 static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
 {
-	if (!left(w, w->tree.above))
+	if (!left(w, w->tree.above)) {
 		conclude(w, code, text, now_ns);
-	else if (w->reported)
+		return;
+	}
+	atomic_store_explicit(&w->blind, true, memory_order_relaxed);
+	if (w->reported)
 		consider_mine(w, now_ns);
 }
 
@@ -533,6 +536,49 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 	w->leave_by_ns += farewell_ns;
 	for (int i = 0; i < w->nstrands; i++)
 		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &seq, sizeof(seq), now_ns);
+	if (!up(w))
+		cx_verdict_left(&w->decider, w->tree.rank, seq, now_ns);
+}
+
+/* Is there somebody below who may have something to say yet? */
+static bool is_needed(const struct cx_ward *w)
+{
+	bool below = false;
+
+	for (int i = 0; i < w->nstrands; i++)
+		below |= !is_up(w, &w->strands[i]) && w->strands[i].wire.fd >= 0;
+	return below && !verdict(w) &&
+	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
+}
+
+/* The caller may go, and take with it what is its own. */
+static void be_alone(struct cx_ward *w)
+{
+	if (w->calls == &w->own)
+		return;
+	memcpy(&w->own, w->calls, sizeof(w->own));
+	w->calls = &w->own;
+	/* Pairs with the acquire in cx_guard_close: nothing of the caller's is used now. */
+	atomic_store_explicit(&w->fate, CX_ALONE, memory_order_release);
+}
+
+/* Once the farewell is said, or its time is over. */
+static void depart(struct cx_ward *w, uint64_t now_ns)
+{
+	bool done = all_is_said(w) || now_ns >= w->leave_by_ns;
+
+	if (!w->said_farewell)
+		return;
+	if (is_needed(w)) {
+		if (done) {
+			be_alone(w);
+			w->leave_by_ns = UINT64_MAX;
+		}
+		return;
+	}
+	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
+	for (int i = 0; done && i < w->nstrands; i++)
+		cut(&w->strands[i]);
 }
 
 /* ---- a step ---- */
@@ -559,9 +605,7 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct pollfd *fds, uint64_t now_
 	say_farewell(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		flush(&w->strands[i]);
-	if (w->said_farewell && (all_is_said(w) || now_ns >= w->leave_by_ns))
-		for (int i = 0; i < w->nstrands; i++)
-			cut(&w->strands[i]);
+	depart(w, now_ns);
 	return cx_min(cx_min(w->decider.due_ns, w->give_up_ns), w->leave_by_ns);
 }
 

@@ -19,6 +19,14 @@
 #include "guard.h"
 #include "verdict.h"
 
+/* Who leaves has said so, but its ward goes on for those below until they left or died:
+ * what they tell each other goes through it. */
+enum cx_fate {
+	CX_SERVED,
+	CX_ALONE,  /* the guard's, to the end: the caller has gone */
+	CX_CLOSED  /* the caller's: the guard has forgotten it */
+};
+
 /* A wire of the tree, and what waits to go over it: out[at] to out[len - 1]. */
 struct cx_strand {
 	struct cx_wire wire;
@@ -37,11 +45,13 @@ struct cx_ward {
 	_Atomic bool posted;  /* mine is to be reported; once in a ward's life */
 	_Atomic bool nudged;
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
+	_Atomic int fate;     /* written by the guard: enum cx_fate */
 
 	/* Written by whoever sets verdict from 0 to 1; read by all when it is negative. */
 	_Atomic int verdict;
 	char text[CX_FAULT_TEXT_MAX];
 	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
+	_Atomic bool blind;     /* who was above has left, and its process ended */
 
 	/* The guard's own. */
 	struct cx_strand *strands;
@@ -56,12 +66,12 @@ struct cx_ward {
 	bool said_farewell;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
 	uint64_t leave_by_ns;
+	struct cx_calls own;   /* what calls points to once the caller has gone */
 	uint64_t state, since_ns; /* the caller's state, and when it was first seen */
 
 	/* The thread's own. */
 	struct cx_ward *next;
 	struct pollfd *room;
-	_Atomic bool closed;   /* the guard has forgotten it */
 };
 
 /* Takes the tree's wires over; on failure they are the caller's still. */
@@ -75,7 +85,8 @@ void cx_ward_await(const struct cx_ward *w, struct pollfd *fds);
  * NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
 uint64_t cx_ward_step(struct cx_ward *w, const struct pollfd *fds, uint64_t now_ns);
 
-/* A farewell was asked for, and is said; the wires are closed. */
+/* A farewell was asked for, and is said, nobody is below any more; the wires are
+ * closed. */
 bool cx_ward_has_gone(const struct cx_ward *w);
 
 /* Tells the others, as far as they take it now, that there will be no ward here, and
