@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The public functions for when something failed: collx_faults(7). */
-#include <pthread.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +15,21 @@ static int check(const struct collx_comm *c, const char *name)
 }
 
 /* ---- what happened ---- */
+
+static collx_evidence evidence_of(int code)
+{
+	switch (code) {
+	case COLLX_ERR_PEER_DEAD: return COLLX_EVIDENCE_CONNECTION;
+	case COLLX_ERR_PEER_SILENT:
+	case COLLX_ERR_EXCLUDED: return COLLX_EVIDENCE_SILENCE;
+	case COLLX_ERR_TIMEOUT: return COLLX_EVIDENCE_DEADLINE;
+	case COLLX_ERR_MISMATCH: return COLLX_EVIDENCE_DIFFERENCE;
+	case COLLX_ERR_PEER_LEFT:
+	case COLLX_ERR_ABORTED:
+	case COLLX_ERR_REVOKED: return COLLX_EVIDENCE_WISH;
+	default: return COLLX_EVIDENCE_CALL;
+	}
+}
 
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 {
@@ -35,7 +50,7 @@ collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 	error->code = (collx_result)cause.code;
 	error->origin = cause.origin;
 	error->rank = cause.about;
-	error->evidence = (collx_evidence)cause.evidence;
+	error->evidence = evidence_of(cause.code);
 	error->sys_errno = cause.sys_errno;
 	error->op = cause.seq;
 	error->since_us = (cx_now_ns() - cause.known_ns) / 1000;

@@ -52,10 +52,9 @@ static void say(struct cx_rally *r, int rank, enum cx_frame_kind kind, const voi
 {
 	struct cx_strand *s = &r->strands[rank];
 
-	if (cx_strand_say(s, kind, r->council.rank, body, len, r->now_ns))
-		return;
-	part(r, rank); /* it has not read for long */
-	cx_council_silent(&r->council, rank, r->now_ns);
+	/* It has not read for long, and is silent from here on. */
+	if (!cx_strand_say(s, kind, r->council.rank, body, len, r->now_ns))
+		s->heard_ns = 0;
 }
 
 static void send_for_council(void *ctx, int rank, enum cx_frame_kind kind, const void *body,
@@ -268,6 +267,14 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 	go_where_council_wants(r);
 	due = cx_min(keep_alive(r), r->council.due_ns);
 	return r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
+}
+
+bool cx_rally_is_met(const struct cx_rally *r)
+{
+	for (int i = 0; i < r->council.ranks; i++)
+		if (r->strands[i].wire.fd >= 0)
+			return true;
+	return false;
 }
 
 bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns)

@@ -11,6 +11,7 @@
 #define CX_RALLY_H
 
 #include "auth.h"
+#include "boot.h"
 #include "council.h"
 #include "door.h"
 #include "strand.h"
@@ -63,6 +64,9 @@ void cx_rally_convene(struct cx_rally *r, uint64_t now_ns);
 void cx_rally_watch(struct cx_rally *r, struct cx_poll *p);
 /* p NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
 uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now_ns);
+
+/* Is anybody connected? */
+bool cx_rally_is_met(const struct cx_rally *r);
 
 /* This rank goes: others do not take its end for a death. True when all was said. */
 bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns);

@@ -14,6 +14,7 @@ struct cx_strand {
 	struct cx_wire wire;
 	int rank;           /* at the other end */
 	bool mute;          /* which takes nothing more */
+	bool silent;        /* and was given up, for its owner */
 	size_t at, len, room; /* out[at] to out[len - 1] wait */
 	unsigned char *out; /* the owner's */
 	uint64_t heard_ns, said_ns; /* when last */

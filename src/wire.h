@@ -36,9 +36,11 @@ enum cx_frame_kind {
 	CX_FRAME_VOTE,       /* to the chair */
 	CX_FRAME_PROPOSE,    /* from the chair */
 	CX_FRAME_ACCEPT,     /* to the chair */
-	CX_FRAME_DECIDED,    /* from the chair, or whoever knows */
+	CX_FRAME_DECIDED,    /* from whoever knows */
+	CX_FRAME_RESIGN,     /* from the chair */
 	/* of both */
 	CX_FRAME_BEAT = 112, /* I am here */
+	CX_FRAME_CONVENE,    /* a council begins */
 	CX_FRAME_PART        /* this connection ends, and nobody dies */
 };
 
