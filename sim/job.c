@@ -272,9 +272,8 @@ static void leave(struct sim_player *p)
 	sim_judge_duration(p, "leaving", since, 2500 * SIM_MS);
 }
 
-static void *live(void *arg)
+static void live(struct sim_player *p)
 {
-	struct sim_player *p = arg;
 	int rc;
 
 	begin_timing(p, &p->begun_ns);
@@ -282,10 +281,10 @@ static void *live(void *arg)
 	sim_judge_duration(p, "creation", p->begun_ns, sim_job.plan->create_ns + 2500 * SIM_MS);
 	if (rc) {
 		note_error(p, rc);
-		return NULL;
+		return;
 	}
 	if (!p->ward)
-		return NULL; /* the rogue */
+		return; /* the rogue */
 	p->created = true;
 	p->created_ns = sim.now;
 	sim_trace(p->proc, "has its communicator");
@@ -294,6 +293,18 @@ static void *live(void *arg)
 		note_error(p, rc);
 	think(p, 0);
 	leave(p);
+}
+
+/* Some programs have something else to do when they have left. */
+static void *live_and_end(void *arg)
+{
+	struct sim_player *p = arg;
+	struct sim_rng r = { sim_job.plan->seed ^ (uint64_t)p->rank << 40 };
+
+	live(p);
+	if (p->left && sim_rng_next(&r) % 2)
+		sim_task_nap(sim_rng_below(&r, 500 * SIM_MS) + 1);
+	cx_guard_exit();
 	return NULL;
 }
 
@@ -375,7 +386,7 @@ static void add_player(int rank, bool second, uint64_t start_ns)
 	p->proc = sim_proc_create(name, s->host[rank]);
 	p->proc->clock_ppm = s->ppm[rank];
 	p->proc->clock_base_ns = sim_rng_below(&sim.chance, 1000000) * SIM_MS;
-	sim_task_create(p->proc, live, p, start_ns);
+	sim_task_create(p->proc, live_and_end, p, start_ns);
 }
 
 void sim_job_start(void)
@@ -414,5 +425,6 @@ const char *sim_job_run(struct sim_schedule *s, bool verbose)
 	has_secrets = true;
 	sim_job_start();
 	sim_world_run(sim.now + 100 * SIM_S, 3000000);
+	cx_guard_swap(NULL, NULL); /* not for the end of this process */
 	return sim_job_judge();
 }

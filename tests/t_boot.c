@@ -90,7 +90,7 @@ static void arrive(struct job *j, int slot, const struct arrival *a)
 	snprintf(j->report->text[slot], sizeof(j->report->text[slot]), "%s", collx_last_error(c));
 	collx_comm_destroy(c);
 	j->report->ms[slot] = (int)(now_ms() - start);
-	EXPECT(open_fds() == fds, "slot %d: %d descriptors, %d before", slot, open_fds(), fds);
+	EXPECT(fds_return(fds), "slot %d: %d descriptors, %d before", slot, open_fds(), fds);
 }
 
 /* Forks a rank; its report has the number of the call. */

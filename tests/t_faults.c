@@ -176,7 +176,7 @@ static void compute_until_error(const collx_unique_id *id, int rank, int size, v
 	snprintf(n->text[rank], sizeof(n->text[rank]), "%s", collx_last_error(c));
 	nap_ms(5);
 	collx_comm_destroy(c);
-	EXPECT(open_fds() == fds, "rank %d: %d descriptors, %d before", rank, open_fds(), fds);
+	EXPECT(fds_return(fds), "rank %d: %d descriptors, %d before", rank, open_fds(), fds);
 	if (n->anew)
 		begin_anew(n, rank);
 }
@@ -789,7 +789,7 @@ static void few_descriptors(const collx_unique_id *id, int rank, int size, void 
 	n->code[rank] = rc;
 	snprintf(n->text[rank], sizeof(n->text[rank]), "%s", collx_last_error(c));
 	collx_comm_destroy(c);
-	EXPECT(open_fds() == fds, "rank %d: %d descriptors, %d before", rank, open_fds(), fds);
+	EXPECT(fds_return(fds), "rank %d: %d descriptors, %d before", rank, open_fds(), fds);
 }
 
 static void sweep_descriptors(int victim)

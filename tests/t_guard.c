@@ -668,7 +668,62 @@ Test(trees, who_left_is_missed_by_later_calls_only)
 		}
 }
 
-/* Rank 0 has left, having done its part; then another one dies: its lanes tell. */
+/* A rank that others hang on has left; then somebody dies, or leaves. */
+static void go_after(const struct shape *s, int leader, int next, bool dies)
+{
+	char text[CX_FAULT_TEXT_MAX], what[96];
+	struct grove g;
+
+	snprintf(what, sizeof(what), "%s, %d left, then %d", s->name, leader, next);
+	grove_open(&g, s->ranks, s->leader, (uint64_t)next);
+	grove_leave(&g, leader);
+	grove_run(&g, 3000);
+	(dies ? grove_kill : grove_leave)(&g, next);
+	grove_run(&g, 50);
+	if (dies && any_text(&g)[0]) {
+		cx_verdict_death_line(text, next);
+		cr_expect_eq(expect_one_verdict(&g, what), COLLX_ERR_PEER_DEAD, "%s", what);
+		cr_expect_str_eq(any_text(&g), text, "%s", what);
+	}
+	for (int r = 0; r < g.ranks; r++)
+		cr_expect(r == leader || r == next || (dies ? grove_code(&g, r) != 0 :
+			  cx_guard_has_left(g.ward[r], leader) &&
+			  cx_guard_has_left(g.ward[r], next) && !cx_guard_is_blind(g.ward[r])),
+			  "%s: rank %d", what, r);
+	grove_run(&g, 2100);
+	cr_expect(!g.ward[leader] || (!dies && g.ranks > 2), "%s: it goes on", what);
+	grove_close(&g);
+}
+
+Test(trees, who_left_passes_on_what_those_below_say)
+{
+	for (int i = 0; i < SHAPES; i++)
+		for (int a = 0; a < shapes[i].ranks; a++)
+			for (int b = 0; b < shapes[i].ranks; b++)
+				if (is_leader(&shapes[i], a) && a != b) {
+					go_after(&shapes[i], a, b, true);
+					go_after(&shapes[i], a, b, false);
+				}
+}
+
+/* The caller has what it gave back as soon as the farewell is said. */
+Test(trees, who_left_keeps_nothing_of_its_caller)
+{
+	const int leader[] = { 0, 0, 0 };
+	struct grove g;
+
+	grove_open(&g, 3, leader, 1);
+	grove_leave(&g, 0);
+	grove_run(&g, 1);
+	cr_assert(g.ward[0] && g.ward[0]->fate == CX_ALONE && g.ward[0]->calls == &g.ward[0]->own);
+	grove_leave(&g, 1);
+	grove_run(&g, 5);
+	cr_expect(g.ward[0] && !g.ward[1]);
+	grove_close(&g);
+}
+
+/* Rank 0 has left, having done its part, and its process ended; then another one dies:
+ * its lanes tell. */
 Test(trees, those_below_who_left_decide_for_themselves)
 {
 	const int leader[] = { 0, 0, 0, 0 };
@@ -680,6 +735,10 @@ Test(trees, those_below_who_left_decide_for_themselves)
 	grove_end(&g, 0);
 	grove_leave(&g, 0);
 	grove_run(&g, 20);
+	cr_expect(!cx_guard_is_blind(g.ward[1]));
+	grove_kill(&g, 0);
+	grove_run(&g, 20);
+	cr_expect(cx_guard_is_blind(g.ward[1]) && !grove_code(&g, 1));
 	grove_kill(&g, 2);
 	cx_ward_post(g.ward[1], COLLX_ERR_PEER_DEAD, -1, true, "rank 2 closed its connection");
 	cx_ward_post(g.ward[3], COLLX_ERR_TIMEOUT, -1, false, "rank 3 waited 60.0 s");

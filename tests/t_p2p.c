@@ -429,6 +429,102 @@ Test(p2p, deadlines, .timeout = 120)
 		everywhere((struct world){ .size = 2, .fn = wait_in_vain, .arg = &what[i] });
 }
 
+/* ---- what those learn whose rank 0 has left ---- */
+
+/* How rank 2 goes, and whether rank 0's process ends when it has left. */
+struct farewell {
+	int dies, ends;
+};
+
+/* The clock of this process: it may leap. */
+static _Atomic uint64_t leap_ns;
+
+static uint64_t leaping_now(void)
+{
+	return cx_sys_real.now_ns() + leap_ns;
+}
+
+/* Rank 1 waits for rank 2, for ever if it must. */
+static void wait_without_rank_0(collx_comm_t c, const struct farewell *f)
+{
+	static struct cx_sys leaping;
+	collx_opts o = COLLX_OPTS_INIT;
+	uint64_t start = now_ms();
+	int32_t x = 0;
+	int want, rc;
+
+	o.timeout_ms = COLLX_NO_TIMEOUT;
+	rc = collx_recv(&x, 1, COLLX_INT32, 2, c, &o);
+	EXPECT(rc == 0 && x == 77, "rank 1: %s", collx_last_error(c));
+	if (f->ends) { /* the bound for those whom nobody tells */
+		leaping = cx_sys_real;
+		leaping.now_ns = leaping_now;
+		cx_sys = &leaping;
+		alarm(2);
+	}
+	rc = collx_recv(&x, 1, COLLX_INT32, 2, c, &o);
+	want = f->ends ? COLLX_ERR_TIMEOUT : f->dies ? COLLX_ERR_PEER_DEAD : COLLX_ERR_PEER_LEFT;
+	EXPECT(rc == want && strstr(collx_last_error(c), "rank 2"), "rank 1: %s: %s",
+	       collx_strerror(rc), collx_last_error(c));
+	EXPECT(now_ms() - start < 5000, "it took %d ms", (int)(now_ms() - start));
+}
+
+static void a_minute_passes(int sig)
+{
+	(void)sig;
+	leap_ns += 61000000000;
+}
+
+static void go_one_by_one(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	const struct farewell *f = arg;
+	collx_comm_t c = NULL;
+	int32_t x = 77;
+	int rc;
+
+	signal(SIGALRM, a_minute_passes);
+	rc = collx_comm_create(&c, size, id, rank, NULL);
+	if (!EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL)))
+		return;
+	if (rank == 2) {
+		nap_ms(200);
+		EXPECT(!collx_send(&x, 1, COLLX_INT32, 1, c, NULL), "%s", collx_last_error(c));
+		nap_ms(200);
+		if (f->dies)
+			raise(SIGKILL);
+	}
+	if (rank == 1)
+		wait_without_rank_0(c, f);
+	collx_comm_destroy(c);
+	if (rank == 0 && !f->ends)
+		nap_ms(1200);
+}
+
+/* Processes: who left lives on, and passes on what happens to the others. */
+Test(p2p, after_rank_0_left, .timeout = 120)
+{
+	static struct farewell f[] = { { 1, 0 }, { 0, 0 } };
+
+	for (int i = 0; i < 6; i++) {
+		const struct world w = { .size = 3, .killed = f[i % 2].dies << 2,
+					 .raw = go_one_by_one,
+					 .transport = i / 2 == 1 ? "tcp" : NULL,
+					 .host = i / 2 == 2 ? two_hosts : NULL,
+					 .arg = &f[i % 2] };
+
+		cr_assert_eq(world_run(&w), 0, "case %d", i);
+	}
+}
+
+/* Rank 0's process is no more, and in shared memory nobody tells that rank 2 died. */
+Test(p2p, after_rank_0_ended, .timeout = 120)
+{
+	static struct farewell f = { 1, 1 };
+	const struct world w = { .size = 3, .killed = 1 << 2, .raw = go_one_by_one, .arg = &f };
+
+	cr_assert_eq(world_run(&w), 0);
+}
+
 /* A process only: threads cannot be killed. */
 static void wait_for_the_dead(collx_comm_t c, int rank, int size, void *arg)
 {

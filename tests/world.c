@@ -81,6 +81,15 @@ int open_fds(void)
 	return n;
 }
 
+int fds_return(int before)
+{
+	uint64_t end = now_ms() + 5000;
+
+	while (open_fds() != before && now_ms() < end)
+		nap_ms(1);
+	return open_fds() == before;
+}
+
 /* ---- the folder ---- */
 
 int folder_make(char base[64])

@@ -60,6 +60,9 @@ int expect_failures(void);
 uint64_t now_ms(void);
 void nap_ms(unsigned ms);
 int open_fds(void);
+/* Are as many open again? Those that serve the ranks below one that left may close
+ * some seconds later. */
+int fds_return(int before);
 uint64_t mix64(uint64_t x);
 
 #endif
