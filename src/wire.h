@@ -31,12 +31,13 @@ enum cx_frame_kind {
 	CX_FRAME_VERDICT,    /* down; arg: code; the body is its text */
 	CX_FRAME_ASK,        /* down; arg: number of the question */
 	/* of the council: council.h has the bodies */
-	CX_FRAME_JOIN = 96,  /* to the chair */
-	CX_FRAME_ACCEPTED,   /* to the chair, behind JOIN: what was accepted before */
+	CX_FRAME_JOIN = 96,  /* to the chair, behind DECIDED, ACCEPTED and VOTE as there are */
+	CX_FRAME_ACCEPTED,   /* to the chair: what was accepted before */
 	CX_FRAME_VOTE,       /* to the chair */
 	CX_FRAME_PROPOSE,    /* from the chair */
 	CX_FRAME_ACCEPT,     /* to the chair */
-	CX_FRAME_DECIDED     /* from the chair, or whoever knows */
+	CX_FRAME_DECIDED,    /* from whoever knows */
+	CX_FRAME_RESIGN      /* from the chair */
 };
 
 struct cx_frame_head {
