@@ -485,6 +485,12 @@ static void send_vote(struct cx_council *c, uint64_t now_ns)
 	tell(c, c->chair, CX_FRAME_VOTE, &v, sizeof(v));
 }
 
+void cx_council_bar(struct cx_council *c, int code)
+{
+	if (!c->code)
+		c->code = code;
+}
+
 void cx_council_seated(struct cx_council *c, uint64_t now_ns)
 {
 	struct cx_council_join j = { .decided = c->decided, .dead = c->dead };

@@ -179,6 +179,9 @@ void cx_council_begin(struct cx_council *c, uint64_t now_ns);
 void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns);
 void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns);
 
+/* This rank takes no part, as others decided without it; for good. */
+void cx_council_bar(struct cx_council *c, int code);
+
 /* The connection with the chair is there: what is known goes out over it. */
 void cx_council_seated(struct cx_council *c, uint64_t now_ns);
 /* A connection of the council ended: with the chair, or that of a member. No death is

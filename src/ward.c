@@ -167,6 +167,8 @@ static void be_excluded(struct cx_ward *w, struct cx_cause *c)
 
 	if (c->code != COLLX_ERR_PEER_SILENT || c->about != w->tree.rank)
 		return;
+	if (w->rally)
+		cx_council_bar(&w->rally->council, COLLX_ERR_EXCLUDED);
 	memcpy(why, c->text, sizeof(why));
 	c->code = COLLX_ERR_EXCLUDED;
 	snprintf(c->text, sizeof(c->text), "the other ranks go on without this one: %.380s", why);

@@ -870,7 +870,7 @@ Test(trees, a_rank_that_does_not_read)
 		  s->len - s->at);
 	cr_expect(s->wire.fd >= 0 && !grove_code(&g, 0));
 	/* What may not be left out ends it. */
-	g.ward[0]->out_room = s->len - s->at + 10;
+	s->room = s->len - s->at + 10;
 	atomic_store(&g.ward[2]->leaving, 1);
 	cx_ward_step(g.ward[2], NULL, grove_now_ms() * MS);
 	cx_ward_step(g.ward[0], NULL, grove_now_ms() * MS);
