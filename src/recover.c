@@ -110,6 +110,14 @@ static int all_have(struct collx_comm *c, bool mine, const struct cx_set *out, u
 	return rc;
 }
 
+static void keep_origins(const struct collx_comm *c, const struct cx_set *out,
+			 struct collx_comm *next)
+{
+	for (int r = 0, n = 0; r < c->size; r++)
+		if (!cx_set_has(out, r))
+			next->origin[n++] = c->origin[r];
+}
+
 /* How long the next one may take to be made: all are there, or it is not worth a wait. */
 static uint64_t patience_ns(const struct collx_comm *c)
 {
@@ -135,6 +143,7 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 				&next);
 		rc = all_have(c, !rc, &m.out, until_ns, &all);
 		if (!rc && all) {
+			keep_origins(c, &m.out, next);
 			*out = next;
 			return 0;
 		}
