@@ -126,6 +126,14 @@ static int check_creation(const collx_comm_t *comm, int size, int rank, const co
 	return 0;
 }
 
+/* The caller's word that it does not want the communicator any more. */
+static int asked_to_abort(void *ctx)
+{
+	return __atomic_load_n((const int *)ctx, __ATOMIC_RELAXED)
+		       ? cx_fail(COLLX_ERR_ABORTED, "creation: aborted by the caller")
+		       : 0;
+}
+
 /* Each is ended by end_creation, also after an error. */
 static int begin_creation(struct creation **out, const collx_comm_t *comm, int size, int rank,
 			  const collx_config *config)
@@ -150,6 +158,10 @@ static int begin_creation(struct creation **out, const collx_comm_t *comm, int s
 		return COLLX_ERR_NOMEM;
 	terms.flags = config->flags;
 	(*out)->terms = terms;
+	if (config->abort) {
+		(*out)->meeting.stop = asked_to_abort;
+		(*out)->meeting.stop_ctx = (void *)config->abort;
+	}
 	(*out)->meeting.rank = rank;
 	(*out)->meeting.ranks = size;
 	(*out)->meeting.deadline_ns = limit_ns == UINT64_MAX ? UINT64_MAX : now + limit_ns;
