@@ -514,12 +514,13 @@ static bool is_done(void)
 static void check_partition(void)
 {
 	bool zero_left = false;
-	int left = 2 * w.p.left;
+	bool left_wins;
 
 	for (int i = 0; i < w.p.left; i++)
 		zero_left |= w.p.order[i] == 0;
+	left_wins = 2 * w.p.left > w.p.n || (2 * w.p.left == w.p.n && zero_left);
 	for (int i = 0; i < w.p.n; i++) {
-		bool is_left = i < w.p.left, left_wins = left > w.p.n || (left == w.p.n && zero_left);
+		bool is_left = i < w.p.left;
 		const struct cx_council *c = &w.c[w.p.order[i]];
 
 		if (w.deaths || w.victim >= 0)
@@ -553,7 +554,7 @@ static void start(const struct plan *p, uint64_t seed)
 		w.spare[w.spares] = w.spares;
 	w.victim = -1;
 	for (int k = 1; k <= ROUNDS; k++)
-		w.kind[k] = p->steady ? CX_MOTION_AGREE + k % 2u : CX_MOTION_AGREE + (unsigned)dice(2);
+		w.kind[k] = CX_MOTION_AGREE + (p->steady ? (unsigned)k % 2 : (unsigned)dice(2));
 	for (int r = 0; r < p->n; r++) {
 		w.alive[r] = true;
 		w.up[r].to = -1;
