@@ -241,7 +241,8 @@ static uint32_t kind_of(int r, uint64_t number)
 
 static bool votes_out(int r, uint64_t number)
 {
-	return w.victim >= 0 && kind_of(r, number) == CX_MOTION_SHRINK && r % 2 && number % 2;
+	return w.victim >= 0 && kind_of(r, number) == CX_MOTION_SHRINK && r % 2 &&
+	       number != ROUNDS;
 }
 
 static void send_frame(void *ctx, int to, enum cx_frame_kind kind, const void *body, size_t len)
@@ -442,7 +443,7 @@ static void check_motion(const struct cx_motion *m)
 		return;
 	for (int r = 0; r < w.p.n; r++) {
 		bool voted_out = m->kind == CX_MOTION_SHRINK && r == w.victim &&
-				 m->number % 2;
+				 m->number != ROUNDS;
 		bool out_before = false;
 
 		for (uint64_t k = 1; k < m->number; k++)
