@@ -232,7 +232,7 @@ static uint64_t missed_ns(const struct cx_council *c, int r)
 
 static bool is_missing(const struct cx_council *c, int r)
 {
-	return !is_in(c, r) && !is_out(c, r) && !cx_set_has(&c->gone, r);
+	return !is_in(c, r) && !is_out(c, r);
 }
 
 static void preside(struct cx_council *c, uint64_t now_ns)

@@ -124,6 +124,7 @@ Test(council, proposes_the_highest_of_a_quorum)
 Test(council, hears_its_chair_alone)
 {
 	struct cx_council c = chair(0, 4);
+	struct cx_council_proposal cut = { 2, motion(CX_MOTION_AGREE, 1, 5) };
 
 	c.rank = 3; /* a member's side */
 	c.chair = -1;
@@ -136,6 +137,7 @@ Test(council, hears_its_chair_alone)
 	cx_council_seated(&c, 0);
 	cr_assert(propose_to(&c, 0, 1, 1), "the old chair");
 	cr_assert_eq(c.accepted.ballot, 0);
+	cr_assert(!cx_council_hear(&c, 1, CX_FRAME_PROPOSE, &cut, sizeof(cut) - 1, 0));
 	cr_assert(propose_to(&c, 1, 2, 1));
 	cr_assert(c.accepted.ballot == 2 && told(CX_FRAME_ACCEPT) == 1);
 	cr_assert(tell_decided(&c, 2, CX_MOTION_AGREE, 1, 0));
