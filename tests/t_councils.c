@@ -619,9 +619,11 @@ static void run_world(void)
 {
 	uint64_t bound = (uint64_t)(ROUNDS * 2 * TIMEOUT + (w.p.n + 4) * 4 * PATIENCE);
 
-	while (w.heaped && !w.wrong[0] && !w.limits && w.now < w.last_fault + bound && !is_done()) {
+	for (int i = 0; w.heaped && !w.wrong[0] && !w.limits && !is_done(); i++) {
 		int id = take();
 
+		if (w.pool[id].at > w.last_fault + bound || i > 100 * EVENTS)
+			break;
 		w.now = w.pool[id].at;
 		happen(&w.pool[id]);
 		w.spare[w.spares++] = id;
