@@ -9,9 +9,9 @@
  *   - A communicator is used by one thread at a time; different communicators
  *     may be used by different threads at once.
  *   - An argument refused with COLLX_ERR_INVALID changes nothing. After any other
- *     error on a communicator every later call on it returns that same error; only
- *     collx_comm_destroy, collx_last_error, collx_comm_rank and collx_comm_size
- *     remain useful.
+ *     error on a communicator every later collective or message on it returns that
+ *     same error; what remains is to ask what happened and to go on without those
+ *     who failed: see collx_faults(7) and the functions at the end.
  *   - Buffers belong to the caller and are not touched after a call returned.
  *   - Structures that may grow begin with their own size; set them up with the
  *     matching _INIT macro. Members left zero mean the default.
@@ -99,18 +99,34 @@ typedef struct {
 	size_t size;
 	uint32_t create_timeout_ms; /* 0: COLLX_CREATE_TIMEOUT_MS or 60 s */
 	uint32_t op_timeout_ms;     /* 0: COLLX_TIMEOUT_MS or 60 s */
-	uint32_t flags;             /* none yet: 0 */
-	uint32_t reserved;          /* 0 */
+	uint32_t flags;             /* COLLX_CONTINUE, or 0 */
+	uint32_t heartbeat_ms;      /* 0: COLLX_HEARTBEAT_MS or 500 */
+	uint32_t silence_ms;        /* a rank that said nothing for so long is given up; 0:
+				       COLLX_SILENCE_MS or 3 s; COLLX_NO_TIMEOUT: never */
+	const int *abort;           /* creation ends with COLLX_ERR_ABORTED once this is not
+				       0, which any thread or handler may make it; or NULL */
 } collx_config;
-#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0 }
+#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0, 0, NULL }
+
+/*
+ * A communicator that goes on without ranks that are lost: a call that a loss hit is made
+ * again by those who are left, with the inputs it had, and succeeds. Afterwards
+ * collx_comm_size, collx_comm_rank and collx_comm_origin say who they are, as does an
+ * average. Where the root is lost, or the buffers' shape depends on the size
+ * (allgather, reduce_scatter), that one call fails, and the next ones go on. Each call
+ * costs a decision of all ranks besides.
+ */
+#define COLLX_CONTINUE 1u
 
 /* How one call is made. NULL means COLLX_OPTS_INIT: blocking, defaults. */
 typedef struct {
 	size_t size;
 	uint32_t timeout_ms; /* 0: the communicator's; COLLX_NO_TIMEOUT: none */
-	uint32_t flags;      /* none yet: 0 */
+	uint32_t flags;      /* of those below */
 } collx_opts;
 #define COLLX_OPTS_INIT { sizeof(collx_opts), 0, 0 }
+#define COLLX_PRESERVE 1u /* if the call fails, an in-place input is what it was before */
+#define COLLX_UNIFORM 2u  /* it succeeds on all ranks that live, or on none; costs a decision */
 #define COLLX_NO_TIMEOUT UINT32_MAX
 
 /* COLLX_VERSION of the library that is linked. */
@@ -161,6 +177,10 @@ collx_result collx_comm_destroy(collx_comm_t comm);
 int collx_comm_rank(collx_comm_t comm);
 int collx_comm_size(collx_comm_t comm);
 
+/* The number that `rank` had in the communicator from which this one came by shrinking,
+ * repairing or going on, at its creation; COLLX_ERR_INVALID. */
+int collx_comm_origin(collx_comm_t comm, int rank);
+
 /*
  * Collectives. Every rank of the communicator makes the same calls in the same
  * order with the same count, type, op and root. In-place: sendbuf == recvbuf
@@ -208,6 +228,113 @@ collx_result collx_send(const void *buf, size_t count, collx_type type, int peer
 			collx_comm_t comm, const collx_opts *opts);
 collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, collx_comm_t comm,
 			const collx_opts *opts);
+
+/*
+ * When something failed: collx_faults(7). These may be called at any time by any
+ * thread, also while another one is in a call; the decisions, from collx_comm_agree on,
+ * by the thread that makes the calls.
+ */
+
+/* How a fault was known. */
+typedef enum {
+	COLLX_EVIDENCE_NONE = 0,
+	COLLX_EVIDENCE_CALL = 1,       /* a rank's own call failed */
+	COLLX_EVIDENCE_CONNECTION = 2, /* a connection ended: its process is gone */
+	COLLX_EVIDENCE_SILENCE = 3,    /* no heartbeat for too long */
+	COLLX_EVIDENCE_DEADLINE = 4,   /* a call's deadline passed */
+	COLLX_EVIDENCE_DIFFERENCE = 5, /* ranks made different calls */
+	COLLX_EVIDENCE_WISH = 6        /* a rank left, aborted or revoked */
+} collx_evidence;
+
+/* The first error of a communicator: the same on all ranks but for since_us. */
+typedef struct {
+	size_t size;
+	collx_result code;       /* COLLX_OK: there is none */
+	int origin;              /* the rank that saw it */
+	int rank;                /* the first that is to blame; -1: none is known */
+	collx_evidence evidence;
+	int sys_errno;           /* 0: no system call's */
+	uint64_t op;             /* number of the collective that origin was in; 0: none */
+	uint64_t since_us;       /* for which it has been known here */
+	char text[448];          /* as collx_last_error */
+} collx_error;
+#define COLLX_ERROR_INIT { sizeof(collx_error), COLLX_OK, -1, -1, COLLX_EVIDENCE_NONE, 0, 0, 0, "" }
+
+/* Never blocks. */
+collx_result collx_comm_error(collx_comm_t comm, collx_error *error);
+
+/* A descriptor, the communicator's, that becomes and stays readable with the first
+ * error; or an error. */
+int collx_comm_event_fd(collx_comm_t comm);
+
+/* fn(comm, ctx) is called once, with the first error, on a thread of its own. It may do
+ * whatever the caller may, but not destroy the communicator. */
+typedef void (*collx_event_fn)(collx_comm_t comm, void *ctx);
+collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx);
+
+/* Ends the communicator on all ranks: running and later calls return COLLX_ERR_ABORTED,
+ * here at once. Again: nothing. */
+collx_result collx_comm_abort(collx_comm_t comm);
+/* The same from a signal handler. */
+void collx_comm_abort_from_signal(collx_comm_t comm);
+/* Ends the calls on all ranks, as a step before collx_comm_repair: COLLX_ERR_REVOKED. */
+collx_result collx_comm_revoke(collx_comm_t comm);
+
+/* What this rank knows of another one. */
+typedef enum {
+	COLLX_RANK_ALIVE = 0,
+	COLLX_RANK_DEAD = 1,   /* its process ended */
+	COLLX_RANK_SILENT = 2, /* nothing is heard of it */
+	COLLX_RANK_LEFT = 3    /* it destroyed the communicator */
+} collx_rank_state;
+
+typedef struct {
+	collx_rank_state state;
+	int hears_us;          /* 1: connected with this rank by the control tree */
+	uint64_t heard_ms;     /* ago, where connected; else 0 */
+	uint64_t awaited_ms;   /* the others wait so long for it to begin a collective; 0: not */
+	uint64_t begun, done;  /* collectives, as last heard; this rank's own are exact */
+} collx_rank_health;
+
+/* Fills health[0] to health[n - 1], n at most the size. */
+collx_result collx_comm_health(collx_comm_t comm, collx_rank_health *health, int n);
+/* Writes all that is known as one JSON object to a descriptor. */
+collx_result collx_comm_dump(collx_comm_t comm, int fd);
+
+/*
+ * Decisions: all ranks that live call the same ones in the same order. They work on a
+ * communicator that failed, and on a healthy one, and finish though further ranks fail
+ * meanwhile, on all with the same result. Who is neither dead nor silent is waited for
+ * until the timeout, then all get COLLX_ERR_TIMEOUT. COLLX_ERR_NO_QUORUM: too many
+ * ranks cannot be reached that may be alive. COLLX_ERR_EXCLUDED: the others went on
+ * without this one.
+ */
+
+/* *flags = the bitwise and of all ranks' *flags; alive[r], if not NULL, is 0 for each
+ * of the `size` ranks that failed and 1 for the others. */
+collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char *alive,
+			      const collx_opts *opts);
+
+/*
+ * Makes a communicator of the ranks that are left, in their order, without those that
+ * failed and without the nexclude ranks in `exclude`. The old one stays as it is and is
+ * destroyed afterwards as any other.
+ */
+collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclude,
+			       collx_comm_t *out, const collx_opts *opts);
+
+/* Revoke, shrink and destroy in one: *comm becomes the communicator of those who are
+ * left. On an error it stays what it was. */
+collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts);
+
+/*
+ * Makes a communicator of this one's ranks and `joiners` new ones behind them. The new
+ * ones call collx_comm_create with the new size, their ranks and an id that rank 0 made
+ * by collx_get_unique_id and that it alone gives here. If anybody does not come, nobody
+ * has a new communicator, and the old one goes on.
+ */
+collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_id *id,
+			     collx_comm_t *out, const collx_opts *opts);
 
 /*
  * The library's arithmetic without a communicator: arrays of floats to and from

@@ -203,7 +203,7 @@ static int create(struct sim_player *p)
 	cx_boot_finish(p->boot, &tree);
 	check_leaders(&tree);
 	if (!rogue)
-		return cx_guard_open(&p->ward, &tree, &p->calls);
+		return cx_guard_open(&p->ward, &tree, &p->calls, NULL);
 	sim_rogue_speak(p, &tree.up, rogue->n);
 	cx_tree_fini(&tree);
 	return 0;

@@ -85,6 +85,20 @@ int cx_secret_derive(struct cx_secret *out, const struct cx_secret *from, uint64
 	return rc;
 }
 
+int cx_secret_mix(struct cx_secret *s, const struct cx_secret *with)
+{
+	unsigned char key[CX_SECRET_BYTES];
+	unsigned len = sizeof(key);
+	int rc = 0;
+
+	if (!HMAC(EVP_sha256(), with->key, CX_SECRET_BYTES, s->key, sizeof(s->key), key, &len))
+		rc = cx_fail(COLLX_ERR_NOMEM, "libcrypto could not compute an HMAC");
+	if (!rc)
+		rc = cx_secret_init(s, key);
+	OPENSSL_cleanse(key, sizeof(key));
+	return rc;
+}
+
 int cx_secret_from_text(struct cx_secret *s, const char *text)
 {
 	static const char label[] = "collx job by name";

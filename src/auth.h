@@ -46,6 +46,8 @@ int cx_secret_read(struct cx_secret *s, const char *path);
 int cx_secret_from_hex(struct cx_secret *s, const char *digits);
 /* The secret of the lanes of one communicator. */
 int cx_secret_derive(struct cx_secret *out, const struct cx_secret *from, uint64_t nonce);
+/* Makes it one that can be known only with the other as well. */
+int cx_secret_mix(struct cx_secret *s, const struct cx_secret *with);
 /* One that whoever knows the text can make: where a unix socket's user is proof enough. */
 int cx_secret_from_text(struct cx_secret *s, const char *text);
 /* Overwrites it for good. */

@@ -16,7 +16,7 @@
 
 enum { CX_RECORD_MAX = 512 /* bytes that a rank gives to one exchange */ };
 
-enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2 };
+enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2, CX_CONN_COUNCIL = 3 };
 
 /* What it takes to meet. */
 struct cx_meeting {
@@ -25,7 +25,15 @@ struct cx_meeting {
 	struct cx_place local; /* unix:..., where ranks of this host meet; no name: nowhere */
 	int rank, ranks;
 	uint64_t deadline_ns;
+	int (*stop)(void *ctx); /* a code and its line once creation is to end; NULL: never */
+	void *stop_ctx;
 };
+
+/* Asked now and then by all that waits in creation. */
+static inline int cx_meeting_stops(const struct cx_meeting *m)
+{
+	return m->stop ? m->stop(m->stop_ctx) : 0;
+}
 
 struct cx_boot;
 

@@ -18,22 +18,38 @@ int collx_version(void)
 
 const char *collx_last_error(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	return comm && comm->error ? comm->text : cx_error_text();
 }
 
 int collx_comm_rank(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	return comm ? comm->rank : cx_fail(COLLX_ERR_INVALID, "collx_comm_rank: comm is NULL");
 }
 
 int collx_comm_size(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	return comm ? comm->size : cx_fail(COLLX_ERR_INVALID, "collx_comm_size: comm is NULL");
+}
+
+int collx_comm_origin(collx_comm_t comm, int rank)
+{
+	comm = cx_comm_now(comm);
+	if (!comm || rank < 0 || rank >= comm->size)
+		return cx_fail(COLLX_ERR_INVALID, "collx_comm_origin: rank %d of %d ranks", rank,
+			       comm ? comm->size : 0);
+	return comm->origin[rank];
 }
 
 /* ---- creation ---- */
 
-enum { DEFAULT_TIMEOUT_MS = 60000 };
+enum {
+	DEFAULT_TIMEOUT_MS = 60000,
+	DEFAULT_HEARTBEAT_MS = 500,
+	DEFAULT_SILENCE_MS = 3000
+};
 
 static uint64_t ms_to_ns(uint32_t ms)
 {
@@ -41,22 +57,49 @@ static uint64_t ms_to_ns(uint32_t ms)
 }
 
 /* The configuration's value, else the variable's, else the default. */
-static int choose_timeout(uint32_t config_ms, enum cx_env variable, uint64_t *ns)
+static int choose_ms(uint32_t config_ms, enum cx_env variable, long usual, uint32_t *out)
 {
-	long ms = DEFAULT_TIMEOUT_MS;
+	long ms = usual;
 	int rc = config_ms ? 0 : cx_env_int(variable, 1, 1000000000, &ms);
 
 	if (rc < 0)
 		return rc;
-	*ns = ms_to_ns(config_ms ? config_ms : (uint32_t)ms);
+	*out = config_ms ? config_ms : (uint32_t)ms;
 	return 0;
+}
+
+static int choose_timeout(uint32_t config_ms, enum cx_env variable, uint64_t *ns)
+{
+	uint32_t ms;
+	int rc = choose_ms(config_ms, variable, DEFAULT_TIMEOUT_MS, &ms);
+
+	if (!rc)
+		*ns = ms_to_ns(ms);
+	return rc;
+}
+
+static int choose_terms(const collx_config *config, struct cx_terms *t)
+{
+	int rc = choose_timeout(config->op_timeout_ms, CX_ENV_TIMEOUT_MS, &t->op_timeout_ns);
+
+	if (!rc)
+		rc = choose_ms(config->heartbeat_ms, CX_ENV_HEARTBEAT_MS, DEFAULT_HEARTBEAT_MS,
+			       &t->heartbeat_ms);
+	if (!rc)
+		rc = choose_ms(config->silence_ms, CX_ENV_SILENCE_MS, DEFAULT_SILENCE_MS,
+			       &t->silence_ms);
+	if (!rc && t->heartbeat_ms > t->silence_ms / 2)
+		rc = cx_fail(COLLX_ERR_INVALID,
+			     "creation: a heartbeat each %u ms and silence after %u ms: at least "
+			     "two heartbeats must fit", t->heartbeat_ms, t->silence_ms);
+	return rc;
 }
 
 /* In a vault, for the sake of the secret. */
 struct creation {
 	struct cx_meeting meeting;
 	collx_unique_id id; /* where it comes through an exchange */
-	uint64_t op_timeout_ns;
+	struct cx_terms terms;
 };
 
 collx_result collx_get_unique_id(collx_unique_id *id)
@@ -76,11 +119,19 @@ static int check_creation(const collx_comm_t *comm, int size, int rank, const co
 		return cx_fail(COLLX_ERR_INVALID, "creation: comm is NULL");
 	if (size < 1 || rank < 0 || rank >= size)
 		return cx_fail(COLLX_ERR_INVALID, "creation: rank %d of %d ranks", rank, size);
-	if (config->size < sizeof(*config) || config->flags || config->reserved)
+	if (config->size < sizeof(*config) || config->flags & ~COLLX_CONTINUE)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "creation: config has unknown members or flags; begin with "
 			       "COLLX_CONFIG_INIT");
 	return 0;
+}
+
+/* The caller's word that it does not want the communicator any more. */
+static int asked_to_abort(void *ctx)
+{
+	return __atomic_load_n((const int *)ctx, __ATOMIC_RELAXED)
+		       ? cx_fail(COLLX_ERR_ABORTED, "creation: aborted by the caller")
+		       : 0;
 }
 
 /* Each is ended by end_creation, also after an error. */
@@ -88,7 +139,8 @@ static int begin_creation(struct creation **out, const collx_comm_t *comm, int s
 			  const collx_config *config)
 {
 	static const collx_config defaults = COLLX_CONFIG_INIT;
-	uint64_t now = cx_now_ns(), limit_ns = 0, op_ns = 0;
+	uint64_t now = cx_now_ns(), limit_ns = 0;
+	struct cx_terms terms;
 	int rc;
 
 	*out = NULL;
@@ -98,13 +150,18 @@ static int begin_creation(struct creation **out, const collx_comm_t *comm, int s
 	if (!rc)
 		rc = choose_timeout(config->create_timeout_ms, CX_ENV_CREATE_TIMEOUT_MS, &limit_ns);
 	if (!rc)
-		rc = choose_timeout(config->op_timeout_ms, CX_ENV_TIMEOUT_MS, &op_ns);
+		rc = choose_terms(config, &terms);
 	if (rc)
 		return rc;
 	*out = cx_vault_create(sizeof(**out));
 	if (!*out)
 		return COLLX_ERR_NOMEM;
-	(*out)->op_timeout_ns = op_ns;
+	terms.flags = config->flags;
+	(*out)->terms = terms;
+	if (config->abort) {
+		(*out)->meeting.stop = asked_to_abort;
+		(*out)->meeting.stop_ctx = (void *)config->abort;
+	}
 	(*out)->meeting.rank = rank;
 	(*out)->meeting.ranks = size;
 	(*out)->meeting.deadline_ns = limit_ns == UINT64_MAX ? UINT64_MAX : now + limit_ns;
@@ -119,7 +176,7 @@ static int end_creation(struct creation *k, int rc, collx_comm_t *comm)
 		return rc;
 	if (!rc) {
 		memcpy(job, k->meeting.secret.job, sizeof(job));
-		rc = cx_comm_open(comm, &k->meeting, k->op_timeout_ns);
+		rc = cx_comm_open(comm, &k->meeting, &k->terms);
 		cx_uid_release(job);
 	}
 	cx_vault_destroy(k, sizeof(*k));
@@ -186,7 +243,7 @@ collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather
 }
 
 /* A forked child has neither the memory nor the say of its parent. */
-static int check_fork(const struct collx_comm *c, const char *name)
+int cx_comm_check_fork(const struct collx_comm *c, const char *name)
 {
 	if (c->forks == cx_fork_count())
 		return 0;
@@ -196,21 +253,29 @@ static int check_fork(const struct collx_comm *c, const char *name)
 
 collx_result collx_comm_destroy(collx_comm_t comm)
 {
-	if (comm && check_fork(comm, "destroy"))
+	if (comm && cx_comm_check_fork(comm, "destroy"))
 		return COLLX_ERR_FORKED;
-	cx_comm_close(comm);
+	if (comm && comm->herald && cx_herald_is_here(comm->herald))
+		return cx_fail(COLLX_ERR_INVALID, "destroy: called by the communicator's own "
+						  "callback, which cannot end itself");
+	while (comm) {
+		collx_comm_t next = comm->heir;
+
+		cx_comm_close(comm);
+		comm = next;
+	}
 	return COLLX_OK;
 }
 
 /* ---- calls ---- */
 
-static int check_opts(const struct collx_comm *c, const char *name, const collx_opts *o,
-		      uint64_t *timeout_ns)
+int cx_comm_check_opts(const struct collx_comm *c, const char *name, const collx_opts *o,
+		       uint64_t *timeout_ns)
 {
-	*timeout_ns = c->op_timeout_ns;
+	*timeout_ns = c->terms.op_timeout_ns;
 	if (!o)
 		return 0;
-	if (o->size < sizeof(*o) || o->flags)
+	if (o->size < sizeof(*o) || o->flags & ~(COLLX_PRESERVE | COLLX_UNIFORM))
 		return cx_fail(COLLX_ERR_INVALID,
 			       "%s: opts has unknown members or flags; begin with COLLX_OPTS_INIT",
 			       name);
@@ -297,27 +362,42 @@ static int check_message(const struct collx_comm *c, const struct cx_request *r,
 	return 0;
 }
 
+/* What is promised of this call. */
+static unsigned promises(const struct collx_comm *c, const struct cx_request *r,
+			 const collx_opts *opts)
+{
+	unsigned flags = opts ? opts->flags : 0;
+
+	if (r->coll > CX_NCOLL) /* no message is everybody's */
+		return 0;
+	return c->terms.flags & COLLX_CONTINUE ? flags | CX_GOES_ON : flags;
+}
+
 static collx_result run(collx_comm_t comm, const struct cx_request *r, const collx_opts *opts)
 {
 	const char *name = cx_coll_name(r->coll);
 	uint64_t timeout_ns;
+	unsigned flags;
 	int rc;
 
+	comm = cx_comm_now(comm);
 	if (!comm)
 		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
-	rc = check_fork(comm, name);
+	rc = cx_comm_check_fork(comm, name);
 	if (rc)
 		return rc;
 	if (comm->error)
 		return cx_comm_run(comm, r, 0);
-	rc = check_opts(comm, name, opts, &timeout_ns);
+	rc = cx_comm_check_opts(comm, name, opts, &timeout_ns);
 	if (!rc && r->coll > CX_NCOLL)
 		rc = check_message(comm, r, name);
 	else if (!rc && r->coll != CX_BARRIER)
 		rc = check_request(comm, r, name);
 	if (rc || (r->count == 0 && r->coll < CX_NCOLL))
 		return rc;
-	return cx_comm_run(comm, r, timeout_ns);
+	flags = promises(comm, r, opts);
+	return flags ? cx_careful_run(comm, r, flags, timeout_ns)
+		     : cx_comm_run(comm, r, timeout_ns);
 }
 
 collx_result collx_allreduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,

@@ -3,6 +3,8 @@
 #ifndef CX_COMM_H
 #define CX_COMM_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "boot.h"
@@ -28,6 +30,15 @@ struct cx_p2p {
 	size_t stood;            /* 1 + bytes moved when the peer was seen to have left; or 0 */
 };
 
+/* What a communicator goes by; a next one made of it inherits them. */
+struct cx_terms {
+	uint64_t op_timeout_ns;
+	uint32_t heartbeat_ms, silence_ms; /* rank 0's count */
+	unsigned flags;         /* COLLX_CONTINUE */
+};
+
+struct cx_herald;
+
 struct collx_comm {
 	int rank, size;
 	unsigned forks;        /* cx_fork_count when it was made: a child's is higher */
@@ -35,7 +46,7 @@ struct collx_comm {
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t seq;          /* collectives begun */
 	uint64_t chain;        /* a hash of them all: ranks that differ once differ for ever */
-	uint64_t op_timeout_ns;
+	struct cx_terms terms;
 	struct cx_wait_limits limits;
 	unsigned spin_ns;      /* of the next wait: less after spinning in vain */
 	struct cx_select_agreed agreed;
@@ -46,6 +57,13 @@ struct collx_comm {
 	struct cx_ward *guard;
 	uint64_t nudged_ns;    /* when it last was */
 	struct cx_boot *boot;  /* until it is made */
+	struct cx_nest nest;   /* the same */
+	struct cx_rally *rally; /* the same */
+	struct cx_herald *_Atomic herald; /* who calls back */
+	struct collx_comm *_Atomic heir;  /* that took its place; NULL: none did */
+	int *origin;           /* [rank]: its number in the first communicator */
+	void *kept;            /* a copy of an input */
+	size_t kept_len;
 	struct cx_medium media[CX_MEDIA]; /* the first nmedia are open */
 	int nmedia;
 	struct cx_topo topo;
@@ -64,8 +82,14 @@ struct cx_request {
 };
 
 /* Creates a communicator over a meeting; wipes the meeting's secret. */
-int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns);
+int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_terms *terms);
 void cx_comm_close(struct collx_comm *c);
+
+/* COLLX_ERR_FORKED in a child; `name` is the call's. */
+int cx_comm_check_fork(const struct collx_comm *c, const char *name);
+/* A call's options, and its timeout; UINT64_MAX: none. */
+int cx_comm_check_opts(const struct collx_comm *c, const char *name, const collx_opts *o,
+		       uint64_t *timeout_ns);
 
 /* Begins a call: its plan, and what the guard must know of it. 0, or an error. */
 int cx_comm_start(struct collx_comm *c, const struct cx_request *r);
@@ -75,8 +99,28 @@ static inline void cx_comm_finish(struct collx_comm *c)
 	cx_calls_end(&c->calls, c->seq);
 }
 
+/* The communicator that now stands for this one. */
+static inline struct collx_comm *cx_comm_now(struct collx_comm *c)
+{
+	struct collx_comm *next;
+
+	/* Pairs with the release in careful.c: it is whole. */
+	while (c && (next = atomic_load_explicit(&c->heir, memory_order_acquire)))
+		c = next;
+	return c;
+}
+
+/* An error of this rank: closes the lanes, and returns what all make of it. */
+int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code);
+
 /* Carries a call through, blocking. timeout_ns UINT64_MAX: none. */
 int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns);
+
+/* The same with promises: COLLX_PRESERVE, COLLX_UNIFORM, and CX_GOES_ON for a
+ * communicator of that kind. */
+enum { CX_GOES_ON = 1 << 16 };
+int cx_careful_run(struct collx_comm *c, const struct cx_request *r, unsigned flags,
+		   uint64_t timeout_ns);
 
 /* The call as the executor wants it, with its plan; for cx_comm_run and for
  * tests that drive executors themselves. */
@@ -84,6 +128,22 @@ int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_
 
 /* Tests put ranks on different hosts with it, by any numbers; NULL: as they lie. */
 extern int (*cx_host_hook)(int rank, int ranks);
+
+/* ---- decisions: recover.c; until_ns UINT64_MAX: without a deadline ---- */
+
+int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,
+		     uint64_t until_ns);
+int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64_t until_ns,
+		      struct collx_comm **out);
+int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id,
+		    uint64_t until_ns, struct collx_comm **out);
+
+/* ---- the callback's thread: herald.c ---- */
+
+int cx_herald_start(struct collx_comm *c, collx_event_fn fn, void *ctx);
+void cx_herald_stop(struct cx_herald *h);
+/* Is this that thread? */
+bool cx_herald_is_here(const struct cx_herald *h);
 
 /* ---- send and recv: p2p.c ---- */
 

@@ -22,6 +22,8 @@ struct hello {
 	uint64_t chunk;
 	char transport[16]; /* the one for all ranks; empty: by where they lie */
 	unsigned char host[HOST_BYTES];
+	char nest[CX_MEET_MAX];
+	uint32_t heartbeat_ms, silence_ms;
 	struct cx_topo topo;
 	struct cx_select_agreed agreed;
 };
@@ -48,6 +50,9 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	*h = (struct hello){ .version = COLLX_VERSION, .cursors = CX_CURSORS };
 	h->chunk = cx_topo_chunk(&c->topo, c->size, CX_LANES);
 	snprintf(h->transport, sizeof(h->transport), "%s", forced ? forced : "");
+	memcpy(h->nest, c->nest.place.name, sizeof(h->nest));
+	h->heartbeat_ms = c->terms.heartbeat_ms;
+	h->silence_ms = c->terms.silence_ms;
 	h->topo = c->topo;
 	read_host(h->host);
 	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
@@ -134,7 +139,42 @@ static int settle(struct collx_comm *c, const struct hello *all)
 	c->agreed = all[0].agreed;
 	c->agreed.crowded = (uint8_t)rc;
 	c->nonce = all[0].nonce;
+	c->terms.heartbeat_ms = all[0].heartbeat_ms;
+	c->terms.silence_ms = all[0].silence_ms;
 	return decide_waiting(c, ranks_of_host(all, c->size, c->rank, &topo));
+}
+
+/* Signs of life are rarer where ranks share cores, up to a third of the silence. */
+static uint64_t beat_ns(const struct collx_comm *c, const struct hello *all)
+{
+	struct cx_topo topo = c->topo;
+	int ranks = ranks_of_host(all, c->size, c->rank, &topo);
+	uint64_t many = (uint64_t)(1000 * ranks + topo.milli_cores - 1) / (uint64_t)topo.milli_cores;
+
+	return cx_min(cx_max(many, 1) * c->terms.heartbeat_ms, c->terms.silence_ms / 3) * 1000000;
+}
+
+/* Where the ranks will find each other when something has failed. */
+static int make_rally(struct collx_comm *c, const struct cx_meeting *m, const struct hello *all)
+{
+	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)c->size, sizeof(*names));
+	struct cx_secret secret;
+	struct cx_rally_config config = {
+		.rank = c->rank, .ranks = c->size, .secret = &secret, .names = names,
+		.beat_ns = beat_ns(c, all),
+		.silence_ns = c->terms.silence_ms == COLLX_NO_TIMEOUT
+				      ? UINT64_MAX
+				      : (uint64_t)c->terms.silence_ms * 1000000,
+	};
+	int rc = names ? cx_secret_derive(&secret, &m->secret, ~c->nonce) : COLLX_ERR_NOMEM;
+
+	for (int r = 0; !rc && r < c->size; r++)
+		memcpy(names[r], all[r].nest, sizeof(names[r]));
+	if (!rc)
+		rc = cx_rally_create(&c->rally, &config, &c->nest);
+	cx_secret_wipe(&secret);
+	cx_free(names);
+	return rc;
 }
 
 static int agree(struct collx_comm *c, const struct cx_meeting *m, struct hello *zero)
@@ -146,6 +186,8 @@ static int agree(struct collx_comm *c, const struct cx_meeting *m, struct hello 
 		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, m->deadline_ns);
 	if (!rc)
 		rc = settle(c, all);
+	if (!rc && c->size > 1)
+		rc = make_rally(c, m, all);
 	if (!rc)
 		*zero = all[0];
 	cx_free(all);
@@ -412,6 +454,15 @@ static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
 	return rc;
 }
 
+/* As the first of its line; who makes a next one of it says otherwise. */
+static int number_ranks(struct collx_comm *c)
+{
+	c->origin = cx_alloc((size_t)c->size, sizeof(*c->origin));
+	for (int r = 0; c->origin && r < c->size; r++)
+		c->origin[r] = r;
+	return c->origin ? 0 : COLLX_ERR_NOMEM;
+}
+
 static int build(struct collx_comm *c, struct cx_meeting *m)
 {
 	struct cx_tree tree;
@@ -420,12 +471,16 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 
 	if (!rc)
 		rc = cx_topo_read(&c->topo);
+	if (!rc && c->size > 1)
+		rc = cx_nest_open(&c->nest, m);
 	if (!rc)
 		rc = agree(c, m, &zero);
 	if (!rc)
 		rc = connect_ranks(c, m, &zero);
 	if (!rc)
 		rc = cx_p2p_init(&c->p2p, c->size);
+	if (!rc)
+		rc = number_ranks(c);
 	if (!rc)
 		rc = all_ready(c, m->deadline_ns);
 	if (rc && c->boot)
@@ -434,10 +489,12 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 		return rc;
 	cx_boot_finish(c->boot, &tree);
 	c->boot = NULL;
-	return cx_guard_open(&c->guard, &tree, &c->calls);
+	rc = cx_guard_open(&c->guard, &tree, &c->calls, c->rally);
+	c->rally = NULL;
+	return rc;
 }
 
-int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_timeout_ns)
+int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_terms *terms)
 {
 	struct collx_comm *c = cx_alloc(1, sizeof(*c));
 	int rc = COLLX_ERR_NOMEM;
@@ -445,7 +502,8 @@ int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, uint64_t op_time
 	if (c) {
 		c->rank = m->rank;
 		c->size = m->ranks;
-		c->op_timeout_ns = op_timeout_ns;
+		c->terms = *terms;
+		c->nest.fd = -1;
 		cx_fork_watch();
 		c->forks = cx_fork_count();
 		rc = build(c, m);
@@ -462,8 +520,13 @@ void cx_comm_close(struct collx_comm *c)
 {
 	if (!c)
 		return;
+	if (c->herald)
+		cx_herald_stop(c->herald);
 	if (c->guard)
 		cx_guard_close(c->guard, true);
+	if (c->rally)
+		cx_rally_destroy(c->rally);
+	cx_nest_close(&c->nest);
 	cx_exec_fini(&c->exec);
 	for (int i = 0; i < c->nmedia; i++)
 		c->media[i].transport->close(c->media[i].port);
@@ -473,5 +536,7 @@ void cx_comm_close(struct collx_comm *c)
 			cx_plan_destroy(c->plans[i].plan);
 	if (c->boot)
 		cx_boot_close(c->boot);
+	cx_free(c->origin);
+	cx_free(c->kept);
 	cx_free(c);
 }

@@ -20,7 +20,7 @@ static struct {
 	pthread_mutex_t lock;
 	int callers;          /* who have a ward */
 	_Atomic int users;    /* of the thread and its bell: the wards, and their callers */
-	_Atomic size_t wires; /* of all wards */
+	_Atomic size_t need;  /* for the descriptors of all wards */
 	pthread_t thread;
 	bool started;         /* and not joined */
 	int bell;             /* wakes the thread */
@@ -37,8 +37,8 @@ static struct {
 /* ---- the thread ---- */
 
 struct watch {
-	struct pollfd *fds;   /* fds[0]: the bell; then each ward's */
-	struct pollfd bell;   /* is fds while there are no wards */
+	struct cx_poll poll;  /* the bell's, then each ward's */
+	struct pollfd bell;   /* its room while there are no wards */
 	uint64_t due_ns;
 	bool last;            /* it has ended the last ward of all */
 };
@@ -60,8 +60,8 @@ static void take_in(struct watch *t)
 		next = w->next;
 		w->next = guard.served;
 		guard.served = w;
-		older = t->fds;
-		t->fds = guard.room = w->room;
+		older = t->poll.fds;
+		t->poll.fds = guard.room = w->room;
 		w->room = older == &t->bell ? NULL : older;
 	}
 }
@@ -70,7 +70,7 @@ static void take_in(struct watch *t)
 static void let_go(struct watch *t, struct cx_ward *w)
 {
 	if (w->calls == &w->own) {
-		guard.wires -= (size_t)w->nstrands;
+		guard.need -= cx_ward_room(w);
 		cx_ward_destroy(w);
 		t->last = atomic_fetch_sub(&guard.users, 1) == 1;
 		return;
@@ -81,14 +81,12 @@ static void let_go(struct watch *t, struct cx_ward *w)
 
 static void step_all(struct watch *t, bool polled)
 {
-	const struct pollfd *fds = t->fds + 1;
 	struct cx_ward **at = &guard.served, *w;
 	uint64_t now = cx_now_ns(), due;
 
 	t->due_ns = UINT64_MAX;
 	while ((w = *at)) {
-		due = cx_ward_step(w, polled ? fds : NULL, now);
-		fds += w->nstrands;
+		due = cx_ward_step(w, polled ? &t->poll : NULL, now);
 		if (cx_ward_has_gone(w)) {
 			*at = w->next;
 			let_go(t, w);
@@ -99,33 +97,28 @@ static void step_all(struct watch *t, bool polled)
 	}
 }
 
-static int timeout_ms(uint64_t due_ns)
-{
-	uint64_t now = cx_now_ns();
-
-	if (due_ns == UINT64_MAX)
-		return -1;
-	return due_ns > now ? (int)cx_min((due_ns - now) / 1000000 + 1, INT_MAX) : 0;
-}
-
 /* Sleeps until a wire has something, the bell rings or the clock says so. False: the
  * kernel does not say which. */
 static bool await(struct watch *t)
 {
-	unsigned n = 0;
+	struct cx_poll *p = &t->poll;
+	uint64_t now = cx_now_ns(), until;
 	int rc;
 
-	t->fds[n++] = (struct pollfd){ .fd = guard.bell, .events = POLLIN };
-	for (struct cx_ward *w = guard.served; w; w = w->next) {
-		cx_ward_await(w, t->fds + n);
-		n += (unsigned)w->nstrands;
-	}
-	rc = cx_sys->poll(t->fds, n, timeout_ms(t->due_ns));
+	p->n = 0;
+	p->until_ns = t->due_ns;
+	cx_poll_add(p, guard.bell, POLLIN);
+	for (struct cx_ward *w = guard.served; w; w = w->next)
+		cx_ward_watch(w, p);
+	until = p->until_ns > now ? p->until_ns - now : 0;
+	rc = cx_sys->poll(p->fds, p->n,
+			  p->until_ns == UINT64_MAX ? -1 : (int)cx_min(until / 1000000 + 1,
+								       INT_MAX));
 	if (rc < 0) { /* more wires than the limit of open files is now: look at all of them */
 		cx_sys->poll(NULL, 0, 5);
 		return false;
 	}
-	if (t->fds[0].revents)
+	if (p->fds[0].revents)
 		cx_sys->hush(guard.bell);
 	return true;
 }
@@ -135,7 +128,7 @@ static void *run(void *arg)
 	struct watch t = { .due_ns = UINT64_MAX };
 
 	(void)arg;
-	t.fds = &t.bell;
+	t.poll.fds = &t.bell;
 	cx_error_clear(); /* its line is there from now on, without an allocation */
 	while (!t.last && !atomic_load_explicit(&guard.stop, memory_order_acquire)) {
 		if (atomic_load_explicit(&guard.incoming, memory_order_relaxed)) {
@@ -203,7 +196,7 @@ static void in_child(void)
 	guard.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	guard.callers = 0;
 	guard.users = 0;
-	guard.wires = 0;
+	guard.need = 0;
 	guard.started = false;
 	guard.bell = -1;
 	atomic_store(&guard.incoming, NULL);
@@ -247,8 +240,8 @@ static int hand_over(struct cx_ward *w)
 	int rc = 0;
 
 	pthread_mutex_lock(&guard.lock);
-	guard.wires += (size_t)w->nstrands;
-	w->room = cx_alloc(guard.wires + 1, sizeof(*w->room));
+	guard.need += cx_ward_room(w);
+	w->room = cx_alloc(guard.need + 1, sizeof(*w->room));
 	if (!w->room)
 		rc = COLLX_ERR_NOMEM;
 	/* The thread does not end from here on. */
@@ -262,7 +255,7 @@ static int hand_over(struct cx_ward *w)
 		push(w);
 		ring();
 	} else {
-		guard.wires -= (size_t)w->nstrands;
+		guard.need -= cx_ward_room(w);
 	}
 	pthread_mutex_unlock(&guard.lock);
 	return rc;
@@ -285,7 +278,8 @@ static void excuse(struct cx_tree *t, int code, const char *text)
 	cx_fail(code, "%s", line);
 }
 
-int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls)
+int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls,
+		  struct cx_rally *rally)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct cx_ward *w;
@@ -293,9 +287,11 @@ int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *c
 
 	pthread_once(&once, watch_forks);
 	cx_calls_init(calls);
-	rc = cx_ward_create(&w, tree, calls);
+	rc = cx_ward_create(&w, tree, calls, rally);
 	if (rc) {
 		excuse(tree, rc, cx_error_text());
+		if (rally)
+			cx_rally_destroy(rally);
 		return rc;
 	}
 	if (w->nstrands)
@@ -326,12 +322,12 @@ static enum cx_fate await_fate(const _Atomic int *fate)
 
 void cx_guard_close(struct cx_ward *w, bool leave)
 {
-	size_t wires = (size_t)w->nstrands;
+	size_t need = cx_ward_room(w);
 	enum cx_fate fate = CX_CLOSED;
 	_Atomic int told = CX_SERVED;
 	int users;
 
-	if (wires) {
+	if (w->nstrands) {
 		w->fate = &told;
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
 		ring();
@@ -339,7 +335,7 @@ void cx_guard_close(struct cx_ward *w, bool leave)
 		pthread_mutex_lock(&guard.lock);
 		guard.callers--;
 		if (fate == CX_CLOSED)
-			guard.wires -= wires;
+			guard.need -= need;
 		users = fate == CX_CLOSED ? 2 : 1;
 		if (atomic_fetch_sub(&guard.users, users) == users)
 			stop();
@@ -366,7 +362,7 @@ void cx_guard_exit(void)
 		}
 		guard.served = NULL;
 		guard.users = 0;
-		guard.wires = 0;
+		guard.need = 0;
 	}
 	pthread_mutex_unlock(&guard.lock);
 }
@@ -405,7 +401,7 @@ void cx_guard_nudge(struct cx_ward *w)
 
 int cx_guard_fail(const struct cx_ward *w)
 {
-	return cx_fail(cx_guard_verdict(w), "%s", w->text);
+	return cx_fail(cx_guard_verdict(w), "%s", w->cause.text);
 }
 
 int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
@@ -421,8 +417,133 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 	until = w->nstrands ? cx_now_ns() + patience_ns : 0;
 	while (!cx_guard_verdict(w) && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
-	cx_ward_adopt(w, w->mine.code, w->mine.text);
+	cx_ward_settle(w, &w->mine);
 	while (!cx_guard_verdict(w)) /* the thread is writing it this moment */
 		cx_sys->yield();
 	return cx_guard_fail(w);
+}
+
+/* ---- for any thread ---- */
+
+void cx_guard_end(struct cx_ward *w, int code)
+{
+	struct cx_cause c;
+	int none = 0;
+
+	atomic_compare_exchange_strong(&w->wish, &none, code);
+	if (w->nstrands) {
+		ring();
+		return;
+	}
+	cx_ward_wish(w, code, &c);
+	cx_ward_adopt(w, &c);
+}
+
+bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)
+{
+	if (!cx_guard_verdict(w))
+		return false;
+	*out = w->cause;
+	return true;
+}
+
+int cx_guard_bell(struct cx_ward *w)
+{
+	int bell = atomic_load(&w->bell), made, none = -1;
+
+	if (bell >= 0)
+		return bell;
+	made = cx_sys->bell();
+	if (made < 0)
+		return cx_fail_errno(-made, "event_fd");
+	if (!atomic_compare_exchange_strong(&w->bell, &none, made)) {
+		cx_sys->close(made); /* another thread was faster */
+		return none;
+	}
+	/* As cx_ward_adopt: the later one of the two rings. */
+	if (atomic_load(&w->verdict) < 0)
+		cx_sys->ring(made);
+	return made;
+}
+
+void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
+{
+	const struct cx_ward_news *n = &w->news[rank];
+	uint64_t heard = atomic_load_explicit(&n->heard_ns, memory_order_relaxed), now = cx_now_ns();
+	uint64_t awaited = atomic_load_explicit(&n->awaited_ns, memory_order_relaxed);
+	uint64_t state = atomic_load_explicit(&n->state, memory_order_relaxed);
+
+	if (rank == w->tree.rank)
+		state = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+	*out = (collx_rank_health){
+		.state = (collx_rank_state)atomic_load_explicit(&n->fate, memory_order_relaxed),
+		.hears_us = heard != 0,
+		.heard_ms = heard && now > heard ? (now - heard) / 1000000 : 0,
+		.awaited_ms = awaited && now > awaited ? (now - awaited) / 1000000 : 0,
+		.begun = state / 2 + state % 2,
+		.done = state / 2,
+	};
+}
+
+/* ---- decisions ---- */
+
+int cx_guard_barred(const struct cx_ward *w)
+{
+	int code = atomic_load_explicit(&w->barred, memory_order_acquire);
+
+	if (code == COLLX_ERR_NO_QUORUM)
+		return cx_fail(code, "rank %d cannot reach enough of the others, who may be alive "
+				     "and go on without it", w->tree.rank);
+	if (code == COLLX_ERR_ABORTED)
+		return cx_fail(code, "the communicator was aborted");
+	return code ? cx_fail(code, "the other ranks go on without rank %d", w->tree.rank) : 0;
+}
+
+int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
+		    struct cx_motion *out)
+{
+	/* The guard decides by then that somebody is late, which takes a moment. */
+	const uint64_t patience_ns = 2 * (w->rally ? w->rally->silence_ns : 0) + 1000000000;
+	uint64_t before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
+	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
+	int rc;
+
+	if (!w->rally && w->tree.ranks > 1)
+		return cx_fail(COLLX_ERR_UNSUPPORTED, "this communicator holds no council");
+	w->vote = *vote;
+	w->vote.number = before + 1;
+	w->vote_by_ns = until_ns;
+	if (!w->rally) {
+		*out = w->vote;
+		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
+		return 0;
+	}
+	/* Pairs with the acquire in hold_council: the vote is there. */
+	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
+	ring();
+	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
+		rc = cx_guard_barred(w);
+		if (rc)
+			return rc;
+		if (cx_now_ns() > last)
+			return COLLX_ERR_TIMEOUT;
+		cx_sys->poll(NULL, 0, 1);
+	}
+	*out = w->decision;
+	return 0;
+}
+
+int cx_guard_losses(const struct cx_ward *w)
+{
+	return atomic_load_explicit(&w->losses, memory_order_relaxed);
+}
+
+const struct cx_place *cx_guard_place(const struct cx_ward *w)
+{
+	return w->rally ? &w->rally->nest.place : NULL;
+}
+
+int cx_guard_mix(const struct cx_ward *w, struct cx_secret *s)
+{
+	return w->rally ? cx_secret_mix(s, w->rally->secret) : 0;
 }

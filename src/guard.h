@@ -34,14 +34,17 @@
 
 #include <stdbool.h>
 
+#include "rally.h"
 #include "sign.h"
 #include "tree.h"
+#include "verdict.h"
 
 struct cx_ward; /* a communicator, as the guard sees it */
 
-/* Takes the tree's wires over, whatever comes of it; where it fails, the others are
- * told. `calls` is what the guard reads; it stays where it is until the ward is closed. */
-int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls);
+/* Takes the tree's wires and the rally (NULL: there is none, nor heartbeats) over,
+ * whatever comes of it; where it fails, the others are told. `calls` is what the guard reads; it stays where it is until the ward is closed. */
+int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls,
+		  struct cx_rally *rally);
 
 /* Leaves, when `leave` (waiting at most 2 s for those whose connection is full); `calls`
  * is the caller's again. The ward itself may go on for those below. */
@@ -69,6 +72,33 @@ void cx_guard_nudge(struct cx_ward *w);
  * that this call needs, that is reported instead of a hearsay or a timeout. Returns
  * the verdict's code, with its line as the thread's error line. */
 int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+
+/* ---- for any thread ---- */
+
+/* Ends the communicator on all ranks with that code; safe in a signal handler. */
+void cx_guard_end(struct cx_ward *w, int code);
+
+/* Is there a verdict? What it is about. */
+bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out);
+
+/* A descriptor that is readable from the verdict on, or an error. */
+int cx_guard_bell(struct cx_ward *w);
+
+void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out);
+
+/* ---- decisions ---- */
+
+/* Votes, and waits for the decision: 0, or TIMEOUT, NO_QUORUM, EXCLUDED. */
+int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
+		    struct cx_motion *out);
+/* Why this rank takes part in no decision any more; 0: it does. */
+int cx_guard_barred(const struct cx_ward *w);
+/* How many ranks are known to be dead or silent. */
+int cx_guard_losses(const struct cx_ward *w);
+/* Where this rank can be met. */
+const struct cx_place *cx_guard_place(const struct cx_ward *w);
+/* Makes a secret one that only ranks of this communicator can know. */
+int cx_guard_mix(const struct cx_ward *w, struct cx_secret *s);
 
 /* Records the verdict's line as the calling thread's, and returns its code. */
 int cx_guard_fail(const struct cx_ward *w);

@@ -167,17 +167,38 @@ static int at_fixed(struct id *made, const struct cx_secret *secret, const char 
 	return rc ? rc : at_port(made, secret, &own);
 }
 
-static int make(struct id *made, struct cx_secret *secret, uint64_t deadline_ns)
+static int at_address(struct id *made, const struct cx_secret *secret, const struct cx_place *at)
 {
-	const char *fixed = cx_env_text(CX_ENV_ADDR);
+	struct cx_place own = *at;
+	int rc;
+
+	if (cx_place_is_local(at))
+		return at_this_host(made, secret);
+	rc = cx_place_set_port(&own, 0);
+	return rc ? rc : at_port(made, secret, &own);
+}
+
+static int draw(struct id *made, struct cx_secret *secret)
+{
 	int rc = cx_sys->random(made->key, sizeof(made->key));
 
 	if (rc)
 		return cx_fail_errno(-rc, "random numbers");
 	made->version = CX_WIRE_VERSION;
-	rc = cx_secret_init(secret, made->key);
+	return cx_secret_init(secret, made->key);
+}
+
+/* `at` may be NULL. */
+static int make(struct id *made, struct cx_secret *secret, const struct cx_place *at,
+		uint64_t deadline_ns)
+{
+	const char *fixed = cx_env_text(CX_ENV_ADDR);
+	int rc = draw(made, secret);
+
 	if (rc)
 		return rc;
+	if (at)
+		return at_address(made, secret, at);
 	if (!fixed)
 		return at_chosen(made, secret);
 	return strncmp(fixed, "tcp:", 4) ? at_this_host(made, secret)
@@ -202,18 +223,28 @@ void cx_uid_drop(const collx_unique_id *id)
 	cx_fail(0, "%s", line);
 }
 
-int cx_uid_make(collx_unique_id *id, uint64_t deadline_ns)
+static int make_one(collx_unique_id *id, const struct cx_place *at, uint64_t deadline_ns)
 {
 	struct {
 		struct id made;
 		struct cx_secret secret;
 	} *v = cx_vault_create(sizeof(*v));
-	int rc = v ? make(&v->made, &v->secret, deadline_ns) : COLLX_ERR_NOMEM;
+	int rc = v ? make(&v->made, &v->secret, at, deadline_ns) : COLLX_ERR_NOMEM;
 
 	if (!rc)
 		memcpy(id, &v->made, sizeof(*id));
 	cx_vault_destroy(v, sizeof(*v));
 	return rc;
+}
+
+int cx_uid_make(collx_unique_id *id, uint64_t deadline_ns)
+{
+	return make_one(id, NULL, deadline_ns);
+}
+
+int cx_uid_make_at(collx_unique_id *id, const struct cx_place *at)
+{
+	return make_one(id, at, 0);
 }
 
 /* ---- reading ---- */

@@ -17,6 +17,9 @@
  */
 int cx_uid_make(collx_unique_id *id, uint64_t deadline_ns);
 
+/* The same for a rank that others find at this address, whose port does not matter. */
+int cx_uid_make_at(collx_unique_id *id, const struct cx_place *at);
+
 /* Fills in place, local and secret; looks names up until the meeting's deadline. */
 int cx_uid_read(const collx_unique_id *id, struct cx_meeting *m);
 

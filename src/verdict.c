@@ -84,6 +84,14 @@ void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank)
 		 rank);
 }
 
+void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns)
+{
+	snprintf(text, CX_FAULT_TEXT_MAX,
+		 "rank %d is silent: no heartbeat for %.1f s, though its connection is open "
+		 "(stopped, or cut off?)",
+		 rank, (double)silence_ns / 1e9);
+}
+
 void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq)
 {
 	snprintf(text, CX_FAULT_TEXT_MAX,
@@ -91,9 +99,10 @@ void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq)
 		 (unsigned long long)seq);
 }
 
-static void decide(struct cx_verdict *v, int code)
+static void decide(struct cx_verdict *v, int code, int about)
 {
 	v->code = code;
+	v->about = about;
 	v->due_ns = UINT64_MAX;
 }
 
@@ -181,7 +190,20 @@ static uint64_t find_difference(struct cx_verdict *v)
 	return found;
 }
 
-static void write_mismatch(struct cx_verdict *v, uint64_t seq)
+static int first_with(const struct cx_verdict *v, const struct cx_sign *s)
+{
+	const struct cx_sign *t;
+
+	for (int r = 0; r < v->ranks; r++) {
+		t = sign_of(&v->known[r].account, s->seq);
+		if (t && same(s, t))
+			return r;
+	}
+	return -1;
+}
+
+/* The first of those whom fewest agree with. */
+static int write_mismatch(struct cx_verdict *v, uint64_t seq)
 {
 	struct line l = { v->text, 0 };
 	struct group g[GROUPS];
@@ -197,6 +219,7 @@ static void write_mismatch(struct cx_verdict *v, uint64_t seq)
 		if (!i)
 			add(&l, " as operation %llu", (unsigned long long)seq);
 	}
+	return n ? first_with(v, g[0].sign) : -1;
 }
 
 /* ---- calls that take too long ---- */
@@ -220,12 +243,12 @@ static void add_whereabouts(struct line *l, const struct cx_account *a)
 		add(l, ", no operation yet");
 }
 
-/* The ranks that hold operation v->first.seq up. */
-static void write_timeout(struct cx_verdict *v)
+/* The ranks that hold operation v->first.seq up; the first of them. */
+static int write_timeout(struct cx_verdict *v)
 {
 	struct line l = { v->text, 0 };
 	size_t start;
-	int told = 0, late = 0;
+	int told = 0, late = 0, first = -1;
 
 	add(&l, "%s", v->first.text);
 	start = l.len;
@@ -235,6 +258,8 @@ static void write_timeout(struct cx_verdict *v)
 
 		if (!silent && begun(&k->account) >= v->first.seq)
 			continue;
+		if (first < 0)
+			first = r;
 		if (late++ && l.len - start > LIST_MAX)
 			continue;
 		add(&l, late == 1 ? "; missing: rank %d (" : ", rank %d (", r);
@@ -249,6 +274,7 @@ static void write_timeout(struct cx_verdict *v)
 		add(&l, " and %d more", late - told);
 	if (!late && v->first.seq)
 		add(&l, "; all ranks are in it");
+	return first;
 }
 
 /* ---- decisions ---- */
@@ -257,14 +283,15 @@ static void write_timeout(struct cx_verdict *v)
 static void settle(struct cx_verdict *v)
 {
 	uint64_t seq = find_difference(v);
+	int about = v->first.about;
 
 	if (seq)
-		write_mismatch(v, seq);
+		about = write_mismatch(v, seq);
 	else if (v->first.code == COLLX_ERR_TIMEOUT)
-		write_timeout(v);
+		about = write_timeout(v);
 	else
 		memcpy(v->text, v->first.text, sizeof(v->text));
-	decide(v, seq ? COLLX_ERR_MISMATCH : v->first.code);
+	decide(v, seq ? COLLX_ERR_MISMATCH : v->first.code, about);
 }
 
 static bool all_answered(const struct cx_verdict *v)
@@ -323,7 +350,7 @@ static void believe(struct cx_verdict *v)
 			 v->first.text);
 	else
 		memcpy(v->text, v->first.text, sizeof(v->text));
-	decide(v, dead ? COLLX_ERR_LINK : v->first.code);
+	decide(v, dead ? COLLX_ERR_LINK : v->first.code, v->first.about);
 }
 
 /* Hearsay of an operation that somebody did not wait for has that reason. */
@@ -333,7 +360,7 @@ static bool blame_leaver(struct cx_verdict *v)
 		if (!v->known[r].left || v->known[r].left > v->first.seq)
 			continue;
 		cx_verdict_left_line(v->text, r, v->first.seq);
-		decide(v, COLLX_ERR_PEER_LEFT);
+		decide(v, COLLX_ERR_PEER_LEFT, r);
 		return true;
 	}
 	return false;
@@ -354,7 +381,7 @@ void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t
 		begin_asking(v, now_ns);
 	} else {
 		memcpy(v->text, r->text, sizeof(v->text));
-		decide(v, r->code);
+		decide(v, r->code, r->about);
 	}
 }
 
@@ -416,6 +443,39 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 		hear_answers(v, now_ns);
 	else if (v->phase == CX_DOUBTING && now_ns >= v->due_ns)
 		believe(v);
+}
+
+/* ---- who is late ---- */
+
+static uint64_t longest_wait(const struct cx_verdict *v, uint64_t seq)
+{
+	uint64_t ms = 0;
+
+	for (int r = 0; r < v->ranks; r++) {
+		const struct cx_account *a = &v->known[r].account;
+
+		if (a->state % 2 && begun(a) > seq)
+			ms = cx_max(ms, a->still_ms);
+	}
+	return ms;
+}
+
+struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
+{
+	struct cx_late late = { .rank = -1 };
+	uint64_t least = UINT64_MAX, ms;
+
+	for (int r = 0; r < v->ranks; r++)
+		if (!v->known[r].left && begun(&v->known[r].account) < least) {
+			least = begun(&v->known[r].account);
+			late.rank = r;
+		}
+	ms = late.rank < 0 ? 0 : longest_wait(v, least);
+	if (!ms || ms < least_ms)
+		return (struct cx_late){ .rank = -1 };
+	late.waited_ms = (uint32_t)cx_min(ms, UINT32_MAX);
+	late.seq = least + 1;
+	return late;
 }
 
 /* ---- life ---- */

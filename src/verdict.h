@@ -31,7 +31,19 @@ struct cx_report {
 	int32_t about;    /* -1: nobody */
 	int32_t code;
 	bool hearsay;
+	int32_t sys_errno; /* 0: no system call's */
 	uint64_t seq;     /* the operation that it was in; 0: in none */
+	char text[CX_FAULT_TEXT_MAX];
+};
+
+/* The error that a communicator ends with. */
+struct cx_cause {
+	int32_t code;
+	int32_t origin;    /* who saw it */
+	int32_t about;     /* the first that is to blame; -1: nobody */
+	int32_t sys_errno; /* 0: no system call's */
+	uint64_t seq;      /* the operation that origin was in; 0: in none */
+	uint64_t known_ns; /* since when, here */
 	char text[CX_FAULT_TEXT_MAX];
 };
 
@@ -54,6 +66,7 @@ struct cx_known; /* about a rank */
 struct cx_verdict {
 	int ranks;            /* 0: of none the calls are known, so a report is the verdict */
 	int code;             /* 0: not decided */
+	int about;            /* then: the first that is to blame; -1: nobody */
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t due_ns;      /* cx_verdict_tick has something to do then */
 	enum { CX_WATCHING, CX_DOUBTING, CX_ASKING } phase;
@@ -77,8 +90,19 @@ void cx_verdict_ask(struct cx_verdict *v, uint64_t now_ns);
 void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_ns);
 void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns);
 
+/* Who is waited for: it lives, and has not begun an operation that others are in. */
+struct cx_late {
+	int32_t rank;     /* -1: nobody */
+	uint32_t waited_ms;
+	uint64_t seq;
+};
+
+/* Among those that were waited for so long at least, the one that is furthest behind. */
+struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms);
+
 /* The lines that more than one place writes. */
 void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank);
+void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns);
 void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq);
 
 #endif

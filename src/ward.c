@@ -9,12 +9,22 @@
 
 enum { FRAMES = 256 /* of a wire in one step */, OUT_ROOM = 4096, OUT_ROOM_A_RANK = 24 };
 
-static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000;
+static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
 
 /* The body of a report, cut behind its text. */
 struct report_body {
 	int32_t about, code;
-	uint32_t hearsay, unused;
+	uint32_t hearsay;
+	int32_t sys_errno;
+	uint64_t seq;
+	char text[CX_FAULT_TEXT_MAX];
+};
+
+/* Of a verdict, cut behind its text. */
+struct verdict_body {
+	int32_t origin, about;
+	int32_t sys_errno;
+	uint32_t unused;
 	uint64_t seq;
 	char text[CX_FAULT_TEXT_MAX];
 };
@@ -55,40 +65,30 @@ static void lower_last(struct cx_ward *w, uint64_t seq)
 		;
 }
 
-void cx_ward_adopt(struct cx_ward *w, int code, const char *text)
+static void ring(const struct cx_ward *w)
+{
+	int bell = atomic_load(&w->bell);
+
+	if (bell >= 0)
+		cx_sys->ring(bell);
+}
+
+void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause)
 {
 	int none = 0;
 
 	if (!atomic_compare_exchange_strong(&w->verdict, &none, 1))
 		return;
-	snprintf(w->text, sizeof(w->text), "%s", text);
-	/* Pairs with the acquire in verdict() and cx_guard_verdict: the text is there. */
-	atomic_store_explicit(&w->verdict, code, memory_order_release);
+	w->cause = *cause;
+	w->cause.known_ns = cx_now_ns();
+	/* Pairs with the acquire in verdict() and cx_guard_verdict: the cause is there; and
+	 * in total order with the bell, which whoever asks for it rings if this came first. */
+	atomic_store(&w->verdict, cause->code);
 	lower_last(w, 0);
+	ring(w);
 }
 
 /* ---- sending ---- */
-
-static void cut(struct cx_strand *s)
-{
-	cx_wire_close(&s->wire);
-	s->at = s->len = 0;
-}
-
-static void flush(struct cx_strand *s)
-{
-	while (s->wire.fd >= 0 && !s->mute && s->at < s->len) {
-		long n = cx_wire_push(&s->wire, s->out + s->at, s->len - s->at);
-
-		if (n == 0)
-			return;
-		if (n < 0)
-			s->mute = true; /* what it said before may still be read */
-		else
-			s->at += (size_t)n;
-	}
-	s->at = s->len = 0;
-}
 
 static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *why,
 		  uint64_t now_ns);
@@ -96,27 +96,16 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 /* May it be left out when the other end is slow? */
 static bool is_light(enum cx_frame_kind kind)
 {
-	return kind == CX_FRAME_SIGNS || kind == CX_FRAME_ASK;
+	return kind == CX_FRAME_SIGNS || kind == CX_FRAME_STATUS || kind == CX_FRAME_ASK;
 }
 
 static void tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
 		 const void *body, size_t len, uint64_t now_ns)
 {
-	const struct cx_frame_head head = { (uint16_t)kind, (uint16_t)len, arg };
-	size_t waiting = s->len - s->at;
-
-	if (s->wire.fd < 0 || s->mute || (is_light(kind) && waiting > w->out_room / 2))
+	if (is_light(kind) && cx_strand_room(s) < s->room / 2)
 		return;
-	if (waiting + sizeof(head) + len > w->out_room) {
+	if (!cx_strand_say(s, kind, arg, body, len, now_ns))
 		broke(w, s, COLLX_ERR_PEER_SILENT, "does not read its control connection", now_ns);
-		return;
-	}
-	memmove(s->out, s->out + s->at, waiting);
-	memcpy(s->out + waiting, &head, sizeof(head));
-	if (len)
-		memcpy(s->out + waiting + sizeof(head), body, len);
-	s->at = 0;
-	s->len = waiting + sizeof(head) + len;
 }
 
 static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_frame_kind kind,
@@ -129,30 +118,113 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 
 /* ---- causes and verdicts ---- */
 
-static void tell_verdict(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
+/* What a rank knows by its connections is everybody's to know: nobody's in particular. */
+static struct cx_cause cause_of(const struct cx_report *r)
 {
+	struct cx_cause c = { .code = r->code, .origin = r->origin, .about = r->about,
+			      .sys_errno = r->sys_errno, .seq = r->seq };
+
+	if (r->code == COLLX_ERR_PEER_DEAD || r->code == COLLX_ERR_PEER_SILENT) {
+		c.origin = -1;
+		c.seq = 0;
+	}
+	memcpy(c.text, r->text, sizeof(c.text));
+	return c;
+}
+
+static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t now_ns)
+{
+	struct verdict_body b = { .origin = c->origin, .about = c->about,
+				  .sys_errno = c->sys_errno, .seq = c->seq };
+	size_t len = strnlen(c->text, sizeof(b.text) - 1);
+
 	if (w->told)
 		return;
 	w->told = true;
-	tell_below(w, NULL, CX_FRAME_VERDICT, code, text, strlen(text), now_ns);
+	memcpy(b.text, c->text, len);
+	tell_below(w, NULL, CX_FRAME_VERDICT, c->code, &b,
+		   offsetof(struct verdict_body, text) + len, now_ns);
+}
+
+/* That rank's fate, where it is known as a fact or by its silence. */
+static void mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
+{
+	int was = atomic_load_explicit(&w->news[rank].fate, memory_order_relaxed);
+
+	if (was == COLLX_RANK_DEAD || was == COLLX_RANK_LEFT || rank == w->tree.rank)
+		return;
+	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
+	if (w->rally && fate == COLLX_RANK_SILENT)
+		cx_council_silent(&w->rally->council, rank, now_ns);
+	else if (w->rally)
+		cx_council_dead(&w->rally->council, rank, now_ns);
+}
+
+/* The others gave this rank up. */
+static void be_excluded(struct cx_ward *w, struct cx_cause *c)
+{
+	char why[CX_FAULT_TEXT_MAX];
+
+	if (c->code != COLLX_ERR_PEER_SILENT || c->about != w->tree.rank)
+		return;
+	if (w->rally)
+		cx_council_bar(&w->rally->council, COLLX_ERR_EXCLUDED);
+	memcpy(why, c->text, sizeof(why));
+	c->code = COLLX_ERR_EXCLUDED;
+	snprintf(c->text, sizeof(c->text), "the other ranks go on without this one: %.380s", why);
+}
+
+static void convene(struct cx_ward *w, uint64_t now_ns)
+{
+	if (w->convened || !w->rally)
+		return;
+	w->convened = true;
+	if (up(w))
+		tell(w, up(w), CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
+	tell_below(w, NULL, CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
+	cx_rally_convene(w->rally, now_ns);
 }
 
 /* The verdict is known. It goes down first: once the caller knows it, the process
  * may end any moment, which must not look like the cause. */
-static void conclude(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
+static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint64_t now_ns)
 {
+	struct cx_cause c = *verdict_of;
+
 	if (verdict(w))
 		return;
-	tell_verdict(w, code, text, now_ns);
+	tell_verdict(w, &c, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
-		flush(&w->strands[i]);
-	cx_ward_adopt(w, code, text);
+		cx_strand_flush(&w->strands[i]);
+	if (c.about >= 0 && c.code == COLLX_ERR_PEER_DEAD)
+		mark(w, c.about, COLLX_RANK_DEAD, now_ns);
+	if (c.about >= 0 && c.code == COLLX_ERR_PEER_SILENT)
+		mark(w, c.about, COLLX_RANK_SILENT, now_ns);
+	if (c.code == COLLX_ERR_ABORTED && w->rally)
+		cx_council_bar(&w->rally->council, c.code);
+	be_excluded(w, &c);
+	cx_ward_adopt(w, &c);
+	convene(w, now_ns);
+}
+
+static void conclude_report(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
+{
+	const struct cx_cause c = cause_of(r);
+
+	conclude(w, &c, now_ns);
+}
+
+void cx_ward_settle(struct cx_ward *w, const struct cx_report *r)
+{
+	const struct cx_cause c = cause_of(r);
+
+	cx_ward_adopt(w, &c);
 }
 
 static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
 	struct report_body b = { .about = r->about, .code = r->code, .hearsay = r->hearsay,
-				 .seq = r->seq };
+				 .sys_errno = r->sys_errno, .seq = r->seq };
 	size_t len = strnlen(r->text, sizeof(b.text) - 1);
 
 	/* The first cause counts, so one of each kind will do. */
@@ -174,23 +246,30 @@ static void consider(struct cx_ward *w, const struct cx_report *r, uint64_t now_
 		cx_verdict_report(&w->decider, r, now_ns);
 }
 
-/* What this guard sees itself. */
-static void notice(struct cx_ward *w, int code, int about, const char *text, uint64_t now_ns)
+static struct cx_report sight(const struct cx_ward *w, int code, int about, const char *text)
 {
 	struct cx_report r = { .origin = w->tree.rank, .about = about, .code = code };
 
 	snprintf(r.text, sizeof(r.text), "%s", text);
+	return r;
+}
+
+/* What this guard sees itself. */
+static void notice(struct cx_ward *w, int code, int about, const char *text, uint64_t now_ns)
+{
+	const struct cx_report r = sight(w, code, about, text);
+
 	consider(w, &r, now_ns);
 }
 
 void cx_ward_refuse(struct cx_ward *w, int code, const char *text)
 {
-	char line[CX_FAULT_TEXT_MAX];
+	/* text may be the thread's error line */
+	const struct cx_report r = sight(w, code, w->tree.rank, text);
 
-	snprintf(line, sizeof(line), "%s", text); /* text may be the thread's error line */
-	notice(w, code, w->tree.rank, line, cx_now_ns());
-	conclude(w, code, line, cx_now_ns());
-	cx_fail(code, "%s", line);
+	consider(w, &r, cx_now_ns());
+	conclude_report(w, &r, cx_now_ns());
+	cx_fail(code, "%s", r.text);
 }
 
 /* A wait, or a lane that closed, for somebody who has left has that reason. */
@@ -221,8 +300,10 @@ static void consider_mine(struct cx_ward *w, uint64_t now_ns)
  * passing on what others say: those below go on without it, and decide for themselves. */
 static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
 {
+	const struct cx_report r = sight(w, code, w->tree.above, text);
+
 	if (!left(w, w->tree.above)) {
-		conclude(w, code, text, now_ns);
+		conclude_report(w, &r, now_ns);
 		return;
 	}
 	atomic_store_explicit(&w->blind, true, memory_order_relaxed);
@@ -230,29 +311,89 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 		consider_mine(w, now_ns);
 }
 
-static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *why,
-		  uint64_t now_ns)
+static void lost(struct cx_ward *w, const struct cx_strand *s, int code, const char *text,
+		 uint64_t now_ns)
 {
-	char text[CX_FAULT_TEXT_MAX];
-
-	cut(s);
-	snprintf(text, sizeof(text), "rank %d %s", s->rank, why);
 	if (is_up(w, s))
 		lost_above(w, code, text, now_ns);
 	else if (!left(w, s->rank))
 		notice(w, code, s->rank, text, now_ns);
 }
 
+static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *why,
+		  uint64_t now_ns)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	cx_strand_cut(s);
+	snprintf(text, sizeof(text), "rank %d %s", s->rank, why);
+	lost(w, s, code, text, now_ns);
+}
+
 static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
-	cut(s);
+	cx_strand_cut(s);
 	cx_verdict_death_line(text, s->rank);
+	mark(w, s->rank, COLLX_RANK_DEAD, now_ns);
+	lost(w, s, COLLX_ERR_PEER_DEAD, text, now_ns);
+}
+
+/* ---- heartbeats ---- */
+
+/* It stays connected: should it wake, it is to hear what was decided. */
+static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	struct report_body b = { .about = s->rank, .code = COLLX_ERR_PEER_SILENT };
+
+	s->silent = true;
+	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+	cx_verdict_silence_line(b.text, s->rank, w->rally->silence_ns);
 	if (is_up(w, s))
-		lost_above(w, COLLX_ERR_PEER_DEAD, text, now_ns);
-	else if (!left(w, s->rank))
-		notice(w, COLLX_ERR_PEER_DEAD, s->rank, text, now_ns);
+		tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
+		     offsetof(struct report_body, text) + strlen(b.text), now_ns);
+	lost(w, s, COLLX_ERR_PEER_SILENT, b.text, now_ns);
+}
+
+/* Who was stopped itself, or had no processor, has heard nothing for that reason. */
+static void forgive(struct cx_ward *w, uint64_t now_ns)
+{
+	if (w->stepped_ns && now_ns - w->stepped_ns > w->rally->silence_ns / 2)
+		for (int i = 0; i < w->nstrands; i++)
+			w->strands[i].heard_ns = now_ns;
+}
+
+static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
+
+/* When to come again. */
+static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
+{
+	uint64_t due = UINT64_MAX, beat_ns, silence_ns;
+
+	if (!w->rally)
+		return due;
+	beat_ns = w->rally->beat_ns;
+	silence_ns = w->rally->silence_ns;
+	for (int i = 0; i < w->nstrands; i++) {
+		struct cx_strand *s = &w->strands[i];
+
+		if (s->wire.fd < 0)
+			continue;
+		if (now_ns - s->said_ns >= beat_ns) {
+			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
+			if (is_up(w, s))
+				account(w, CX_FRAME_STATUS, now_ns);
+		}
+		due = cx_min(due, s->said_ns + beat_ns);
+		if (s->silent || silence_ns == UINT64_MAX)
+			continue;
+		if (now_ns - s->heard_ns >= silence_ns)
+			fell_silent(w, s, now_ns);
+		else
+			due = cx_min(due, s->heard_ns + silence_ns);
+	}
+	return due;
 }
 
 /* ---- accounts ---- */
@@ -278,14 +419,14 @@ static struct cx_account give_account(struct cx_ward *w, uint64_t now_ns)
 }
 
 /* Gives the decider, or the rank above, this rank's account. */
-static void account(struct cx_ward *w, uint64_t now_ns)
+static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
 {
 	struct cx_account a = give_account(w, now_ns);
 
 	if (verdict(w))
 		return;
 	if (up(w))
-		tell(w, up(w), CX_FRAME_SIGNS, w->tree.rank, &a, cx_account_len(&a), now_ns);
+		tell(w, up(w), kind, w->tree.rank, &a, cx_account_len(&a), now_ns);
 	else
 		cx_verdict_account(&w->decider, w->tree.rank, &a, now_ns);
 }
@@ -310,6 +451,7 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 		return seq != UINT64_MAX;
 	atomic_store_explicit(&w->left[who], seq + 1, memory_order_release);
 	lower_last(w, seq);
+	mark(w, who, COLLX_RANK_LEFT, now_ns);
 	if (!up(w))
 		cx_verdict_left(&w->decider, who, seq, now_ns);
 	else if (!is_up(w, s))
@@ -334,10 +476,50 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	r.about = b.about;
 	r.code = b.code;
 	r.hearsay = b.hearsay;
+	r.sys_errno = b.sys_errno;
 	r.seq = b.seq;
 	memcpy(r.text, b.text, len - least);
 	consider(w, &r, now_ns);
 	return true;
+}
+
+/* Who is waited for now: for the caller to see, and for those below. */
+static void note_late(struct cx_ward *w, const struct cx_strand *from, const struct cx_late *late,
+		      uint64_t now_ns)
+{
+	if (w->late.rank == late->rank && w->late.seq == late->seq)
+		return;
+	if (w->late.rank >= 0)
+		atomic_store_explicit(&w->news[w->late.rank].awaited_ns, 0, memory_order_relaxed);
+	if (late->rank >= 0)
+		atomic_store_explicit(&w->news[late->rank].awaited_ns,
+				      now_ns - (uint64_t)late->waited_ms * 1000000,
+				      memory_order_relaxed);
+	w->late = *late;
+	tell_below(w, from, CX_FRAME_LATE, 0, late, sizeof(*late), now_ns);
+}
+
+static bool hear_late(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	struct cx_late late;
+
+	if (!is_up(w, s) || s->wire.head.len != sizeof(late))
+		return false;
+	memcpy(&late, s->wire.body, sizeof(late));
+	if (late.rank < -1 || late.rank >= w->tree.ranks)
+		return false;
+	note_late(w, s, &late, now_ns);
+	return true;
+}
+
+static void look_for_late(struct cx_ward *w, uint64_t now_ns)
+{
+	struct cx_late late;
+
+	if (!w->rally || up(w))
+		return;
+	late = cx_verdict_late(&w->decider, late_ms);
+	note_late(w, NULL, &late, now_ns);
 }
 
 static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
@@ -351,15 +533,18 @@ static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	memcpy(&a, s->wire.body, len);
 	if (!cx_account_is_sound(&a, len, w->tree.ranks))
 		return false;
+	atomic_store_explicit(&w->news[origin].state, a.state, memory_order_relaxed);
 	if (verdict(w))
 		return true;
 	if (up(w)) {
-		tell(w, up(w), CX_FRAME_SIGNS, origin, &a, len, now_ns);
+		tell(w, up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len, now_ns);
 		return true;
 	}
-	account(w, now_ns);
+	account(w, CX_FRAME_SIGNS, now_ns);
 	cx_verdict_account(&w->decider, origin, &a, now_ns);
-	cx_verdict_ask(&w->decider, now_ns);
+	look_for_late(w, now_ns);
+	if (s->wire.head.kind == CX_FRAME_SIGNS)
+		cx_verdict_ask(&w->decider, now_ns);
 	return true;
 }
 
@@ -376,11 +561,21 @@ static bool copy_line(const struct cx_strand *s, char text[CX_FAULT_TEXT_MAX])
 
 static bool hear_verdict(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	const size_t least = offsetof(struct verdict_body, text), len = s->wire.head.len;
+	struct cx_cause c = { .code = s->wire.head.arg };
+	struct verdict_body b;
 
-	if (!is_up(w, s) || !copy_line(s, text))
+	if (!is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
 		return false;
-	conclude(w, s->wire.head.arg, text, now_ns);
+	memcpy(&b, s->wire.body, len);
+	if (b.about < -1 || b.about >= w->tree.ranks || b.origin < -1 || b.origin >= w->tree.ranks)
+		return false;
+	c.origin = b.origin;
+	c.about = b.about;
+	c.sys_errno = b.sys_errno;
+	c.seq = b.seq;
+	memcpy(c.text, b.text, len - least);
+	conclude(w, &c, now_ns);
 	return true;
 }
 
@@ -388,13 +583,15 @@ static bool hear_verdict(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r;
 
 	if (!copy_line(s, text))
 		return false;
+	r = sight(w, s->wire.head.arg, -1, text);
 	if (is_up(w, s))
-		conclude(w, s->wire.head.arg, text, now_ns);
+		conclude_report(w, &r, now_ns);
 	else
-		notice(w, s->wire.head.arg, s->rank, text, now_ns);
+		consider(w, &r, now_ns);
 	return true;
 }
 
@@ -404,7 +601,7 @@ static bool hear_ask(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 		return false;
 	w->asked = (uint32_t)s->wire.head.arg;
 	tell_below(w, NULL, CX_FRAME_ASK, s->wire.head.arg, NULL, 0, now_ns);
-	account(w, now_ns);
+	account(w, CX_FRAME_SIGNS, now_ns);
 	return true;
 }
 
@@ -413,10 +610,14 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	switch (s->wire.head.kind) {
 	case CX_FRAME_LEAVE: return hear_leave(w, s, now_ns);
 	case CX_FRAME_REPORT: return hear_report(w, s, now_ns);
+	case CX_FRAME_STATUS:
 	case CX_FRAME_SIGNS: return hear_signs(w, s, now_ns);
 	case CX_FRAME_VERDICT: return hear_verdict(w, s, now_ns);
 	case CX_FRAME_ASK: return hear_ask(w, s, now_ns);
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
+	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
+	case CX_FRAME_BEAT: return true;
+	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
 	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
 	default: return false;
 	}
@@ -429,6 +630,9 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 		if (rc == 0)
 			return;
+		s->heard_ns = now_ns;
+		s->silent = false;
+		atomic_store_explicit(&w->news[s->rank].heard_ns, now_ns, memory_order_relaxed);
 		if (rc == COLLX_ERR_PEER_DEAD) {
 			ended(w, s, now_ns);
 			return;
@@ -454,7 +658,7 @@ void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const ch
 	if (atomic_load_explicit(&w->posted, memory_order_relaxed))
 		return;
 	*m = (struct cx_report){ .origin = w->tree.rank, .about = about, .code = code,
-				 .hearsay = hearsay };
+				 .hearsay = hearsay, .sys_errno = cx_error_errno() };
 	m->seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
 	m->seq = m->seq % 2 ? m->seq / 2 + 1 : 0;
 	snprintf(m->text, sizeof(m->text), "%s", text);
@@ -475,16 +679,68 @@ static void give_up(struct cx_ward *w, uint64_t now_ns)
 			 "rank %d lost a connection, and rank 0 did not say why: %.300s",
 			 w->tree.rank, w->mine.text);
 	}
-	conclude(w, r.code, r.text, now_ns);
+	conclude_report(w, &r, now_ns);
+}
+
+void cx_ward_wish(const struct cx_ward *w, int code, struct cx_cause *out)
+{
+	static const char aborted[] = "a rank aborted the communicator";
+	static const char revoked[] = "a rank revoked the communicator, for it to be repaired";
+
+	*out = (struct cx_cause){ .code = code, .origin = w->tree.rank, .about = w->tree.rank };
+	if (code == COLLX_ERR_REVOKED)
+		memcpy(out->text, revoked, sizeof(revoked));
+	else
+		memcpy(out->text, aborted, sizeof(aborted));
+}
+
+/* The caller wants it to end: here at once, for the others when they hear of it. */
+static void grant(struct cx_ward *w, int code, uint64_t now_ns)
+{
+	struct cx_cause c;
+	struct cx_report r;
+
+	if (code == COLLX_ERR_ABORTED && w->rally)
+		cx_council_bar(&w->rally->council, code);
+	if (!code || verdict(w))
+		return;
+	cx_ward_wish(w, code, &c);
+	r = sight(w, code, w->tree.rank, c.text);
+	consider(w, &r, now_ns);
+	conclude(w, &c, now_ns);
+}
+
+/* Its votes go to the council, whose decisions come back. */
+static void hold_council(struct cx_ward *w, uint64_t now_ns)
+{
+	struct cx_council *c = w->rally ? &w->rally->council : NULL;
+	uint64_t votes = atomic_load_explicit(&w->votes, memory_order_acquire);
+
+	if (!c)
+		return;
+	if (votes != w->votes_taken) {
+		w->votes_taken = votes;
+		convene(w, now_ns);
+		cx_council_vote(c, &w->vote, w->vote_by_ns, now_ns);
+	}
+	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
+		w->decision = c->last;
+		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
+		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
+	}
+	if (w->convened)
+		atomic_store_explicit(&w->losses, cx_council_losses(c), memory_order_relaxed);
+	atomic_store_explicit(&w->barred, c->code, memory_order_release);
 }
 
 static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 {
 	if (atomic_exchange_explicit(&w->nudged, false, memory_order_acquire)) {
-		account(w, now_ns);
+		account(w, CX_FRAME_SIGNS, now_ns);
 		if (!up(w))
 			cx_verdict_ask(&w->decider, now_ns);
 	}
+	grant(w, atomic_load_explicit(&w->wish, memory_order_relaxed), now_ns);
 	if (!w->reported && atomic_load_explicit(&w->posted, memory_order_acquire)) {
 		w->reported = true;
 		w->give_up_ns = now_ns + answer_ns;
@@ -496,6 +752,17 @@ static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 		w->give_up_ns = UINT64_MAX;
 }
 
+static void conclude_decision(struct cx_ward *w, uint64_t now_ns)
+{
+	const struct cx_verdict *v = &w->decider;
+	struct cx_report r = v->first;
+
+	r.code = v->code;
+	r.about = v->about;
+	memcpy(r.text, v->text, sizeof(r.text));
+	conclude_report(w, &r, now_ns);
+}
+
 static void decide(struct cx_ward *w, uint64_t now_ns)
 {
 	struct cx_verdict *v = &w->decider;
@@ -504,20 +771,20 @@ static void decide(struct cx_ward *w, uint64_t now_ns)
 	while (v->ranks && !v->code && w->asked != v->question) {
 		w->asked = v->question;
 		tell_below(w, NULL, CX_FRAME_ASK, (int)v->question, NULL, 0, now_ns);
-		account(w, now_ns);
+		account(w, CX_FRAME_SIGNS, now_ns);
 	}
 	if (v->code)
-		conclude(w, v->code, v->text, now_ns);
+		conclude_decision(w, now_ns);
 	if (verdict(w)) {
 		v->due_ns = UINT64_MAX;
-		tell_verdict(w, verdict(w), w->text, now_ns);
+		tell_verdict(w, &w->cause, now_ns);
 	}
 }
 
 static bool all_is_said(const struct cx_ward *w)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		if (w->strands[i].at < w->strands[i].len && !w->strands[i].mute)
+		if (cx_strand_waits(&w->strands[i]))
 			return false;
 	return true;
 }
@@ -530,6 +797,7 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 	if (!leaving || w->said_farewell)
 		return;
 	w->said_farewell = true;
+	w->linger_ns = now_ns + (w->rally ? w->rally->silence_ns : 0);
 	w->leave_by_ns = now_ns;
 	if (leaving != 1)
 		return;
@@ -551,6 +819,12 @@ static bool is_needed(const struct cx_ward *w)
 	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
 }
 
+/* Who decided with others stays for a while, as they may not know the decision yet. */
+static bool lingers(const struct cx_ward *w, uint64_t now_ns)
+{
+	return w->convened && cx_rally_is_met(w->rally) && now_ns < w->linger_ns;
+}
+
 /* The caller may go, and take with it what is its own. */
 static void be_alone(struct cx_ward *w)
 {
@@ -570,7 +844,7 @@ static void depart(struct cx_ward *w, uint64_t now_ns)
 
 	if (!w->said_farewell)
 		return;
-	if (is_needed(w)) {
+	if (is_needed(w) || lingers(w, now_ns)) {
 		if (done) {
 			be_alone(w);
 			w->leave_by_ns = UINT64_MAX;
@@ -578,36 +852,54 @@ static void depart(struct cx_ward *w, uint64_t now_ns)
 		return;
 	}
 	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
+	if (w->convened)
+		done &= cx_rally_leave(w->rally, now_ns) || now_ns >= w->leave_by_ns;
 	for (int i = 0; done && i < w->nstrands; i++)
-		cut(&w->strands[i]);
+		cx_strand_cut(&w->strands[i]);
 }
 
 /* ---- a step ---- */
 
-void cx_ward_await(const struct cx_ward *w, struct pollfd *fds)
+unsigned cx_ward_room(const struct cx_ward *w)
 {
-	for (int i = 0; i < w->nstrands; i++) {
-		const struct cx_strand *s = &w->strands[i];
-
-		fds[i] = (struct pollfd){ .fd = s->wire.fd, .events = POLLIN };
-		if (s->at < s->len)
-			fds[i].events |= POLLOUT;
-	}
+	return (unsigned)w->nstrands + (w->rally ? cx_rally_room(w->tree.ranks) : 0);
 }
 
-uint64_t cx_ward_step(struct cx_ward *w, const struct pollfd *fds, uint64_t now_ns)
+void cx_ward_watch(struct cx_ward *w, struct cx_poll *p)
 {
+	for (int i = 0; i < w->nstrands; i++) {
+		struct cx_strand *s = &w->strands[i];
+
+		s->number = cx_poll_add(p, s->wire.fd,
+					cx_strand_waits(s) ? POLLIN | POLLOUT : POLLIN);
+	}
+	if (w->rally)
+		cx_rally_watch(w->rally, p);
+}
+
+uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_ns)
+{
+	uint64_t due;
+
+	if (w->rally)
+		forgive(w, now_ns);
+	w->stepped_ns = now_ns;
 	observe(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
-		if (w->strands[i].wire.fd >= 0 && (!fds || fds[i].revents))
+		if (w->strands[i].wire.fd >= 0 && (!p || cx_poll_came(p, w->strands[i].number)))
 			hear(w, &w->strands[i], now_ns);
 	listen_to_caller(w, now_ns);
 	decide(w, now_ns);
+	due = beat(w, now_ns);
+	if (w->rally)
+		due = cx_min(due, cx_rally_step(w->rally, p, now_ns));
+	hold_council(w, now_ns);
 	say_farewell(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
-		flush(&w->strands[i]);
+		cx_strand_flush(&w->strands[i]);
 	depart(w, now_ns);
-	return cx_min(cx_min(w->decider.due_ns, w->give_up_ns), w->leave_by_ns);
+	due = cx_min(due, cx_min(w->give_up_ns, w->leave_by_ns));
+	return cx_min(due, w->decider.due_ns);
 }
 
 bool cx_ward_has_gone(const struct cx_ward *w)
@@ -629,32 +921,35 @@ static int count_wires(const struct cx_tree *t)
 	return n;
 }
 
-static void take_wire(struct cx_ward *w, struct cx_wire *from, int rank)
+static void take_wire(struct cx_ward *w, struct cx_wire *from, int rank, uint64_t now_ns)
 {
 	struct cx_strand *s = &w->strands[w->nstrands];
 
 	if (from->fd < 0)
 		return;
+	cx_strand_open(s, rank, -1, now_ns);
 	s->wire = *from;
-	s->rank = rank;
+	s->room = w->out_room;
 	s->out = w->outs + w->out_room * (size_t)w->nstrands++;
 	cx_wire_init(from, -1);
 }
 
 static int allocate(struct cx_ward *w, const struct cx_tree *t)
 {
-	size_t n = (size_t)count_wires(t);
+	size_t n = (size_t)count_wires(t), ranks = (size_t)t->ranks;
 
-	w->out_room = OUT_ROOM + OUT_ROOM_A_RANK * (size_t)t->ranks;
-	w->left = cx_alloc((size_t)t->ranks, sizeof(*w->left));
+	w->out_room = OUT_ROOM + OUT_ROOM_A_RANK * ranks;
+	w->left = cx_alloc(ranks, sizeof(*w->left));
+	w->news = cx_alloc(ranks, sizeof(*w->news));
 	w->strands = cx_alloc(n, sizeof(*w->strands));
 	w->outs = cx_alloc(n, w->out_room);
-	if (!w->left || !w->strands || !w->outs)
+	if (!w->left || !w->news || !w->strands || !w->outs)
 		return COLLX_ERR_NOMEM;
 	return cx_verdict_init(&w->decider, t->rank ? 0 : t->ranks);
 }
 
-int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls)
+int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls,
+		   struct cx_rally *rally)
 {
 	struct cx_ward *w = cx_alloc(1, sizeof(*w));
 	int rc = w ? allocate(w, tree) : COLLX_ERR_NOMEM;
@@ -666,11 +961,14 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	}
 	assert(tree->above < 0 || tree->up.fd >= 0);
 	w->calls = calls;
+	w->rally = rally;
 	w->since_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
-	take_wire(w, &tree->up, tree->above);
+	atomic_init(&w->bell, -1);
+	w->late.rank = -1;
+	take_wire(w, &tree->up, tree->above, w->since_ns);
 	for (int r = 0; tree->down && r < tree->ranks; r++)
-		take_wire(w, &tree->down[r], r);
+		take_wire(w, &tree->down[r], r, w->since_ns);
 	w->tree = *tree;
 	w->tree.down = NULL;
 	cx_free(tree->down);
@@ -682,12 +980,17 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 void cx_ward_destroy(struct cx_ward *w)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		cut(&w->strands[i]);
+		cx_strand_cut(&w->strands[i]);
+	if (w->rally)
+		cx_rally_destroy(w->rally);
+	if (w->bell > 0) /* 0 is none of ours */
+		cx_sys->close(w->bell);
 	cx_verdict_fini(&w->decider);
 	cx_free(w->tree.leader);
 	cx_free(w->room);
 	cx_free(w->outs);
 	cx_free(w->strands);
+	cx_free(w->news);
 	cx_free(w->left);
 	cx_free(w);
 }

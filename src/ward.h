@@ -17,6 +17,8 @@
 #include <stdint.h>
 
 #include "guard.h"
+#include "rally.h"
+#include "strand.h"
 #include "verdict.h"
 
 /* Who leaves has said so, but its ward goes on for those below until they left or died:
@@ -27,13 +29,12 @@ enum cx_fate {
 	CX_CLOSED  /* the caller's: the guard has forgotten it */
 };
 
-/* A wire of the tree, and what waits to go over it: out[at] to out[len - 1]. */
-struct cx_strand {
-	struct cx_wire wire;
-	int rank;           /* at the other end */
-	bool mute;          /* which takes nothing more */
-	size_t at, len;
-	unsigned char *out;
+/* What is known of a rank; for other threads, too. */
+struct cx_ward_news {
+	_Atomic uint64_t state;    /* as of its calls */
+	_Atomic uint64_t heard_ns; /* over a connection of the tree; 0: there is none */
+	_Atomic int fate;          /* enum collx_rank_state */
+	_Atomic uint64_t awaited_ns; /* since then the others wait for it; 0: they do not */
 };
 
 struct cx_ward {
@@ -44,14 +45,24 @@ struct cx_ward {
 	struct cx_report mine;
 	_Atomic bool posted;  /* mine is to be reported; once in a ward's life */
 	_Atomic bool nudged;
+	_Atomic int wish;     /* the code that the caller ends it with; 0: none */
+	struct cx_motion vote;
+	uint64_t vote_by_ns;
+	_Atomic uint64_t votes; /* how many there were */
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
 	_Atomic int *fate;    /* enum cx_fate, of who waits for it: written once, and then not
 			       * touched, as the waiting one may be gone */
 
 	/* Written by whoever sets verdict from 0 to 1; read by all when it is negative. */
 	_Atomic int verdict;
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_cause cause;
 	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
+	struct cx_motion decision;
+	_Atomic uint64_t decisions; /* how many are known; behind it: the last one */
+	_Atomic int losses;     /* ranks that are dead or silent, once it is convened */
+	_Atomic int barred;     /* why there will be none; 0 */
+	_Atomic int bell;       /* rung with the verdict; -1: nobody asked for it */
+	struct cx_ward_news *news; /* [rank] */
 	_Atomic bool blind;     /* who was above has left, and its process ended */
 
 	/* The guard's own. */
@@ -59,6 +70,10 @@ struct cx_ward {
 	int nstrands;
 	size_t out_room;       /* bytes of each strand's out */
 	unsigned char *outs;
+	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
+	struct cx_late late;   /* as last told */
+	uint64_t votes_taken, stepped_ns;
+	bool convened;
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
 	bool told;             /* the verdict went down */
@@ -66,7 +81,7 @@ struct cx_ward {
 	bool passed_hearsay, passed_cause; /* such a report went up */
 	bool said_farewell;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
-	uint64_t leave_by_ns;
+	uint64_t leave_by_ns, linger_ns;
 	struct cx_calls own;   /* what calls points to once the caller has gone */
 	uint64_t state, since_ns; /* the caller's state, and when it was first seen */
 
@@ -75,16 +90,21 @@ struct cx_ward {
 	struct pollfd *room;
 };
 
-/* Takes the tree's wires over; on failure they are the caller's still. */
-int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls);
+/* How many descriptors it waits for, at most. */
+unsigned cx_ward_room(const struct cx_ward *w);
+
+/* Takes the tree's wires over, and the rally, if any; on failure they are the caller's
+ * still. */
+int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls,
+		   struct cx_rally *rally);
 void cx_ward_destroy(struct cx_ward *w);
 
-/* Fills fds[0 .. nstrands - 1] with what to wait for. */
-void cx_ward_await(const struct cx_ward *w, struct pollfd *fds);
+/* Adds what to wait for. */
+void cx_ward_watch(struct cx_ward *w, struct cx_poll *p);
 
-/* Hears, decides and tells as far as it can be done now; fds as poll left them, or
- * NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
-uint64_t cx_ward_step(struct cx_ward *w, const struct pollfd *fds, uint64_t now_ns);
+/* Hears, decides and tells as far as it can be done now; p after its poll, or NULL:
+ * whatever is there. When to come again; UINT64_MAX: not for the clock. */
+uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_ns);
 
 /* A farewell was asked for, and is said, nobody is below any more; the wires are
  * closed. */
@@ -95,9 +115,15 @@ bool cx_ward_has_gone(const struct cx_ward *w);
 void cx_ward_refuse(struct cx_ward *w, int code, const char *text);
 
 /* Makes this the verdict, unless there is one; any thread may. */
-void cx_ward_adopt(struct cx_ward *w, int code, const char *text);
+void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause);
+
+/* The same from a report, for want of a verdict. */
+void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);
 
 /* Hands the caller's report to the next step; once. */
 void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+
+/* The cause that a wish is; safe in a signal handler. */
+void cx_ward_wish(const struct cx_ward *w, int code, struct cx_cause *out);
 
 #endif

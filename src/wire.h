@@ -29,7 +29,21 @@ enum cx_frame_kind {
 	CX_FRAME_REPORT,     /* up; arg: who saw it; ward.c has the body */
 	CX_FRAME_SIGNS,      /* up; arg: whose; the body is a struct cx_account */
 	CX_FRAME_VERDICT,    /* down; arg: code; the body is its text */
-	CX_FRAME_ASK         /* down; arg: number of the question */
+	CX_FRAME_ASK,        /* down; arg: number of the question */
+	CX_FRAME_STATUS,     /* up, with a heartbeat: as SIGNS, and nobody waits long */
+	CX_FRAME_LATE,       /* down; a struct cx_late */
+	/* of the council: council.h has the bodies */
+	CX_FRAME_JOIN = 96,  /* to the chair */
+	CX_FRAME_ACCEPTED,   /* to the chair, behind JOIN: what was accepted before */
+	CX_FRAME_VOTE,       /* to the chair */
+	CX_FRAME_PROPOSE,    /* from the chair */
+	CX_FRAME_ACCEPT,     /* to the chair */
+	CX_FRAME_DECIDED,    /* from whoever knows */
+	CX_FRAME_RESIGN,     /* from the chair */
+	/* of both */
+	CX_FRAME_BEAT = 112, /* I am here */
+	CX_FRAME_CONVENE,    /* a council begins */
+	CX_FRAME_PART        /* this connection ends, and nobody dies */
 };
 
 struct cx_frame_head {

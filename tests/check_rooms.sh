@@ -7,7 +7,7 @@ cd "${srcdir:-$(dirname "$0")/..}" || exit 99
 
 base='include/collx.h src/base/base.h'
 meeting='src/wire.h src/tree.h src/place.h src/host.h src/auth.h src/boot.h'
-guarding='src/wire.h src/tree.h src/sign.h src/verdict.h'
+guarding='src/wire.h src/tree.h src/sign.h src/verdict.h src/strand.h src/council.h src/rally.h'
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -17,7 +17,10 @@ kernels/*               $base kernels/*.h
 transports/*            $base transports/*.h
 src/plan*|src/algo*     $base src/plan*.h src/algo*.h
 src/exec.[ch]           $base $contracts src/exec.h
-src/comm.[ch]|src/create.c|src/request.c|src/p2p.c $base $contracts src/*.h
+src/strand.[ch]         $base src/wire.h src/strand.h
+src/council.[ch]        $base src/wire.h src/council.h
+src/rally.[ch]          $base $meeting src/net.h src/vault.h src/door.h src/strand.h src/council.h src/rally.h
+src/comm.[ch]|src/create.c|src/request.c|src/p2p.c|src/careful.c|src/faults.c|src/recover.c|src/herald.c $base $contracts src/*.h
 src/codec.c             $base kernels/*.h kernels/cuda/cuda.h
 src/collx.c             $base $contracts src/*.h
 src/select.[ch]         $base src/plan.h src/topo.h src/select.h
@@ -37,7 +40,7 @@ src/boot.[ch]           $base $meeting src/meet.h src/tree.h
 src/tree.[ch]           $base src/wire.h src/tree.h
 src/sign.[ch]           $base src/plan.h src/sign.h
 src/verdict.[ch]        $base src/wire.h src/sign.h src/verdict.h
-src/guard.[ch]|src/ward.[ch] $base $guarding src/guard.h src/ward.h
+src/guard.[ch]|src/ward.[ch] $base $guarding $meeting src/door.h src/guard.h src/ward.h
 perf/info*              $base $contracts $meeting src/net.h src/topo.h src/select.h perf/info*.h
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h

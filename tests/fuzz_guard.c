@@ -57,7 +57,7 @@ static void ward_open(int rank)
 	if (rank)
 		connect_wire(&t.up);
 	cx_calls_init(&at.calls);
-	FUZZ_MUST(!cx_ward_create(&at.ward, &t, &at.calls), "no ward: %s", cx_error_text());
+	FUZZ_MUST(!cx_ward_create(&at.ward, &t, &at.calls, NULL), "no ward: %s", cx_error_text());
 }
 
 /* ---- frames ---- */
@@ -156,12 +156,12 @@ static void step(void)
 
 	cx_ward_step(at.ward, NULL, cx_now_ns());
 	code = cx_guard_verdict(at.ward);
-	FUZZ_MUST(!at.code || (code == at.code && !strcmp(at.text, at.ward->text)),
-		  "verdict %d '%s' became %d '%s'", at.code, at.text, code, at.ward->text);
+	FUZZ_MUST(!at.code || (code == at.code && !strcmp(at.text, at.ward->cause.text)),
+		  "verdict %d '%s' became %d '%s'", at.code, at.text, code, at.ward->cause.text);
 	FUZZ_MUST(code <= 0, "a verdict of %d", code);
 	if (code && !at.code) {
 		at.code = code;
-		snprintf(at.text, sizeof(at.text), "%s", at.ward->text);
+		snprintf(at.text, sizeof(at.text), "%s", at.ward->cause.text);
 	}
 }
 

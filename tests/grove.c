@@ -68,7 +68,7 @@ void grove_open(struct grove *g, int ranks, const int *leader, uint64_t seed)
 		connect_pair(&trees[leader[r] == r ? 0 : leader[r]], &trees[r]);
 	for (int r = 0; r < ranks; r++) {
 		cx_calls_init(&g->calls[r]);
-		if (cx_ward_create(&g->ward[r], &trees[r], &g->calls[r]))
+		if (cx_ward_create(&g->ward[r], &trees[r], &g->calls[r], NULL))
 			abort();
 	}
 }
@@ -85,12 +85,13 @@ void grove_close(struct grove *g)
 static int is_due(struct grove *g, int r)
 {
 	struct pollfd fds[GROVE_MAX];
+	struct cx_poll p = { .fds = fds };
 	struct cx_ward *w = g->ward[r];
 
 	if (!w)
 		return 0;
-	cx_ward_await(w, fds);
-	return g->due[r] <= clock_ns || poll(fds, (nfds_t)w->nstrands, 0) > 0;
+	cx_ward_watch(w, &p);
+	return g->due[r] <= clock_ns || poll(fds, p.n, 0) > 0;
 }
 
 void grove_step(struct grove *g)
@@ -174,5 +175,5 @@ int grove_code(const struct grove *g, int rank)
 
 const char *grove_text(const struct grove *g, int rank)
 {
-	return g->ward[rank]->text;
+	return g->ward[rank]->cause.text;
 }

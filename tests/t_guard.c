@@ -548,7 +548,7 @@ Test(trees, a_kill_at_every_step, .timeout = 300)
 				for (int r = 0; r < g.ranks; r++)
 					cr_assert(!g.ward[r] || grove_code(&g, r) == code ||
 						  !strcmp(grove_text(&g, r), dead),
-						  "%s: rank %d: %s", what, r, g.ward[r]->text);
+						  "%s: rank %d: %s", what, r, g.ward[r]->cause.text);
 				if (!is_leader(&shapes[i], victim))
 					expect_one_verdict(&g, what);
 				for (int r = 1; r < g.ranks; r++) /* all but those below it */
@@ -870,7 +870,7 @@ Test(trees, a_rank_that_does_not_read)
 		  s->len - s->at);
 	cr_expect(s->wire.fd >= 0 && !grove_code(&g, 0));
 	/* What may not be left out ends it. */
-	g.ward[0]->out_room = s->len - s->at + 10;
+	s->room = s->len - s->at + 10;
 	atomic_store(&g.ward[2]->leaving, 1);
 	cx_ward_step(g.ward[2], NULL, grove_now_ms() * MS);
 	cx_ward_step(g.ward[0], NULL, grove_now_ms() * MS);

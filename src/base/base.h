@@ -28,6 +28,8 @@ int cx_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3))
 int cx_fail_errno(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The calling thread's last line, "" if none. */
 const char *cx_error_text(void);
+/* The system call's errno that the line is about; 0: none. */
+int cx_error_errno(void);
 void cx_error_clear(void);
 
 /* ---- the world outside: sys.c ---- */
@@ -108,6 +110,8 @@ enum cx_env {
 	CX_ENV_PORT_RANGE,
 	CX_ENV_TIMEOUT_MS,
 	CX_ENV_CREATE_TIMEOUT_MS,
+	CX_ENV_HEARTBEAT_MS,
+	CX_ENV_SILENCE_MS,
 	CX_ENV_ALGO,
 	CX_ENV_TRANSPORT,
 	CX_ENV_KERNEL,

@@ -10,6 +10,7 @@
 enum { LINE_MAX_BYTES = 512 };
 
 static _Thread_local char line[LINE_MAX_BYTES];
+static _Thread_local int line_errno;
 
 static const char *const names[] = {
 	[0] = "COLLX_OK",
@@ -53,6 +54,7 @@ int cx_fail(int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	line_errno = 0;
 	return code;
 }
 
@@ -68,9 +70,15 @@ int cx_fail_errno(int err, const char *fmt, ...)
 	if (n >= 0 && (size_t)n < sizeof(line))
 		snprintf(line + n, sizeof(line) - (size_t)n, ": %s",
 			 strerror_r(err, text, sizeof(text)));
+	line_errno = err;
 	if (err == EMFILE || err == ENFILE)
 		return COLLX_ERR_NOFILES;
 	return err == ENOMEM ? COLLX_ERR_NOMEM : COLLX_ERR_SYSTEM;
+}
+
+int cx_error_errno(void)
+{
+	return line_errno;
 }
 
 const char *cx_error_text(void)

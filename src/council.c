@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* From votes to one decision; see council.h. */
+#include <string.h>
+
+#include "base/base.h"
+#include "council.h"
+
+/* ---- sets ---- */
+
+int cx_set_count(const struct cx_set *s)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < sizeof(s->word) / sizeof(s->word[0]); i++)
+		n += __builtin_popcountll(s->word[i]);
+	return n;
+}
+
+static void unite(struct cx_set *s, const struct cx_set *more)
+{
+	for (size_t i = 0; i < sizeof(s->word) / sizeof(s->word[0]); i++)
+		s->word[i] |= more->word[i];
+}
+
+static bool is_within(const struct cx_set *s, int ranks)
+{
+	for (int r = ranks; r < CX_COUNCIL_RANKS; r += 64 - r % 64)
+		if (s->word[r / 64] >> r % 64)
+			return false;
+	return true;
+}
+
+/* ---- who is there ---- */
+
+static bool is_out(const struct cx_council *c, int r)
+{
+	return cx_set_has(&c->dead, r) || cx_set_has(&c->silent, r);
+}
+
+static bool is_in(const struct cx_council *c, int r)
+{
+	return r == c->rank || (c->seat[r].sits && !is_out(c, r) && !cx_set_has(&c->gone, r));
+}
+
+static bool has_voted(const struct cx_council *c, int r)
+{
+	return r == c->rank ? c->voted : c->seat[r].voted;
+}
+
+struct tally {
+	bool all_here;  /* who is neither dead nor silent */
+	bool quorum;    /* of those who are here */
+	bool voted;     /* all who are here */
+	bool accepted;
+};
+
+static struct tally count(const struct cx_council *c)
+{
+	struct tally t = { true, false, true, true };
+	int here = 0, electors = 0, lowest = -1;
+
+	for (int r = 0; r < c->ranks; r++) {
+		if (cx_set_has(&c->dead, r) || cx_set_has(&c->gone, r))
+			continue;
+		electors++;
+		if (lowest < 0)
+			lowest = r;
+		if (!is_in(c, r)) {
+			t.all_here &= is_out(c, r);
+			continue;
+		}
+		here++;
+		t.voted &= has_voted(c, r);
+		t.accepted &= r == c->rank ? c->proposing : c->seat[r].accepted;
+	}
+	t.quorum = 2 * here > electors || (2 * here == electors && is_in(c, lowest));
+	return t;
+}
+
+static void tell(struct cx_council *c, int rank, enum cx_frame_kind kind, const void *body,
+		 size_t len)
+{
+	c->send(c->ctx, rank, kind, body, len);
+}
+
+static void tell_all(struct cx_council *c, enum cx_frame_kind kind, const void *body, size_t len)
+{
+	for (int r = 0; r < c->ranks; r++)
+		if (c->seat[r].sits)
+			tell(c, r, kind, body, len);
+}
+
+/* Turns to the lowest rank that may be there, though it may be out: if it does not know,
+ * others who do not may sit with it, and are told. */
+static void turn(struct cx_council *c, uint64_t now_ns)
+{
+	int r = 0;
+
+	while (r < c->rank && is_out(c, r))
+		r++;
+	if (r == c->chair)
+		return;
+	c->chair = r;
+	c->seated = false;
+	c->since_ns = now_ns;
+}
+
+static void mark_dead(struct cx_council *c, int r)
+{
+	cx_set_add(&c->dead, r);
+	c->seat[r] = (struct cx_councillor){ 0 };
+}
+
+/* ---- decisions ---- */
+
+static void clear_votes(struct cx_council *c)
+{
+	c->proposing = c->voted = false;
+	c->accepted.ballot = c->found.ballot = 0;
+	c->late_ns = UINT64_MAX;
+	memset(&c->exclude, 0, sizeof(c->exclude));
+	for (int r = 0; r < c->ranks; r++)
+		c->seat[r].voted = c->seat[r].accepted = false;
+}
+
+/* Takes what was decided, from `source`, and passes it on to all who may not know. */
+static void decide(struct cx_council *c, const struct cx_motion *m, int source)
+{
+	bool excludes = m->kind <= CX_MOTION_GROW;
+
+	if (m->number != c->decided + 1 || (excludes && cx_set_has(&m->out, c->rank)))
+		c->code = COLLX_ERR_EXCLUDED;
+	c->last = *m;
+	c->decided = m->number;
+	clear_votes(c);
+	tell_all(c, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
+	if (c->seated && c->chair != source)
+		tell(c, c->chair, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
+	if (!excludes)
+		return;
+	unite(&c->gone, &c->last.out);
+	if (c->seated && cx_set_has(&c->gone, c->chair))
+		cx_set_add(&c->silent, c->chair);
+}
+
+static void resign(struct cx_council *c)
+{
+	struct cx_council_resign r = { COLLX_ERR_NO_QUORUM };
+
+	c->code = COLLX_ERR_NO_QUORUM;
+	tell_all(c, CX_FRAME_RESIGN, &r, sizeof(r));
+}
+
+/* ---- motions ---- */
+
+static void make_late(const struct cx_council *c, struct cx_motion *m)
+{
+	m->kind = CX_MOTION_LATE;
+	for (int r = 0; r < c->ranks; r++)
+		if (is_in(c, r) && !has_voted(c, r))
+			cx_set_add(&m->out, r);
+}
+
+/* From the votes of all who are here. */
+static void make_motion(const struct cx_council *c, struct cx_motion *m)
+{
+	uint64_t flags = c->vote.flags;
+	int r;
+
+	m->kind = c->vote.kind;
+	for (r = 0; r < c->ranks; r++) {
+		if (r == c->rank || !is_in(c, r))
+			continue;
+		flags &= c->seat[r].flags;
+		if (c->seat[r].kind != c->vote.kind)
+			m->kind = CX_MOTION_MIXED;
+	}
+	if (m->kind == CX_MOTION_MIXED)
+		return;
+	m->flags = flags;
+	m->out = c->dead;
+	unite(&m->out, &c->silent);
+	unite(&m->out, &c->gone);
+	if (m->kind == CX_MOTION_AGREE)
+		return;
+	unite(&m->out, &c->exclude);
+	for (r = 0; r < c->ranks && cx_set_has(&m->out, r); r++)
+		;
+	if (r < c->ranks)
+		m->id = r == c->rank ? c->vote.id : c->seat[r].id;
+}
+
+static void propose(struct cx_council *c, const struct cx_motion *m)
+{
+	c->accepted = (struct cx_council_proposal){ .ballot = (uint64_t)c->rank + 1, .motion = *m };
+	c->proposing = true;
+	for (int r = 0; r < c->ranks; r++)
+		if (r != c->rank && is_in(c, r))
+			tell(c, r, CX_FRAME_PROPOSE, &c->accepted, sizeof(c->accepted));
+}
+
+static void find_motion(struct cx_council *c, struct tally t, uint64_t now_ns)
+{
+	const struct cx_council_proposal *p =
+		c->found.ballot > c->accepted.ballot ? &c->found : &c->accepted;
+	struct cx_motion m = { .number = c->decided + 1 };
+
+	if (p->ballot) {
+		m = p->motion;
+	} else if (!t.all_here) {
+		return;
+	} else if (t.voted) {
+		make_motion(c, &m);
+	} else if (now_ns >= c->late_ns) {
+		make_late(c, &m);
+	} else {
+		return;
+	}
+	propose(c, &m);
+}
+
+/* ---- the chair ---- */
+
+/* Until when a chair waits for a rank. Who comes may have been patient with lower
+ * chairs before, here with two at most. */
+static uint64_t missed_ns(const struct cx_council *c, int r)
+{
+	uint64_t from = cx_max(c->since_ns, c->seat[r].left_ns);
+
+	return from + c->patience_ns * (2 + cx_min((size_t)c->rank, 2));
+}
+
+static bool is_missing(const struct cx_council *c, int r)
+{
+	return !is_in(c, r) && !is_out(c, r);
+}
+
+static void preside(struct cx_council *c, uint64_t now_ns)
+{
+	struct tally t;
+
+	for (int r = 0; r < c->ranks; r++)
+		if (is_missing(c, r) && now_ns >= missed_ns(c, r))
+			cx_set_add(&c->silent, r);
+	t = count(c);
+	if (t.quorum && !c->proposing)
+		find_motion(c, t, now_ns);
+	t = count(c);
+	if (t.all_here && !t.quorum) {
+		resign(c);
+	} else if (t.all_here && c->proposing && t.accepted) {
+		struct cx_motion m = c->accepted.motion;
+
+		decide(c, &m, c->rank);
+	}
+}
+
+static uint64_t chair_due_ns(const struct cx_council *c)
+{
+	struct tally t = count(c);
+	uint64_t due = UINT64_MAX;
+
+	for (int r = 0; r < c->ranks; r++)
+		if (is_missing(c, r))
+			due = cx_min(due, missed_ns(c, r));
+	return t.all_here && !c->proposing ? cx_min(due, c->late_ns) : due;
+}
+
+/* Does what has become due, and says when more will. */
+static void settle(struct cx_council *c, uint64_t now_ns)
+{
+	c->due_ns = UINT64_MAX;
+	if (c->code || c->chair < 0)
+		return;
+	turn(c, now_ns);
+	while (c->chair != c->rank && !c->seated && now_ns >= c->since_ns + c->patience_ns) {
+		cx_set_add(&c->silent, c->chair);
+		turn(c, now_ns);
+	}
+	if (c->chair == c->rank)
+		preside(c, now_ns);
+	if (c->code)
+		return;
+	if (c->chair == c->rank)
+		c->due_ns = chair_due_ns(c);
+	else if (!c->seated)
+		c->due_ns = c->since_ns + c->patience_ns;
+}
+
+/* ---- frames ---- */
+
+static bool is_motion(const struct cx_council *c, const struct cx_motion *m)
+{
+	return m->kind >= CX_MOTION_AGREE && m->kind <= CX_MOTION_MIXED && m->number &&
+	       is_within(&m->out, c->ranks);
+}
+
+static bool hear_join(struct cx_council *c, int rank, const struct cx_council_join *j)
+{
+	struct cx_councillor *s = &c->seat[rank];
+	struct cx_council_resign over = { c->code };
+
+	if (rank < c->rank || s->sits || (j->decided > c->decided && !c->code) ||
+	    !is_within(&j->dead, c->ranks) || cx_set_has(&j->dead, rank))
+		return false;
+	if (j->decided < c->decided)
+		tell(c, rank, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
+	if (c->code) {
+		tell(c, rank, CX_FRAME_RESIGN, &over, sizeof(over));
+		return true;
+	}
+	for (int r = 0; r < c->ranks; r++)
+		if (cx_set_has(&j->dead, r) && r != c->rank && !cx_set_has(&c->dead, r))
+			mark_dead(c, r);
+	if (cx_set_has(&c->gone, rank) || c->decided - j->decided > 1)
+		return true;
+	cx_set_drop(&c->silent, rank);
+	s->sits = true;
+	if (c->proposing)
+		tell(c, rank, CX_FRAME_PROPOSE, &c->accepted, sizeof(c->accepted));
+	return true;
+}
+
+static bool hear_accepted(struct cx_council *c, int rank, const struct cx_council_proposal *p)
+{
+	if (rank < c->rank || c->seat[rank].sits || !is_motion(c, &p->motion) || !p->ballot ||
+	    p->ballot > (uint64_t)c->rank + 1 || p->motion.number > c->decided + 1)
+		return false;
+	if (p->motion.number == c->decided + 1 && p->ballot > c->found.ballot)
+		c->found = *p;
+	return true;
+}
+
+static bool hear_vote(struct cx_council *c, int rank, const struct cx_council_vote *v,
+		      uint64_t now_ns)
+{
+	struct cx_councillor *s = &c->seat[rank];
+	const struct cx_motion *m = &v->motion;
+
+	if (rank < c->rank || !is_motion(c, m) || m->kind > CX_MOTION_GROW ||
+	    m->number > c->decided + 1)
+		return false;
+	if (m->number <= c->decided)
+		return true;
+	s->voted = true;
+	s->kind = m->kind;
+	s->flags = m->flags;
+	s->id = m->id;
+	unite(&c->exclude, &m->out);
+	if (v->within_ns < UINT64_MAX - now_ns)
+		c->late_ns = cx_min(c->late_ns, now_ns + v->within_ns);
+	return true;
+}
+
+static bool hear_propose(struct cx_council *c, int rank, const struct cx_council_proposal *p)
+{
+	struct cx_council_accept a = { p->ballot, p->motion.number };
+
+	if (rank > c->rank || !is_motion(c, &p->motion) || p->ballot != (uint64_t)rank + 1)
+		return false;
+	if (rank != c->chair || !c->seated || p->motion.number <= c->decided)
+		return true;
+	if (p->motion.number != c->decided + 1)
+		return false;
+	c->accepted = *p;
+	tell(c, rank, CX_FRAME_ACCEPT, &a, sizeof(a));
+	return true;
+}
+
+static bool hear_accept(struct cx_council *c, int rank, const struct cx_council_accept *a)
+{
+	if (rank < c->rank || a->ballot != (uint64_t)c->rank + 1 || a->number > c->decided + 1 ||
+	    (a->number == c->decided + 1 && !c->proposing))
+		return false;
+	if (a->number == c->decided + 1 && c->seat[rank].sits)
+		c->seat[rank].accepted = true;
+	return true;
+}
+
+static bool hear_decided(struct cx_council *c, int rank, const struct cx_motion *m)
+{
+	if (!is_motion(c, m))
+		return false;
+	if (m->number > c->decided)
+		decide(c, m, rank);
+	return true;
+}
+
+/* A chair that has no quorum is one that few can reach: the next one may do better. */
+static bool hear_resign(struct cx_council *c, int rank, const struct cx_council_resign *r)
+{
+	bool alone = true;
+
+	if (rank > c->rank || (r->code != COLLX_ERR_NO_QUORUM && r->code != COLLX_ERR_EXCLUDED))
+		return false;
+	if (rank != c->chair)
+		return true;
+	for (int i = 0; i < c->ranks; i++)
+		alone &= !c->seat[i].sits;
+	if (r->code == COLLX_ERR_NO_QUORUM && c->resigned++ && alone)
+		c->code = COLLX_ERR_NO_QUORUM;
+	else
+		cx_set_add(&c->silent, rank);
+	return true;
+}
+
+static bool hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const void *body,
+		 size_t len, uint64_t now_ns)
+{
+	union {
+		struct cx_council_join join;
+		struct cx_council_vote vote;
+		struct cx_council_proposal proposal;
+		struct cx_council_accept accept;
+		struct cx_council_resign resign;
+		struct cx_motion motion;
+	} b;
+
+	if (len > sizeof(b))
+		return false;
+	memcpy(&b, body, len);
+	switch (kind) {
+	case CX_FRAME_JOIN:
+		return len == sizeof(b.join) && hear_join(c, rank, &b.join);
+	case CX_FRAME_ACCEPTED:
+		return len == sizeof(b.proposal) && hear_accepted(c, rank, &b.proposal);
+	case CX_FRAME_VOTE:
+		return len == sizeof(b.vote) && hear_vote(c, rank, &b.vote, now_ns);
+	case CX_FRAME_PROPOSE:
+		return len == sizeof(b.proposal) && hear_propose(c, rank, &b.proposal);
+	case CX_FRAME_ACCEPT:
+		return len == sizeof(b.accept) && hear_accept(c, rank, &b.accept);
+	case CX_FRAME_DECIDED:
+		return len == sizeof(b.motion) && hear_decided(c, rank, &b.motion);
+	case CX_FRAME_RESIGN:
+		return len == sizeof(b.resign) && hear_resign(c, rank, &b.resign);
+	default:
+		return false;
+	}
+}
+
+bool cx_council_hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const void *body,
+		     size_t len, uint64_t now_ns)
+{
+	bool sound;
+
+	if (rank < 0 || rank >= c->ranks || rank == c->rank)
+		return false;
+	if ((cx_set_has(&c->dead, rank) && kind != CX_FRAME_DECIDED) ||
+	    (c->code && kind != CX_FRAME_JOIN))
+		return true;
+	cx_council_begin(c, now_ns);
+	sound = hear(c, rank, kind, body, len, now_ns);
+	settle(c, now_ns);
+	return sound;
+}
+
+/* ---- events ---- */
+
+void cx_council_begin(struct cx_council *c, uint64_t now_ns)
+{
+	if (c->chair >= 0)
+		return;
+	turn(c, now_ns);
+	settle(c, now_ns);
+}
+
+void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns)
+{
+	if (rank == c->rank || cx_set_has(&c->dead, rank))
+		return;
+	mark_dead(c, rank);
+	settle(c, now_ns);
+}
+
+void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns)
+{
+	if (rank == c->rank)
+		return;
+	cx_set_add(&c->silent, rank);
+	settle(c, now_ns);
+}
+
+static void send_vote(struct cx_council *c, uint64_t now_ns)
+{
+	struct cx_council_vote v = { .motion = c->vote };
+
+	v.within_ns = c->vote_by_ns > now_ns ? c->vote_by_ns - now_ns : 0;
+	tell(c, c->chair, CX_FRAME_VOTE, &v, sizeof(v));
+}
+
+int cx_council_losses(const struct cx_council *c)
+{
+	struct cx_set lost = c->dead;
+
+	unite(&lost, &c->silent);
+	return cx_set_count(&lost);
+}
+
+void cx_council_bar(struct cx_council *c, int code)
+{
+	if (!c->code)
+		c->code = code;
+}
+
+void cx_council_seated(struct cx_council *c, uint64_t now_ns)
+{
+	struct cx_council_join j = { .decided = c->decided, .dead = c->dead };
+
+	if (c->code || c->chair < 0 || c->chair == c->rank || c->seated)
+		return;
+	c->seated = true;
+	if (c->decided)
+		tell(c, c->chair, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
+	if (c->accepted.ballot)
+		tell(c, c->chair, CX_FRAME_ACCEPTED, &c->accepted, sizeof(c->accepted));
+	if (c->voted)
+		send_vote(c, now_ns);
+	tell(c, c->chair, CX_FRAME_JOIN, &j, sizeof(j));
+	settle(c, now_ns);
+}
+
+void cx_council_parted(struct cx_council *c, int rank, uint64_t now_ns)
+{
+	c->seat[rank] = (struct cx_councillor){ .left_ns = now_ns };
+	if (rank == c->chair && c->seated) {
+		c->seated = false;
+		c->since_ns = now_ns;
+	}
+	settle(c, now_ns);
+}
+
+void cx_council_vote(struct cx_council *c, const struct cx_motion *vote, uint64_t by_ns,
+		     uint64_t now_ns)
+{
+	if (c->code || c->voted || vote->number != c->decided + 1)
+		return;
+	cx_council_begin(c, now_ns);
+	c->voted = true;
+	c->vote = *vote;
+	c->vote_by_ns = by_ns;
+	c->late_ns = cx_min(c->late_ns, by_ns);
+	unite(&c->exclude, &vote->out);
+	if (c->seated)
+		send_vote(c, now_ns);
+	settle(c, now_ns);
+}
+
+void cx_council_tick(struct cx_council *c, uint64_t now_ns)
+{
+	settle(c, now_ns);
+}
+
+/* ---- life ---- */
+
+int cx_council_init(struct cx_council *c, int rank, int ranks, uint64_t patience_ns)
+{
+	*c = (struct cx_council){ .rank = rank, .ranks = ranks, .patience_ns = patience_ns,
+				  .chair = -1, .late_ns = UINT64_MAX, .due_ns = UINT64_MAX };
+	c->seat = cx_alloc((size_t)ranks, sizeof(*c->seat));
+	return c->seat ? 0 : COLLX_ERR_NOMEM;
+}
+
+void cx_council_fini(struct cx_council *c)
+{
+	cx_free(c->seat);
+	c->seat = NULL;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The public functions for when something failed: collx_faults(7). */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "comm.h"
+
+/* The communicator is the one that stands for it now. */
+static int check(collx_comm_t *comm, const char *name)
+{
+	*comm = cx_comm_now(*comm);
+	if (!*comm)
+		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
+	return cx_comm_check_fork(*comm, name);
+}
+
+/* ---- what happened ---- */
+
+static collx_evidence evidence_of(int code)
+{
+	switch (code) {
+	case COLLX_ERR_PEER_DEAD: return COLLX_EVIDENCE_CONNECTION;
+	case COLLX_ERR_PEER_SILENT:
+	case COLLX_ERR_EXCLUDED: return COLLX_EVIDENCE_SILENCE;
+	case COLLX_ERR_TIMEOUT: return COLLX_EVIDENCE_DEADLINE;
+	case COLLX_ERR_MISMATCH: return COLLX_EVIDENCE_DIFFERENCE;
+	case COLLX_ERR_PEER_LEFT:
+	case COLLX_ERR_ABORTED:
+	case COLLX_ERR_REVOKED: return COLLX_EVIDENCE_WISH;
+	default: return COLLX_EVIDENCE_CALL;
+	}
+}
+
+collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
+{
+	int rc = check(&comm, "error");
+	struct cx_cause cause;
+	size_t size;
+
+	if (rc)
+		return rc;
+	if (!error || error->size < sizeof(*error))
+		return cx_fail(COLLX_ERR_INVALID,
+			       "error: begin with COLLX_ERROR_INIT");
+	size = error->size;
+	*error = (collx_error)COLLX_ERROR_INIT;
+	error->size = size;
+	if (!cx_guard_cause(comm->guard, &cause))
+		return COLLX_OK;
+	error->code = (collx_result)cause.code;
+	error->origin = cause.origin;
+	error->rank = cause.about;
+	error->evidence = evidence_of(cause.code);
+	error->sys_errno = cause.sys_errno;
+	error->op = cause.seq;
+	error->since_us = (cx_now_ns() - cause.known_ns) / 1000;
+	memcpy(error->text, cause.text, sizeof(error->text));
+	return COLLX_OK;
+}
+
+int collx_comm_event_fd(collx_comm_t comm)
+{
+	int rc = check(&comm, "event_fd");
+
+	return rc ? rc : cx_guard_bell(comm->guard);
+}
+
+collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx)
+{
+	collx_comm_t handle = comm;
+	int rc = check(&comm, "set_callback");
+
+	if (!rc && !fn)
+		rc = cx_fail(COLLX_ERR_INVALID, "set_callback: fn is NULL");
+	return rc ? rc : cx_herald_start(handle, fn, ctx);
+}
+
+collx_result collx_comm_health(collx_comm_t comm, collx_rank_health *health, int n)
+{
+	int rc = check(&comm, "health");
+
+	if (!rc && (!health || n < 0 || n > comm->size))
+		rc = cx_fail(COLLX_ERR_INVALID, "health: room for %d of %d ranks", n, comm->size);
+	for (int r = 0; !rc && r < n; r++)
+		cx_guard_health(comm->guard, r, &health[r]);
+	return rc;
+}
+
+static const char *state_name(collx_rank_state s)
+{
+	static const char *const names[] = { "alive", "dead", "silent", "left" };
+
+	return names[s];
+}
+
+/* A string as JSON has it. */
+static void print_string(FILE *f, const char *text)
+{
+	fputc('"', f);
+	for (; *text; text++)
+		if (*text == '"' || *text == '\\')
+			fprintf(f, "\\%c", *text);
+		else if ((unsigned char)*text < 0x20)
+			fprintf(f, "\\u%04x", (unsigned)*text);
+		else
+			fputc(*text, f);
+	fputc('"', f);
+}
+
+static void print_error(FILE *f, collx_comm_t comm)
+{
+	collx_error e = COLLX_ERROR_INIT;
+
+	collx_comm_error(comm, &e);
+	fprintf(f, "\"error\": {\"code\": %d, \"name\": \"%s\", \"origin\": %d, \"rank\": %d, "
+		   "\"evidence\": %d, \"errno\": %d, \"op\": %llu, \"since_us\": %llu, \"text\": ",
+		e.code, collx_strerror(e.code), e.origin, e.rank, e.evidence, e.sys_errno,
+		(unsigned long long)e.op, (unsigned long long)e.since_us);
+	print_string(f, e.text);
+	fputc('}', f);
+}
+
+static void print_ranks(FILE *f, collx_comm_t comm)
+{
+	collx_rank_health h;
+
+	fprintf(f, "\"ranks\": [");
+	for (int r = 0; r < comm->size; r++) {
+		cx_guard_health(comm->guard, r, &h);
+		fprintf(f, "%s\n  {\"rank\": %d, \"state\": \"%s\", \"heard_ms\": ", r ? "," : "", r,
+			state_name(h.state));
+		fprintf(f, h.hears_us ? "%llu" : "null", (unsigned long long)h.heard_ms);
+		fprintf(f, ", \"awaited_ms\": %llu", (unsigned long long)h.awaited_ms);
+		fprintf(f, ", \"begun\": %llu, \"done\": %llu}", (unsigned long long)h.begun,
+			(unsigned long long)h.done);
+	}
+	fprintf(f, "]");
+}
+
+collx_result collx_comm_dump(collx_comm_t comm, int fd)
+{
+	int rc = check(&comm, "dump"), copy;
+	FILE *f;
+
+	if (rc)
+		return rc;
+	copy = cx_sys->dup(fd);
+	f = copy < 0 ? NULL : fdopen(copy, "w");
+	if (!f) {
+		if (copy >= 0)
+			cx_sys->close(copy);
+		return cx_fail_errno(copy < 0 ? -copy : ENOMEM, "dump: descriptor %d", fd);
+	}
+	fprintf(f, "{\"version\": %d, \"rank\": %d, \"size\": %d, \"heartbeat_ms\": %u, "
+		   "\"silence_ms\": %u,\n",
+		COLLX_VERSION, comm->rank, comm->size, comm->terms.heartbeat_ms,
+		comm->terms.silence_ms);
+	print_error(f, comm);
+	fprintf(f, ",\n");
+	print_ranks(f, comm);
+	fprintf(f, "}\n");
+	return fclose(f) ? cx_fail_errno(errno, "dump: writing") : COLLX_OK;
+}
+
+/* ---- ending it ---- */
+
+collx_result collx_comm_abort(collx_comm_t comm)
+{
+	int rc = check(&comm, "abort");
+
+	if (!rc)
+		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
+	return rc;
+}
+
+void collx_comm_abort_from_signal(collx_comm_t comm)
+{
+	comm = cx_comm_now(comm);
+	if (comm)
+		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
+}
+
+collx_result collx_comm_revoke(collx_comm_t comm)
+{
+	int rc = check(&comm, "revoke");
+
+	if (!rc)
+		cx_guard_end(comm->guard, COLLX_ERR_REVOKED);
+	return rc;
+}
+
+/* ---- going on ---- */
+
+static int deadline(const struct collx_comm *c, const char *name, const collx_opts *o,
+		    uint64_t *until_ns)
+{
+	uint64_t ns;
+	int rc = cx_comm_check_opts(c, name, o, &ns);
+
+	*until_ns = ns == UINT64_MAX ? UINT64_MAX : cx_now_ns() + ns;
+	return rc;
+}
+
+collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char *alive,
+			      const collx_opts *opts)
+{
+	int rc = check(&comm, "agree");
+	struct cx_set failed;
+	uint64_t until, value;
+
+	if (!rc && !flags)
+		rc = cx_fail(COLLX_ERR_INVALID, "agree: flags is NULL");
+	if (!rc)
+		rc = deadline(comm, "agree", opts, &until);
+	if (rc)
+		return rc;
+	value = *flags;
+	rc = cx_recover_agree(comm, &value, &failed, until);
+	if (rc)
+		return rc;
+	*flags = value;
+	for (int r = 0; alive && r < comm->size; r++)
+		alive[r] = !cx_set_has(&failed, r);
+	return COLLX_OK;
+}
+
+static int read_exclude(const struct collx_comm *c, const int *exclude, int n, struct cx_set *out)
+{
+	if (n < 0 || n > c->size || (n && !exclude))
+		return cx_fail(COLLX_ERR_INVALID, "shrink: %d ranks to exclude of %d", n, c->size);
+	*out = (struct cx_set){ { 0 } };
+	for (int i = 0; i < n; i++) {
+		if (exclude[i] < 0 || exclude[i] >= c->size)
+			return cx_fail(COLLX_ERR_INVALID, "shrink: rank %d of %d ranks",
+				       exclude[i], c->size);
+		cx_set_add(out, exclude[i]);
+	}
+	return 0;
+}
+
+collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclude,
+			       collx_comm_t *out, const collx_opts *opts)
+{
+	int rc = check(&comm, "shrink");
+	uint64_t until;
+	struct cx_set set;
+
+	if (!rc && !out)
+		rc = cx_fail(COLLX_ERR_INVALID, "shrink: out is NULL");
+	if (!rc)
+		rc = deadline(comm, "shrink", opts, &until);
+	if (!rc)
+		rc = read_exclude(comm, exclude, nexclude, &set);
+	return rc ? rc : cx_recover_shrink(comm, &set, until, out);
+}
+
+collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
+{
+	const struct cx_set nobody = { { 0 } };
+	collx_comm_t now = comm ? *comm : NULL, next;
+	int rc = check(&now, "repair");
+	uint64_t until;
+
+	if (!rc && (*comm)->herald && cx_herald_is_here((*comm)->herald))
+		rc = cx_fail(COLLX_ERR_INVALID, "repair: called by the communicator's own callback");
+	if (!rc)
+		rc = deadline(now, "repair", opts, &until);
+	if (rc)
+		return rc;
+	cx_guard_end(now->guard, COLLX_ERR_REVOKED);
+	rc = cx_recover_shrink(now, &nobody, until, &next);
+	if (rc)
+		return rc;
+	collx_comm_destroy(*comm);
+	*comm = next;
+	return COLLX_OK;
+}
+
+collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_id *id,
+			     collx_comm_t *out, const collx_opts *opts)
+{
+	int rc = check(&comm, "grow");
+	uint64_t until;
+
+	if (!rc && (!out || joiners < 1 || (comm->rank == 0 && !id)))
+		rc = cx_fail(COLLX_ERR_INVALID, !out       ? "grow: out is NULL"
+						: joiners < 1 ? "grow: no joiners"
+							      : "grow: rank 0 gives the id");
+	if (!rc)
+		rc = deadline(comm, "grow", opts, &until);
+	return rc ? rc : cx_recover_grow(comm, joiners, id, until, out);
+}

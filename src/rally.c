@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The council's connections; see rally.h. */
+#include <poll.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "boot.h"
+#include "net.h"
+#include "rally.h"
+#include "vault.h"
+
+enum { FRAMES = 64 /* of a strand in one step */, OUT_ROOM = 4096, SLICE_MS = 1000 };
+static const uint64_t again_ns = 20000000; /* after a visit that failed */
+
+/* ---- nests ---- */
+
+int cx_nest_open(struct cx_nest *n, const struct cx_meeting *m)
+{
+	int rc = cx_net_own_place(m, &n->place);
+
+	n->fd = -1;
+	if (rc)
+		return rc;
+	rc = cx_place_reserve(&n->place);
+	if (rc < 0)
+		return rc;
+	n->fd = rc;
+	return 0;
+}
+
+void cx_nest_close(struct cx_nest *n)
+{
+	if (n->fd >= 0)
+		cx_sys->close(n->fd);
+	n->fd = -1;
+}
+
+/* ---- strands ---- */
+
+static void part(struct cx_rally *r, int rank)
+{
+	struct cx_strand *s = &r->strands[rank];
+
+	if (s->wire.fd < 0)
+		return;
+	cx_strand_flush(s);
+	cx_strand_cut(s);
+	cx_council_parted(&r->council, rank, r->now_ns);
+}
+
+static void say(struct cx_rally *r, int rank, enum cx_frame_kind kind, const void *body, size_t len)
+{
+	struct cx_strand *s = &r->strands[rank];
+
+	/* It has not read for long, and is silent from here on. */
+	if (!cx_strand_say(s, kind, r->council.rank, body, len, r->now_ns))
+		s->heard_ns = 0;
+}
+
+static void send_for_council(void *ctx, int rank, enum cx_frame_kind kind, const void *body,
+			     size_t len)
+{
+	say(ctx, rank, kind, body, len);
+}
+
+static void ended(struct cx_rally *r, int rank)
+{
+	part(r, rank);
+	cx_council_dead(&r->council, rank, r->now_ns);
+}
+
+static void hear(struct cx_rally *r, int rank)
+{
+	struct cx_strand *s = &r->strands[rank];
+
+	for (int i = 0; i < FRAMES && s->wire.fd >= 0; i++) {
+		int rc = cx_wire_receive(&s->wire);
+		enum cx_frame_kind kind = (enum cx_frame_kind)s->wire.head.kind;
+
+		if (rc == 0)
+			return;
+		if (rc == COLLX_ERR_PEER_DEAD) {
+			ended(r, rank);
+			return;
+		}
+		s->heard_ns = r->now_ns;
+		if (rc < 0 || kind == CX_FRAME_PART) {
+			part(r, rank);
+			return;
+		}
+		if (kind != CX_FRAME_BEAT &&
+		    !cx_council_hear(&r->council, rank, kind, s->wire.body, s->wire.head.len,
+				     r->now_ns)) {
+			part(r, rank);
+			cx_council_silent(&r->council, rank, r->now_ns);
+			return;
+		}
+		cx_wire_next(&s->wire);
+	}
+}
+
+/* ---- coming and going ---- */
+
+static int seat(void *ctx, const struct cx_claim *claim, int fd)
+{
+	struct cx_rally *r = ctx;
+
+	if (claim->kind != CX_CONN_COUNCIL || claim->ranks != (uint32_t)r->council.ranks ||
+	    claim->rank >= claim->ranks || claim->rank == (uint32_t)r->council.rank) {
+		cx_sys->close(fd);
+		return 0;
+	}
+	/* Whose connection broke unseen comes again. */
+	part(r, (int)claim->rank);
+	cx_strand_open(&r->strands[claim->rank], (int)claim->rank, fd, r->now_ns);
+	return 0;
+}
+
+static void open_door(struct cx_rally *r)
+{
+	/* In the place of what kept the port; not let in, this rank can still go elsewhere. */
+	if (r->door || cx_door_open(&r->door, &r->nest.place, r->secret, r->council.ranks, seat, r))
+		return;
+	cx_nest_close(&r->nest);
+}
+
+static void visit(struct cx_rally *r, int rank)
+{
+	const struct cx_claim claim = { .rank = (uint32_t)r->council.rank,
+					.ranks = (uint32_t)r->council.ranks,
+					.kind = CX_CONN_COUNCIL };
+
+	cx_visit_end(&r->visit);
+	r->visits = -1;
+	if (cx_place_parse(&r->goal, r->names[rank]))
+		return;
+	r->visits = rank;
+	cx_visit_begin(&r->visit, &r->goal, r->secret, &claim);
+}
+
+/* Leaves whoever was the chair before. */
+static void leave_old_chairs(struct cx_rally *r)
+{
+	int chair = r->council.chair;
+
+	for (int i = 0; i < r->council.rank; i++)
+		if (i != chair && r->strands[i].wire.fd >= 0) {
+			say(r, i, CX_FRAME_PART, NULL, 0);
+			part(r, i);
+		}
+}
+
+/* Goes where the council wants to. */
+static void go(struct cx_rally *r)
+{
+	int chair = r->council.chair, rc;
+
+	if (chair < 0 || chair >= r->council.rank || r->strands[chair].wire.fd >= 0) {
+		cx_visit_end(&r->visit);
+		r->visits = -1;
+		return;
+	}
+	if (r->visits != chair)
+		visit(r, chair);
+	rc = r->visits < 0 ? 0 : cx_visit_go_on(&r->visit, r->poll);
+	if (rc < 0) { /* it is the council that loses patience */
+		visit(r, chair);
+		r->visit.next_ns = r->now_ns + again_ns;
+	}
+	if (rc != 1)
+		return;
+	cx_strand_open(&r->strands[chair], chair, r->visit.fd, r->now_ns);
+	r->visits = -1;
+	cx_council_seated(&r->council, r->now_ns);
+}
+
+static void go_where_council_wants(struct cx_rally *r)
+{
+	int chair;
+
+	do { /* a chair that is given up makes room for the next one */
+		chair = r->council.chair;
+		leave_old_chairs(r);
+		go(r);
+	} while (chair != r->council.chair);
+}
+
+/* ---- the clock ---- */
+
+static uint64_t keep_alive(struct cx_rally *r)
+{
+	uint64_t due = UINT64_MAX;
+
+	for (int i = 0; i < r->council.ranks; i++) {
+		struct cx_strand *s = &r->strands[i];
+
+		if (s->wire.fd >= 0 && r->now_ns - s->heard_ns >= r->silence_ns) {
+			part(r, i);
+			cx_council_silent(&r->council, i, r->now_ns);
+		}
+		if (s->wire.fd < 0)
+			continue;
+		if (r->now_ns - s->said_ns >= r->beat_ns)
+			say(r, i, CX_FRAME_BEAT, NULL, 0);
+		cx_strand_flush(s);
+		due = cx_min(due, cx_min(s->said_ns + r->beat_ns, s->heard_ns + r->silence_ns));
+	}
+	return due;
+}
+
+/* This rank was stopped itself: what others said meanwhile counts first. */
+static void forgive(struct cx_rally *r, uint64_t now_ns)
+{
+	if (r->now_ns && now_ns - r->now_ns > r->silence_ns / 2)
+		for (int i = 0; i < r->council.ranks; i++)
+			r->strands[i].heard_ns = now_ns;
+}
+
+/* ---- a step ---- */
+
+void cx_rally_convene(struct cx_rally *r, uint64_t now_ns)
+{
+	if (r->convened)
+		return;
+	r->convened = true;
+	r->now_ns = now_ns;
+	open_door(r);
+	cx_council_begin(&r->council, now_ns);
+}
+
+unsigned cx_rally_room(int ranks)
+{
+	return cx_door_room(ranks) + (unsigned)ranks + 1;
+}
+
+void cx_rally_watch(struct cx_rally *r, struct cx_poll *p)
+{
+	if (!r->convened)
+		return;
+	if (r->door)
+		cx_door_watch(r->door, p);
+	cx_visit_watch(&r->visit, p);
+	for (int i = 0; i < r->council.ranks; i++) {
+		struct cx_strand *s = &r->strands[i];
+		short events = cx_strand_waits(s) ? POLLIN | POLLOUT : POLLIN;
+
+		s->number = s->wire.fd < 0 ? -1 : cx_poll_add(p, s->wire.fd, events);
+	}
+}
+
+uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now_ns)
+{
+	static const struct cx_poll nothing;
+	uint64_t due;
+
+	if (!r->convened)
+		return UINT64_MAX;
+	forgive(r, now_ns);
+	r->now_ns = now_ns;
+	r->poll = p ? p : &nothing;
+	for (int i = 0; i < r->council.ranks; i++)
+		if (r->strands[i].wire.fd >= 0 && (!p || cx_poll_came(p, r->strands[i].number)))
+			hear(r, i);
+	if (p && r->door)
+		cx_door_serve(r->door, p);
+	cx_council_tick(&r->council, now_ns);
+	go_where_council_wants(r);
+	due = cx_min(keep_alive(r), r->council.due_ns);
+	return r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
+}
+
+bool cx_rally_is_met(const struct cx_rally *r)
+{
+	for (int i = 0; i < r->council.ranks; i++)
+		if (r->strands[i].wire.fd >= 0)
+			return true;
+	return false;
+}
+
+bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns)
+{
+	bool all = true;
+
+	r->now_ns = now_ns;
+	for (int i = 0; i < r->council.ranks; i++) {
+		struct cx_strand *s = &r->strands[i];
+
+		if (!r->left)
+			say(r, i, CX_FRAME_PART, NULL, 0);
+		cx_strand_flush(s);
+		all = all && !cx_strand_waits(s);
+	}
+	r->left = true;
+	return all;
+}
+
+/* ---- life ---- */
+
+static int allocate(struct cx_rally *r, const struct cx_rally_config *c)
+{
+	size_t n = (size_t)c->ranks;
+
+	r->secret = cx_vault_create(sizeof(*r->secret));
+	r->names = cx_alloc(n, sizeof(*r->names));
+	r->strands = cx_alloc(n, sizeof(*r->strands));
+	r->outs = cx_alloc(n, OUT_ROOM);
+	if (!r->secret || !r->names || !r->strands || !r->outs)
+		return COLLX_ERR_NOMEM;
+	*r->secret = *c->secret;
+	memcpy(r->names, c->names, n * sizeof(*r->names));
+	for (size_t i = 0; i < n; i++) {
+		cx_strand_open(&r->strands[i], (int)i, -1, 0);
+		r->strands[i].out = r->outs + i * OUT_ROOM;
+		r->strands[i].room = OUT_ROOM;
+		r->names[i][CX_MEET_MAX - 1] = '\0';
+	}
+	return cx_council_init(&r->council, c->rank, c->ranks, c->silence_ns);
+}
+
+int cx_rally_create(struct cx_rally **out, const struct cx_rally_config *config,
+		    struct cx_nest *nest)
+{
+	struct cx_rally *r;
+	int rc;
+
+	if (config->ranks > CX_COUNCIL_RANKS)
+		return cx_fail(COLLX_ERR_UNSUPPORTED, "more than %d ranks hold no council",
+			       (int)CX_COUNCIL_RANKS);
+	r = cx_alloc(1, sizeof(*r));
+	if (!r)
+		return COLLX_ERR_NOMEM;
+	r->nest.fd = r->visits = r->visit.fd = -1;
+	r->beat_ns = config->beat_ns;
+	r->silence_ns = config->silence_ns;
+	rc = allocate(r, config);
+	if (rc) {
+		cx_rally_destroy(r);
+		return rc;
+	}
+	r->council.send = send_for_council;
+	r->council.ctx = r;
+	r->nest = *nest;
+	nest->fd = -1;
+	*out = r;
+	return 0;
+}
+
+void cx_rally_destroy(struct cx_rally *r)
+{
+	cx_visit_end(&r->visit);
+	for (int i = 0; r->strands && i < r->council.ranks; i++)
+		cx_strand_cut(&r->strands[i]);
+	if (r->door)
+		cx_door_close(r->door);
+	cx_nest_close(&r->nest);
+	cx_council_fini(&r->council);
+	cx_vault_destroy(r->secret, sizeof(*r->secret));
+	cx_free(r->names);
+	cx_free(r->strands);
+	cx_free(r->outs);
+	cx_free(r);
+}

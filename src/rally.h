@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Where the council (council.h) meets: each rank keeps a port for it from creation on,
+ * bound but not listened at, so that nobody can connect before there is need. In a
+ * session the port becomes a door, and the rank goes to the door of its chair.
+ *
+ * Steps that never wait, called by the guard's thread through ward.c. What ends
+ * without PART or LEAVE is dead; what says nothing for long is silent.
+ */
+#ifndef CX_RALLY_H
+#define CX_RALLY_H
+
+#include "auth.h"
+#include "boot.h"
+#include "council.h"
+#include "door.h"
+#include "strand.h"
+
+/* Where a rank can be found later. */
+struct cx_nest {
+	struct cx_place place;
+	int fd;               /* keeps the port; -1: none */
+};
+
+/* Of a communicator that meets so; the port is kept until the rally is there. */
+int cx_nest_open(struct cx_nest *n, const struct cx_meeting *m);
+void cx_nest_close(struct cx_nest *n);
+
+struct cx_rally_config {
+	int rank, ranks;
+	const struct cx_secret *secret;  /* of the communicator; copied into a vault */
+	char (*names)[CX_MEET_MAX];      /* [rank]: the nests' places; copied */
+	uint64_t beat_ns, silence_ns;
+};
+
+struct cx_rally {
+	struct cx_council council;
+	struct cx_nest nest;
+	struct cx_secret *secret;
+	char (*names)[CX_MEET_MAX];
+	uint64_t beat_ns, silence_ns;
+	bool convened, left;
+	struct cx_door *door;
+	struct cx_visit visit;
+	struct cx_place goal;       /* of the visit */
+	int visits;                 /* that rank; -1: nobody */
+	struct cx_strand *strands;  /* [rank] */
+	unsigned char *outs;
+	const struct cx_poll *poll; /* of the step */
+	uint64_t now_ns;            /* of the step */
+};
+
+/* Takes the nest over. */
+int cx_rally_create(struct cx_rally **out, const struct cx_rally_config *config,
+		    struct cx_nest *nest);
+void cx_rally_destroy(struct cx_rally *r);
+
+/* How many descriptors it waits for, at most. */
+unsigned cx_rally_room(int ranks);
+
+/* A session begins. */
+void cx_rally_convene(struct cx_rally *r, uint64_t now_ns);
+
+void cx_rally_watch(struct cx_rally *r, struct cx_poll *p);
+/* p NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
+uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now_ns);
+
+/* Is anybody connected? */
+bool cx_rally_is_met(const struct cx_rally *r);
+
+/* This rank goes: others do not take its end for a death. True when all was said. */
+bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns);
+
+#endif

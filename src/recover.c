@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * After a fault, and before one: what is known, how a communicator is ended, and how
+ * those who are left decide together and go on. The decisions are the council's
+ * (council.h); a next communicator is made as any other, and counts only when all have
+ * agreed that all have it.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "comm.h"
+#include "uid.h"
+
+/* ---- decisions ---- */
+
+static int explain_late(const struct collx_comm *c, const struct cx_motion *m, const char *name)
+{
+	char ranks[120] = "";
+	size_t at = 0;
+
+	for (int r = 0; r < c->size && at < sizeof(ranks) - 8; r++)
+		if (cx_set_has(&m->out, r))
+			at += (size_t)snprintf(ranks + at, sizeof(ranks) - at, " %d", r);
+	return cx_fail(COLLX_ERR_TIMEOUT, "%s: not called in time by rank%s, which live", name,
+		       ranks);
+}
+
+/* A decision of all that live. `name` is the caller's, for error lines. */
+static int decide(struct collx_comm *c, const char *name, const struct cx_motion *vote,
+		  uint64_t until_ns, struct cx_motion *out)
+{
+	int rc = cx_guard_decide(c->guard, vote, until_ns, out);
+
+	if (rc == COLLX_ERR_TIMEOUT)
+		return cx_fail(rc, "%s: no decision before the deadline", name);
+	if (rc)
+		return rc;
+	if (out->kind == CX_MOTION_LATE)
+		return explain_late(c, out, name);
+	if (out->kind != vote->kind)
+		return cx_fail(COLLX_ERR_MISMATCH, "%s: other ranks called another decision", name);
+	return 0;
+}
+
+int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,
+		     uint64_t until_ns)
+{
+	const struct cx_motion vote = { .kind = CX_MOTION_AGREE, .flags = *flags };
+	struct cx_motion m;
+	int rc = decide(c, "agree", &vote, until_ns, &m);
+
+	if (rc)
+		return rc;
+	*flags = m.flags;
+	if (failed)
+		*failed = m.out;
+	return 0;
+}
+
+/* ---- the next communicator ---- */
+
+/* Where it meets, should this rank be its rank 0. */
+static int offer(const struct collx_comm *c, struct cx_motion *vote)
+{
+	return cx_uid_make_at(&vote->id, cx_guard_place(c->guard));
+}
+
+static int rank_among(const struct cx_set *out, int r)
+{
+	int n = 0;
+
+	for (int i = 0; i < r; i++)
+		n += !cx_set_has(out, i);
+	return n;
+}
+
+/* Somebody was lost after the decision: those who are left decide anew. */
+struct losses {
+	const struct cx_ward *guard;
+	int before;
+};
+
+static int lost_more(void *ctx)
+{
+	const struct losses *l = ctx;
+	int rc = cx_guard_barred(l->guard);
+
+	if (rc)
+		return rc;
+	return cx_guard_losses(l->guard) > l->before
+		       ? cx_fail(COLLX_ERR_PEER_DEAD, "a rank was lost meanwhile")
+		       : 0;
+}
+
+static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix, int joiners,
+		      uint64_t until_ns, struct collx_comm **out)
+{
+	struct losses losses = { c->guard, cx_set_count(&m->out) };
+	struct cx_meeting meeting = {
+		.rank = rank_among(&m->out, c->rank),
+		.ranks = rank_among(&m->out, c->size) + joiners,
+		.deadline_ns = until_ns,
+		.stop = lost_more,
+		.stop_ctx = &losses,
+	};
+	int rc = cx_uid_read(&m->id, &meeting);
+
+	if (!rc && mix)
+		rc = cx_guard_mix(c->guard, &meeting.secret);
+	if (!rc)
+		rc = cx_uid_local(&meeting);
+	if (!rc)
+		rc = cx_comm_open(out, &meeting, &c->terms);
+	cx_secret_wipe(&meeting.secret);
+	return rc;
+}
+
+/* Has everybody who is to have the next communicator got it? All know the same. */
+static int all_have(struct collx_comm *c, bool mine, const struct cx_set *out, uint64_t until_ns,
+		    bool *all)
+{
+	uint64_t flags = mine;
+	struct cx_set failed;
+	int rc = cx_recover_agree(c, &flags, &failed, until_ns);
+
+	*all = !rc && flags;
+	for (int r = 0; r < c->size; r++)
+		if (cx_set_has(&failed, r) && !cx_set_has(out, r))
+			*all = false;
+	return rc;
+}
+
+static void keep_origins(const struct collx_comm *c, const struct cx_set *out,
+			 struct collx_comm *next)
+{
+	for (int r = 0, n = 0; r < c->size; r++)
+		if (!cx_set_has(out, r))
+			next->origin[n++] = c->origin[r];
+}
+
+/* How long the next one may take to be made: all are there, or it is not worth a wait. */
+static uint64_t patience_ns(const struct collx_comm *c)
+{
+	return 2 * (uint64_t)c->terms.silence_ms * 1000000;
+}
+
+int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64_t until_ns,
+		      struct collx_comm **out)
+{
+	struct cx_motion vote = { .kind = CX_MOTION_SHRINK, .out = *exclude }, m;
+	struct collx_comm *next;
+	bool all;
+	int rc;
+
+	for (;;) {
+		rc = offer(c, &vote);
+		if (!rc)
+			rc = decide(c, "shrink", &vote, until_ns, &m);
+		if (rc)
+			return rc;
+		next = NULL;
+		rc = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
+				&next);
+		rc = all_have(c, !rc, &m.out, until_ns, &all);
+		if (!rc && all) {
+			keep_origins(c, &m.out, next);
+			*out = next;
+			return 0;
+		}
+		cx_comm_close(next);
+		if (rc)
+			return rc;
+	}
+}
+
+/* All must want the same; the and of flags shows it. */
+static uint64_t both_ways(uint32_t n)
+{
+	return (uint64_t)(uint32_t)~n << 32 | n;
+}
+
+int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id,
+		    uint64_t until_ns, struct collx_comm **out)
+{
+	struct cx_motion vote = { .kind = CX_MOTION_GROW, .flags = both_ways((uint32_t)joiners) };
+	char why[CX_FAULT_TEXT_MAX] = "a rank failed to";
+	struct collx_comm *next = NULL;
+	struct cx_motion m;
+	bool all = false;
+	int rc, made;
+
+	if (c->rank == 0)
+		vote.id = *id;
+	rc = decide(c, "grow", &vote, until_ns, &m);
+	if (rc)
+		return rc;
+	if (m.flags != vote.flags)
+		return cx_fail(COLLX_ERR_MISMATCH, "grow: ranks named different numbers of joiners");
+	if (cx_set_count(&m.out))
+		return cx_fail(COLLX_ERR_PEER_DEAD, "grow: a rank has failed: shrink first");
+	made = meet_again(c, &m, false, joiners, until_ns, &next);
+	if (made)
+		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
+	/* Its time is over where somebody did not come, and the last word needs some. */
+	rc = all_have(c, !made, &m.out, cx_max(until_ns, cx_now_ns()) + patience_ns(c), &all);
+	if (!rc && all) {
+		*out = next;
+		return 0;
+	}
+	cx_comm_close(next);
+	return rc ? rc : cx_fail(made ? made : COLLX_ERR_PEER_DEAD, "grow: %s", why);
+}

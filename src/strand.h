@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A wire, and what waits to go over it in a bounded buffer; nothing here waits. Where
+ * the buffer is full the other end has not read for long.
+ */
+#ifndef CX_STRAND_H
+#define CX_STRAND_H
+
+#include <stdbool.h>
+
+#include "wire.h"
+
+struct cx_strand {
+	struct cx_wire wire;
+	int rank;           /* at the other end */
+	bool mute;          /* which takes nothing more */
+	bool silent;        /* and was given up, for its owner */
+	size_t at, len, room; /* out[at] to out[len - 1] wait */
+	unsigned char *out; /* the owner's */
+	uint64_t heard_ns, said_ns; /* when last */
+	int number;         /* in a round's poll, for its owner */
+};
+
+/* Over this descriptor from now on. */
+void cx_strand_open(struct cx_strand *s, int rank, int fd, uint64_t now_ns);
+
+/* Bytes that still fit. */
+static inline size_t cx_strand_room(const struct cx_strand *s)
+{
+	return s->room - (s->len - s->at);
+}
+
+/* False: it does not fit. To one that is closed or mute everything fits. */
+bool cx_strand_say(struct cx_strand *s, enum cx_frame_kind kind, int arg, const void *body,
+		   size_t len, uint64_t now_ns);
+/* Gives the kernel what it takes. */
+void cx_strand_flush(struct cx_strand *s);
+/* Does something wait that may still be taken? */
+bool cx_strand_waits(const struct cx_strand *s);
+void cx_strand_cut(struct cx_strand *s);
+
+#endif

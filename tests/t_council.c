@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One council, frame by frame: the corners that tests/t_councils.c seldom meets. */
+#include <string.h>
+#include <criterion/criterion.h>
+
+#include "src/council.h"
+
+enum { PATIENCE = 1000 };
+
+static struct {
+	int frames, to[64];
+	enum cx_frame_kind kind[64];
+	struct cx_council_proposal proposal; /* the last */
+	struct cx_council_resign resign;
+	struct cx_motion decided;
+} sent;
+
+static void record(void *ctx, int to, enum cx_frame_kind kind, const void *body, size_t len)
+{
+	(void)ctx;
+	if (kind == CX_FRAME_PROPOSE)
+		memcpy(&sent.proposal, body, len);
+	if (kind == CX_FRAME_RESIGN)
+		memcpy(&sent.resign, body, len);
+	if (kind == CX_FRAME_DECIDED)
+		memcpy(&sent.decided, body, len);
+	sent.to[sent.frames % 64] = to;
+	sent.kind[sent.frames++ % 64] = kind;
+}
+
+/* Frames of that kind sent since the last look. */
+static int told(enum cx_frame_kind kind)
+{
+	int n = 0;
+
+	for (int i = 0; i < sent.frames && i < 64; i++)
+		n += sent.kind[i] == kind;
+	return n;
+}
+
+/* A rank that finds all lower ones silent: the chair, at time 0. */
+static struct cx_council chair(int rank, int ranks)
+{
+	struct cx_council c;
+
+	memset(&sent, 0, sizeof(sent));
+	cr_assert_eq(cx_council_init(&c, rank, ranks, PATIENCE), 0);
+	c.send = record;
+	for (int r = 0; r < rank; r++)
+		cx_council_silent(&c, r, 0);
+	cx_council_begin(&c, 0);
+	cr_assert_eq(c.chair, rank);
+	return c;
+}
+
+static struct cx_motion motion(uint32_t kind, uint64_t number, uint64_t flags)
+{
+	return (struct cx_motion){ .kind = kind, .number = number, .flags = flags };
+}
+
+static bool join(struct cx_council *c, int rank, uint64_t decided, uint64_t dead, uint64_t now)
+{
+	struct cx_council_join j = { .decided = decided, .dead.word[0] = dead };
+
+	return cx_council_hear(c, rank, CX_FRAME_JOIN, &j, sizeof(j), now);
+}
+
+static bool hear_of(struct cx_council *c, int rank, uint64_t ballot, uint64_t number,
+		    uint64_t flags)
+{
+	struct cx_council_proposal p = { ballot, motion(CX_MOTION_AGREE, number, flags) };
+
+	return cx_council_hear(c, rank, CX_FRAME_ACCEPTED, &p, sizeof(p), 0);
+}
+
+static bool propose_to(struct cx_council *c, int rank, uint64_t ballot, uint64_t number)
+{
+	struct cx_council_proposal p = { ballot, motion(CX_MOTION_AGREE, number, 5) };
+
+	return cx_council_hear(c, rank, CX_FRAME_PROPOSE, &p, sizeof(p), 0);
+}
+
+static bool accept_of(struct cx_council *c, int rank, uint64_t ballot, uint64_t number)
+{
+	struct cx_council_accept a = { ballot, number };
+
+	return cx_council_hear(c, rank, CX_FRAME_ACCEPT, &a, sizeof(a), 0);
+}
+
+static bool vote_of(struct cx_council *c, int rank, uint32_t kind, uint64_t number, uint64_t by)
+{
+	struct cx_council_vote v = { by, motion(kind, number, 7) };
+
+	return cx_council_hear(c, rank, CX_FRAME_VOTE, &v, sizeof(v), 0);
+}
+
+static bool tell_decided(struct cx_council *c, int rank, uint32_t kind, uint64_t number,
+			 uint64_t out)
+{
+	struct cx_motion m = motion(kind, number, 3);
+
+	m.out.word[0] = out;
+	return cx_council_hear(c, rank, CX_FRAME_DECIDED, &m, sizeof(m), 0);
+}
+
+Test(council, proposes_the_highest_of_a_quorum)
+{
+	struct cx_council c = chair(2, 5);
+
+	cr_assert(hear_of(&c, 3, 1, 1, 11) && join(&c, 3, 0, 0, 0));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 0, "2 of 5 are no quorum");
+	cr_assert(hear_of(&c, 4, 2, 1, 22) && join(&c, 4, 0, 0, 0));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 2);
+	cr_assert(sent.proposal.ballot == 3 && sent.proposal.motion.flags == 22);
+	cx_council_fini(&c);
+
+	c = chair(2, 5); /* its own is of a higher ballot than what it finds */
+	c.accepted = (struct cx_council_proposal){ 2, motion(CX_MOTION_AGREE, 1, 22) };
+	cr_assert(hear_of(&c, 3, 1, 1, 11) && join(&c, 3, 0, 0, 0) && join(&c, 4, 0, 0, 0));
+	cr_assert_eq(sent.proposal.motion.flags, 22);
+	cx_council_fini(&c);
+}
+
+Test(council, hears_its_chair_alone)
+{
+	struct cx_council c = chair(0, 4);
+	struct cx_council_proposal cut = { 2, motion(CX_MOTION_AGREE, 1, 5) };
+
+	c.rank = 3; /* a member's side */
+	c.chair = -1;
+	cx_council_begin(&c, 0);
+	cr_assert(propose_to(&c, 0, 1, 1), "not seated");
+	cr_assert_eq(c.accepted.ballot, 0);
+	cx_council_seated(&c, 0);
+	cx_council_silent(&c, 0, 0);
+	cr_assert_eq(c.chair, 1);
+	cx_council_seated(&c, 0);
+	cr_assert(propose_to(&c, 0, 1, 1), "the old chair");
+	cr_assert_eq(c.accepted.ballot, 0);
+	cr_assert(!cx_council_hear(&c, 1, CX_FRAME_PROPOSE, &cut, sizeof(cut) - 1, 0));
+	cr_assert(propose_to(&c, 1, 2, 1));
+	cr_assert(c.accepted.ballot == 2 && told(CX_FRAME_ACCEPT) == 1);
+	cr_assert(tell_decided(&c, 2, CX_MOTION_AGREE, 1, 0));
+	cr_assert(propose_to(&c, 1, 2, 1), "one that is decided");
+	cr_assert(c.accepted.ballot == 0 && told(CX_FRAME_ACCEPT) == 1);
+	cx_council_dead(&c, 1, 0);
+	cr_assert(tell_decided(&c, 1, CX_MOTION_AGREE, 2, 0), "what the dead knew");
+	cr_assert_eq(c.decided, 2);
+	cx_council_fini(&c);
+}
+
+Test(council, late_is_what_the_first_voter_says)
+{
+	struct cx_motion v = motion(CX_MOTION_AGREE, 1, 7);
+	struct cx_council c = chair(0, 3);
+
+	cr_assert(join(&c, 1, 0, 0, 0) && join(&c, 2, 0, 0, 0));
+	cx_council_vote(&c, &v, 500, 0);
+	cr_assert(vote_of(&c, 1, CX_MOTION_AGREE, 1, 300));
+	cr_assert_eq(c.due_ns, 300);
+	cx_council_tick(&c, 299);
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 0);
+	cx_council_tick(&c, 300);
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 2);
+	cr_assert_eq(sent.proposal.motion.kind, CX_MOTION_LATE);
+	cr_assert_eq(sent.proposal.motion.out.word[0], 4);
+	cx_council_fini(&c);
+}
+
+Test(council, joins_tell_of_the_dead)
+{
+	struct cx_council c = chair(1, 6);
+
+	cr_assert(join(&c, 3, 0, 1 << 2 | 1 << 1, 0));
+	cr_assert(cx_set_has(&c.dead, 2) && !cx_set_has(&c.dead, 1));
+	cx_council_silent(&c, 3, 0);
+	cx_council_parted(&c, 3, 0);
+	cr_assert(join(&c, 3, 0, 0, 0));
+	cr_assert(!cx_set_has(&c.silent, 3), "who joins is not silent");
+	cx_council_parted(&c, 3, 3 * PATIENCE);
+	cx_council_tick(&c, 5 * PATIENCE);
+	cr_assert(!cx_set_has(&c.silent, 3), "it may come again");
+	cx_council_tick(&c, 7 * PATIENCE);
+	cr_assert(cx_set_has(&c.silent, 3));
+	cx_council_fini(&c);
+}
+
+Test(council, who_is_out_stays_out)
+{
+	struct cx_council c = chair(0, 4);
+	struct cx_motion v = motion(CX_MOTION_AGREE, 3, 7);
+
+	cr_assert(tell_decided(&c, 1, CX_MOTION_AGREE, 1, 0));
+	cr_assert(tell_decided(&c, 1, CX_MOTION_SHRINK, 2, 1 << 3));
+	cr_assert(join(&c, 3, 1, 0, 0) && !c.seat[3].sits && told(CX_FRAME_DECIDED) == 1);
+	cr_assert(join(&c, 2, 0, 0, 0) && !c.seat[2].sits, "it missed two");
+	cr_assert(join(&c, 1, 2, 0, 0) && c.seat[1].sits);
+	cx_council_dead(&c, 2, 0);
+	cr_assert(vote_of(&c, 1, CX_MOTION_AGREE, 2, 300) && !c.seat[1].voted);
+	cr_assert(vote_of(&c, 1, CX_MOTION_AGREE, 3, 300));
+	cx_council_vote(&c, &v, 500, 0);
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 1, "nobody waits for who is out");
+	cr_assert(accept_of(&c, 1, 1, 2));
+	cr_assert_eq(c.decided, 2, "that was an earlier proposal");
+	cr_assert(accept_of(&c, 1, 1, 3));
+	cr_assert_eq(c.decided, 3);
+	cr_assert(tell_decided(&c, 1, CX_MOTION_AGREE, 4, 1));
+	cr_assert_eq(c.code, COLLX_ERR_EXCLUDED);
+	cr_assert(join(&c, 2, 3, 0, 0), "of the dead");
+	cr_assert_eq(told(CX_FRAME_RESIGN), 0);
+	cx_council_fini(&c);
+}
+
+Test(council, refuses_what_is_damaged)
+{
+	struct cx_council c = chair(1, 4);
+	struct cx_council_join bad = { .dead.word[31] = 1 };
+	struct cx_council_resign r = { COLLX_ERR_TIMEOUT };
+	unsigned char zeros[CX_FRAME_MAX] = { 0 };
+
+	for (int kind = 0; kind < 128; kind++)
+		for (size_t len = 0; len <= CX_FRAME_MAX; len++)
+			if (cx_council_hear(&c, 3, (enum cx_frame_kind)kind, zeros, len, 0))
+				cr_assert(kind == CX_FRAME_JOIN && len == sizeof(bad));
+	cr_assert(c.seat[3].sits);
+	cr_assert(!join(&c, 3, 0, 0, 0), "twice");
+	cr_assert(!join(&c, 0, 0, 0, 0) && !join(&c, 1, 0, 0, 0) && !join(&c, 4, 0, 0, 0) &&
+		  !join(&c, -1, 0, 0, 0));
+	cr_assert(!join(&c, 2, 1, 0, 0), "ahead of what it told");
+	cr_assert(!join(&c, 2, 0, 1 << 2, 0), "dead itself");
+	cr_assert(!join(&c, 2, 0, 1 << 4, 0));
+	cr_assert(!cx_council_hear(&c, 2, CX_FRAME_JOIN, &bad, sizeof(bad), 0));
+	cr_assert(!hear_of(&c, 2, 0, 1, 0) && !hear_of(&c, 2, 3, 1, 0) &&
+		  !hear_of(&c, 2, 1, 2, 0) && !hear_of(&c, 0, 1, 1, 0));
+	cr_assert(!vote_of(&c, 2, 0, 1, 0) && !vote_of(&c, 2, CX_MOTION_LATE, 1, 0) &&
+		  !vote_of(&c, 2, CX_MOTION_AGREE, 2, 0) && !vote_of(&c, 0, CX_MOTION_AGREE, 1, 0));
+	cr_assert(!propose_to(&c, 2, 3, 1) && !propose_to(&c, 0, 2, 1) && !propose_to(&c, 0, 0, 1));
+	cr_assert(!accept_of(&c, 3, 2, 1), "nothing is proposed");
+	cr_assert(!accept_of(&c, 3, 1, 0) && !accept_of(&c, 0, 2, 0) && !accept_of(&c, 3, 2, 2));
+	cr_assert(!tell_decided(&c, 3, 0, 1, 0) && !tell_decided(&c, 3, 6, 1, 0) &&
+		  !tell_decided(&c, 3, CX_MOTION_AGREE, 0, 0) &&
+		  !tell_decided(&c, 3, CX_MOTION_AGREE, 1, 1 << 4));
+	cr_assert(!cx_council_hear(&c, 0, CX_FRAME_RESIGN, &r, sizeof(r), 0));
+	r.code = COLLX_ERR_NO_QUORUM;
+	cr_assert(!cx_council_hear(&c, 2, CX_FRAME_RESIGN, &r, sizeof(r), 0));
+	cr_assert(c.decided == 0 && c.code == 0 && !c.seat[2].sits);
+	cx_council_fini(&c);
+}
