@@ -342,9 +342,13 @@ static int check_request(const struct collx_comm *c, const struct cx_request *r,
 	return check_buffers(c, r, name);
 }
 
-static int check_message(const struct collx_comm *c, const struct cx_request *r, const char *name)
+static int check_message(const struct collx_comm *c, const struct cx_request *r, const char *name,
+			 const collx_opts *opts)
 {
 	size_t bytes;
+
+	if (opts && opts->flags)
+		return cx_fail(COLLX_ERR_INVALID, "%s: no flags but a collective's", name);
 
 	if ((unsigned)r->type >= COLLX_TYPE_COUNT)
 		return cx_fail(COLLX_ERR_INVALID, "%s: unknown type %d", name, (int)r->type);
@@ -390,7 +394,7 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 		return cx_comm_run(comm, r, 0);
 	rc = cx_comm_check_opts(comm, name, opts, &timeout_ns);
 	if (!rc && r->coll > CX_NCOLL)
-		rc = check_message(comm, r, name);
+		rc = check_message(comm, r, name, opts);
 	else if (!rc && r->coll != CX_BARRIER)
 		rc = check_request(comm, r, name);
 	if (rc || (r->count == 0 && r->coll < CX_NCOLL))

@@ -149,7 +149,8 @@ static uint64_t beat_ns(const struct collx_comm *c, const struct hello *all)
 {
 	struct cx_topo topo = c->topo;
 	int ranks = ranks_of_host(all, c->size, c->rank, &topo);
-	uint64_t many = (uint64_t)(1000 * ranks + topo.milli_cores - 1) / (uint64_t)topo.milli_cores;
+	int cores = topo.milli_cores;
+	uint64_t many = (uint64_t)((1000 * ranks + cores - 1) / cores);
 
 	return cx_min(cx_max(many, 1) * c->terms.heartbeat_ms, c->terms.silence_ms / 3) * 1000000;
 }

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -26,6 +27,7 @@ static struct {
 	int bell;             /* wakes the thread */
 	_Atomic bool stop;
 	_Atomic(struct cx_ward *) incoming;
+	_Atomic bool over;      /* the process is ending, and there is no thread any more */
 	struct cx_ward *served; /* the thread's */
 	struct pollfd *room;    /* the thread's fds */
 	struct {                /* a child's, of its parent: for checkers of leaks */
@@ -165,10 +167,38 @@ static void join(void)
 	guard.bell = -1;
 }
 
+static void stop(void)
+{
+	atomic_store_explicit(&guard.stop, true, memory_order_release);
+	ring();
+	join();
+}
+
+/*
+ * The thread proves itself to others in a council, by libcrypto, which does not outlive
+ * exit(). So the thread ends first: this handler came after libcrypto's, which was used
+ * to create the communicator, and handlers are called in the other order.
+ */
+static void at_exit(void)
+{
+	if (pthread_mutex_trylock(&guard.lock))
+		return; /* another thread opens or closes a communicator while the process ends */
+	guard.over = true;
+	if (guard.started)
+		stop();
+	pthread_mutex_unlock(&guard.lock);
+}
+
 static int start(void)
 {
+	static bool registered;
 	int rc;
 
+	if (guard.over)
+		return cx_fail(COLLX_ERR_SYSTEM, "the process is ending");
+	if (!registered && atexit(at_exit))
+		return cx_fail(COLLX_ERR_NOMEM, "no room for a handler of exit");
+	registered = true;
 	join();
 	guard.bell = cx_sys->bell();
 	if (guard.bell < 0)
@@ -181,13 +211,6 @@ static int start(void)
 	cx_sys->close(guard.bell);
 	guard.bell = -1;
 	return cx_fail_errno(-rc, "the guard's thread");
-}
-
-static void stop(void)
-{
-	atomic_store_explicit(&guard.stop, true, memory_order_release);
-	ring();
-	join();
 }
 
 /* In a child: its parent's thread and wards are none of its. */
@@ -320,6 +343,18 @@ static enum cx_fate await_fate(const _Atomic int *fate)
 	}
 }
 
+/* Without the thread: a farewell as far as it can be said at once. */
+static void close_at_exit(struct cx_ward *w, bool leave)
+{
+	if (w->rally)
+		cx_rally_destroy(w->rally);
+	w->rally = NULL;
+	w->convened = false;
+	atomic_store(&w->leaving, leave ? 1 : 2);
+	cx_ward_step(w, NULL, cx_now_ns());
+	cx_ward_destroy(w);
+}
+
 void cx_guard_close(struct cx_ward *w, bool leave)
 {
 	size_t need = cx_ward_room(w);
@@ -327,6 +362,10 @@ void cx_guard_close(struct cx_ward *w, bool leave)
 	_Atomic int told = CX_SERVED;
 	int users;
 
+	if (guard.over) {
+		close_at_exit(w, leave);
+		return;
+	}
 	if (w->nstrands) {
 		w->fate = &told;
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
@@ -414,7 +453,7 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 	cx_ward_post(w, code, about, hearsay, text);
 	if (w->nstrands)
 		ring();
-	until = w->nstrands ? cx_now_ns() + patience_ns : 0;
+	until = w->nstrands && !guard.over ? cx_now_ns() + patience_ns : 0;
 	while (!cx_guard_verdict(w) && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
 	cx_ward_settle(w, &w->mine);
@@ -469,7 +508,8 @@ int cx_guard_bell(struct cx_ward *w)
 void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 {
 	const struct cx_ward_news *n = &w->news[rank];
-	uint64_t heard = atomic_load_explicit(&n->heard_ns, memory_order_relaxed), now = cx_now_ns();
+	uint64_t heard = atomic_load_explicit(&n->heard_ns, memory_order_relaxed);
+	uint64_t now = cx_now_ns();
 	uint64_t awaited = atomic_load_explicit(&n->awaited_ns, memory_order_relaxed);
 	uint64_t state = atomic_load_explicit(&n->state, memory_order_relaxed);
 
@@ -508,7 +548,7 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 
-	if (!w->rally && w->tree.ranks > 1)
+	if (guard.over || (!w->rally && w->tree.ranks > 1))
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "this communicator holds no council");
 	w->vote = *vote;
 	w->vote.number = before + 1;

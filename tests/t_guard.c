@@ -548,7 +548,7 @@ Test(trees, a_kill_at_every_step, .timeout = 300)
 				for (int r = 0; r < g.ranks; r++)
 					cr_assert(!g.ward[r] || grove_code(&g, r) == code ||
 						  !strcmp(grove_text(&g, r), dead),
-						  "%s: rank %d: %s", what, r, g.ward[r]->cause.text);
+						  "%s: rank %d: %s", what, r, grove_text(&g, r));
 				if (!is_leader(&shapes[i], victim))
 					expect_one_verdict(&g, what);
 				for (int r = 1; r < g.ranks; r++) /* all but those below it */
