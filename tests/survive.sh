@@ -18,7 +18,8 @@ failed=0
 job() {
 	local victim=$1 n=$2 rc=0
 	shift 2
-	timeout 120 ./collx-run --keep-going "$@" examples/survive "$victim" >"$dir/out" 2>&1 || rc=$?
+	timeout 120 ./collx-run --keep-going "$@" examples/survive "$victim" \
+		>"$dir/out" 2>&1 || rc=$?
 	cat >"$dir/expected" <<-EOF
 		^step 100: COLLX_ERR_PEER_DEAD: rank $victim died: .*\$
 		^step 100: going on as $((n - 1)) ranks, [0-9]* ms after the error was known\$
