@@ -99,20 +99,34 @@ typedef struct {
 	size_t size;
 	uint32_t create_timeout_ms; /* 0: COLLX_CREATE_TIMEOUT_MS or 60 s */
 	uint32_t op_timeout_ms;     /* 0: COLLX_TIMEOUT_MS or 60 s */
-	uint32_t flags;             /* none yet: 0 */
+	uint32_t flags;             /* COLLX_CONTINUE, or 0 */
 	uint32_t heartbeat_ms;      /* 0: COLLX_HEARTBEAT_MS or 500 */
 	uint32_t silence_ms;        /* a rank that said nothing for so long is given up; 0:
 				       COLLX_SILENCE_MS or 3 s; COLLX_NO_TIMEOUT: never */
+	const int *abort;           /* creation ends with COLLX_ERR_ABORTED once this is not
+				       0, which any thread or handler may make it; or NULL */
 } collx_config;
-#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0, 0 }
+#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0, 0, NULL }
+
+/*
+ * A communicator that goes on without ranks that are lost: a call that a loss hit is made
+ * again by those who are left, with the inputs it had, and succeeds. Afterwards
+ * collx_comm_size, collx_comm_rank and collx_comm_origin say who they are, as does an
+ * average. Where the root is lost, or the buffers' shape depends on the size
+ * (allgather, reduce_scatter), that one call fails, and the next ones go on. Each call
+ * costs a decision of all ranks besides.
+ */
+#define COLLX_CONTINUE 1u
 
 /* How one call is made. NULL means COLLX_OPTS_INIT: blocking, defaults. */
 typedef struct {
 	size_t size;
 	uint32_t timeout_ms; /* 0: the communicator's; COLLX_NO_TIMEOUT: none */
-	uint32_t flags;      /* none yet: 0 */
+	uint32_t flags;      /* of those below */
 } collx_opts;
 #define COLLX_OPTS_INIT { sizeof(collx_opts), 0, 0 }
+#define COLLX_PRESERVE 1u /* if the call fails, an in-place input is what it was before */
+#define COLLX_UNIFORM 2u  /* it succeeds on all ranks that live, or on none; costs a decision */
 #define COLLX_NO_TIMEOUT UINT32_MAX
 
 /* COLLX_VERSION of the library that is linked. */
@@ -162,6 +176,10 @@ collx_result collx_comm_destroy(collx_comm_t comm);
 /* The rank or the size; COLLX_ERR_INVALID for NULL. */
 int collx_comm_rank(collx_comm_t comm);
 int collx_comm_size(collx_comm_t comm);
+
+/* The number that `rank` had in the communicator from which this one came by shrinking,
+ * repairing or going on, at its creation; COLLX_ERR_INVALID. */
+int collx_comm_origin(collx_comm_t comm, int rank);
 
 /*
  * Collectives. Every rank of the communicator makes the same calls in the same

@@ -104,16 +104,15 @@ static int harmful(void)
 }
 
 /* The rank above ended creation, which is for its own error to explain. Whose connection
- * is full of records is not told, as nobody waits for it. */
+ * is full of records is not told, as nobody waits for it; nor is, over tcp, who sent
+ * something that came when the other end was closed, as that breaks the connection. */
 static bool came_after_the_end(const struct sim_player *p)
 {
 	const struct sim_player *zero = &sim_job.player[0];
-	bool is_full = sim.params.buffer < (size_t)sim_job.plan->ranks * (SIM_RECORD + 8);
-
 	if (p->rank && !p->created && zero->code && !zero->created &&
 	    strstr(p->text, "rank 0 did not open its door"))
 		return true;
-	for (int r = 0; is_full && r < sim_job.plan->ranks; r++)
+	for (int r = 0; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(r) && names(p->text, r) && sim_job.player[r].code &&
 		    !sim_job.player[r].created)
 			return true;

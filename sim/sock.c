@@ -46,6 +46,7 @@ struct sim_sock {
 	struct sim_sock *peer;
 	int err;                /* told once */
 	bool eof, reset;
+	bool finished;          /* sends no more */
 	size_t room;            /* bytes it may still send */
 	char *in;               /* sim.params.buffer bytes, a ring */
 	uint64_t got, read;     /* bytes that came and that were read, ever */
@@ -104,6 +105,12 @@ static bool takes_bytes(const struct sim_sock *s)
 				      : 3 * s->room >= sim.params.buffer && s->room;
 }
 
+/* Does nobody read any more what is sent here, as is seen at once? */
+static bool is_cut_off(const struct sim_sock *s)
+{
+	return s->kind == UNIX_STREAM && s->eof && s->peer->closed;
+}
+
 short sim_sock_ready(const struct sim_sock *s)
 {
 	short r = 0;
@@ -120,7 +127,7 @@ short sim_sock_ready(const struct sim_sock *s)
 		r |= POLLIN;
 	if (s->eof || s->reset)
 		r |= POLLRDHUP;
-	if (s->reset || s->state != CONNECTED || (s->eof && s->kind == UNIX_STREAM))
+	if (s->reset || s->state != CONNECTED || is_cut_off(s))
 		r |= POLLHUP | POLLOUT;
 	if (s->err)
 		r |= POLLERR | POLLOUT;
@@ -584,7 +591,7 @@ static int check_send(struct sim_sock *s)
 	}
 	if (s->state != CONNECTED)
 		return s->state == CONNECTING ? -EAGAIN : -ENOTCONN;
-	if (s->reset || (s->kind == UNIX_STREAM && s->eof))
+	if (s->reset || s->finished || is_cut_off(s))
 		return -EPIPE;
 	return s->room ? 0 : -EAGAIN;
 }
@@ -743,13 +750,48 @@ void sim_sock_ref(struct sim_sock *s)
 	s->refs++;
 }
 
+int sim_sock_finish(struct sim_sock *s)
+{
+	if (s->state != CONNECTED || s->reset)
+		return -ENOTCONN;
+	if (s->finished)
+		return 0;
+	s->finished = true;
+	if (s->kind == TCP_STREAM) {
+		fly(s, FIN, 0, 0);
+	} else {
+		s->peer->eof = true;
+		changed(s->peer);
+	}
+	return 0;
+}
+
+/* A connection that breaks: of what the other end has not got, the last part is lost. */
+static void break_off(struct sim_sock *s)
+{
+	uint64_t n = 0, come;
+
+	for (struct item *i = s->flight; i; i = i->next)
+		n++;
+	come = n ? sim_rng_below(&sim.chance, n + 1) : 0;
+	for (struct item *i = s->flight; i; i = i->next, come -= come > 0) {
+		if (come || i->what == ACCEPTED)
+			continue;
+		i->what = CREDIT;
+		i->len = 0;
+	}
+	fly(s, RST, 0, 0);
+}
+
 static void close_stream(struct sim_sock *s)
 {
 	bool unread = s->got > s->read;
 
 	if (s->kind == TCP_STREAM) {
-		if (!s->reset)
-			fly(s, unread ? RST : FIN, 0, 0);
+		if (!s->reset && unread)
+			break_off(s);
+		else if (!s->reset && !s->finished)
+			fly(s, FIN, 0, 0);
 		return;
 	}
 	for (struct passed *d = s->passed; d; d = d->next)

@@ -173,6 +173,14 @@ static long sys_recvmsg(int fd, struct msghdr *msg)
 	return end(p, "receive", fd, s ? sim_sock_recv(p, s, msg) : -EBADF);
 }
 
+static int sys_finish(int fd)
+{
+	struct sim_proc *p = begin();
+	struct sim_sock *s = sim_fd_get(p, fd);
+
+	return (int)end(p, "finish", fd, s ? sim_sock_finish(s) : -EBADF);
+}
+
 static int sys_connected(int fd)
 {
 	struct sim_proc *p = begin();
@@ -455,6 +463,7 @@ const struct cx_sys sim_sys = {
 	.connect = sys_connect,
 	.sendmsg = sys_sendmsg,
 	.recvmsg = sys_recvmsg,
+	.finish = sys_finish,
 	.connected = sys_connected,
 	.setopt = sys_setopt,
 	.local_name = sys_local_name,

@@ -182,6 +182,7 @@ int sim_sock_connect(struct sim_proc *p, struct sim_sock *s, const struct sockad
 		     socklen_t len);
 long sim_sock_send(struct sim_proc *p, struct sim_sock *s, const struct msghdr *msg);
 long sim_sock_recv(struct sim_proc *p, struct sim_sock *s, struct msghdr *msg);
+int sim_sock_finish(struct sim_sock *s);
 int sim_sock_error(struct sim_sock *s);
 int sim_sock_name(const struct sim_sock *s, struct sockaddr *a, socklen_t *len);
 int sim_sock_peer_uid(const struct sim_sock *s, uint32_t *uid);

@@ -10,6 +10,7 @@
 #include "meet.h"
 
 struct cx_boot {
+	const struct cx_meeting *meeting; /* the caller's */
 	struct cx_tree tree;
 	int fault;           /* first error told or seen; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
@@ -318,6 +319,10 @@ static int gather(struct cx_boot *b, struct exchange *x, unsigned char side, int
 		if (!rc && x->missing &&
 		    (cx_now_ns() >= x->deadline_ns || (b->overdue && !x->asked)))
 			rc = overdue(b, x);
+		if (!rc && x->missing) {
+			rc = cx_meeting_stops(b->meeting);
+			rc = rc ? pass_on(b, rc) : 0;
+		}
 	}
 }
 
@@ -390,6 +395,7 @@ int cx_boot_open(struct cx_boot **out, struct cx_meeting *m)
 
 	if (rc)
 		return rc;
+	b->meeting = m;
 	b->tree.leader[m->rank] = m->rank;
 	if (m->ranks > 1)
 		rc = cx_meet(m, &b->tree);

@@ -25,7 +25,15 @@ struct cx_meeting {
 	struct cx_place local; /* unix:..., where ranks of this host meet; no name: nowhere */
 	int rank, ranks;
 	uint64_t deadline_ns;
+	int (*stop)(void *ctx); /* a code and its line once creation is to end; NULL: never */
+	void *stop_ctx;
 };
+
+/* Asked now and then by all that waits in creation. */
+static inline int cx_meeting_stops(const struct cx_meeting *m)
+{
+	return m->stop ? m->stop(m->stop_ctx) : 0;
+}
 
 struct cx_boot;
 

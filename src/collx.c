@@ -18,17 +18,29 @@ int collx_version(void)
 
 const char *collx_last_error(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	return comm && comm->error ? comm->text : cx_error_text();
 }
 
 int collx_comm_rank(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	return comm ? comm->rank : cx_fail(COLLX_ERR_INVALID, "collx_comm_rank: comm is NULL");
 }
 
 int collx_comm_size(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	return comm ? comm->size : cx_fail(COLLX_ERR_INVALID, "collx_comm_size: comm is NULL");
+}
+
+int collx_comm_origin(collx_comm_t comm, int rank)
+{
+	comm = cx_comm_now(comm);
+	if (!comm || rank < 0 || rank >= comm->size)
+		return cx_fail(COLLX_ERR_INVALID, "collx_comm_origin: rank %d of %d ranks", rank,
+			       comm ? comm->size : 0);
+	return comm->origin[rank];
 }
 
 /* ---- creation ---- */
@@ -107,11 +119,19 @@ static int check_creation(const collx_comm_t *comm, int size, int rank, const co
 		return cx_fail(COLLX_ERR_INVALID, "creation: comm is NULL");
 	if (size < 1 || rank < 0 || rank >= size)
 		return cx_fail(COLLX_ERR_INVALID, "creation: rank %d of %d ranks", rank, size);
-	if (config->size < sizeof(*config) || config->flags)
+	if (config->size < sizeof(*config) || config->flags & ~COLLX_CONTINUE)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "creation: config has unknown members or flags; begin with "
 			       "COLLX_CONFIG_INIT");
 	return 0;
+}
+
+/* The caller's word that it does not want the communicator any more. */
+static int asked_to_abort(void *ctx)
+{
+	return __atomic_load_n((const int *)ctx, __ATOMIC_RELAXED)
+		       ? cx_fail(COLLX_ERR_ABORTED, "creation: aborted by the caller")
+		       : 0;
 }
 
 /* Each is ended by end_creation, also after an error. */
@@ -136,7 +156,12 @@ static int begin_creation(struct creation **out, const collx_comm_t *comm, int s
 	*out = cx_vault_create(sizeof(**out));
 	if (!*out)
 		return COLLX_ERR_NOMEM;
+	terms.flags = config->flags;
 	(*out)->terms = terms;
+	if (config->abort) {
+		(*out)->meeting.stop = asked_to_abort;
+		(*out)->meeting.stop_ctx = (void *)config->abort;
+	}
 	(*out)->meeting.rank = rank;
 	(*out)->meeting.ranks = size;
 	(*out)->meeting.deadline_ns = limit_ns == UINT64_MAX ? UINT64_MAX : now + limit_ns;
@@ -233,7 +258,12 @@ collx_result collx_comm_destroy(collx_comm_t comm)
 	if (comm && comm->herald && cx_herald_is_here(comm->herald))
 		return cx_fail(COLLX_ERR_INVALID, "destroy: called by the communicator's own "
 						  "callback, which cannot end itself");
-	cx_comm_close(comm);
+	while (comm) {
+		collx_comm_t next = comm->heir;
+
+		cx_comm_close(comm);
+		comm = next;
+	}
 	return COLLX_OK;
 }
 
@@ -245,7 +275,7 @@ int cx_comm_check_opts(const struct collx_comm *c, const char *name, const collx
 	*timeout_ns = c->terms.op_timeout_ns;
 	if (!o)
 		return 0;
-	if (o->size < sizeof(*o) || o->flags)
+	if (o->size < sizeof(*o) || o->flags & ~(COLLX_PRESERVE | COLLX_UNIFORM))
 		return cx_fail(COLLX_ERR_INVALID,
 			       "%s: opts has unknown members or flags; begin with COLLX_OPTS_INIT",
 			       name);
@@ -332,12 +362,25 @@ static int check_message(const struct collx_comm *c, const struct cx_request *r,
 	return 0;
 }
 
+/* What is promised of this call. */
+static unsigned promises(const struct collx_comm *c, const struct cx_request *r,
+			 const collx_opts *opts)
+{
+	unsigned flags = opts ? opts->flags : 0;
+
+	if (r->coll > CX_NCOLL) /* no message is everybody's */
+		return 0;
+	return c->terms.flags & COLLX_CONTINUE ? flags | CX_GOES_ON : flags;
+}
+
 static collx_result run(collx_comm_t comm, const struct cx_request *r, const collx_opts *opts)
 {
 	const char *name = cx_coll_name(r->coll);
 	uint64_t timeout_ns;
+	unsigned flags;
 	int rc;
 
+	comm = cx_comm_now(comm);
 	if (!comm)
 		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
 	rc = cx_comm_check_fork(comm, name);
@@ -352,7 +395,9 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 		rc = check_request(comm, r, name);
 	if (rc || (r->count == 0 && r->coll < CX_NCOLL))
 		return rc;
-	return cx_comm_run(comm, r, timeout_ns);
+	flags = promises(comm, r, opts);
+	return flags ? cx_careful_run(comm, r, flags, timeout_ns)
+		     : cx_comm_run(comm, r, timeout_ns);
 }
 
 collx_result collx_allreduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,

@@ -168,7 +168,7 @@ static bool is_hearsay(int code)
 	return code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
 }
 
-static int die(struct collx_comm *c, const struct cx_request *r, int code)
+int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
@@ -221,7 +221,7 @@ int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeo
 	if (rc && r->coll > CX_NCOLL)
 		rc = cx_p2p_explain(c, r, rc);
 	if (rc)
-		return die(c, r, rc);
+		return cx_comm_die(c, r, rc);
 	cx_comm_finish(c);
 	return 0;
 }

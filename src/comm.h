@@ -3,6 +3,7 @@
 #ifndef CX_COMM_H
 #define CX_COMM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ struct cx_p2p {
 struct cx_terms {
 	uint64_t op_timeout_ns;
 	uint32_t heartbeat_ms, silence_ms; /* rank 0's count */
+	unsigned flags;         /* COLLX_CONTINUE */
 };
 
 struct cx_herald;
@@ -58,6 +60,10 @@ struct collx_comm {
 	struct cx_nest nest;   /* the same */
 	struct cx_rally *rally; /* the same */
 	struct cx_herald *_Atomic herald; /* who calls back */
+	struct collx_comm *_Atomic heir;  /* that took its place; NULL: none did */
+	int *origin;           /* [rank]: its number in the first communicator */
+	void *kept;            /* a copy of an input */
+	size_t kept_len;
 	struct cx_medium media[CX_MEDIA]; /* the first nmedia are open */
 	int nmedia;
 	struct cx_topo topo;
@@ -93,8 +99,28 @@ static inline void cx_comm_finish(struct collx_comm *c)
 	cx_calls_end(&c->calls, c->seq);
 }
 
+/* The communicator that now stands for this one. */
+static inline struct collx_comm *cx_comm_now(struct collx_comm *c)
+{
+	struct collx_comm *next;
+
+	/* Pairs with the release in careful.c: it is whole. */
+	while (c && (next = atomic_load_explicit(&c->heir, memory_order_acquire)))
+		c = next;
+	return c;
+}
+
+/* An error of this rank: closes the lanes, and returns what all make of it. */
+int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code);
+
 /* Carries a call through, blocking. timeout_ns UINT64_MAX: none. */
 int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns);
+
+/* The same with promises: COLLX_PRESERVE, COLLX_UNIFORM, and CX_GOES_ON for a
+ * communicator of that kind. */
+enum { CX_GOES_ON = 1 << 16 };
+int cx_careful_run(struct collx_comm *c, const struct cx_request *r, unsigned flags,
+		   uint64_t timeout_ns);
 
 /* The call as the executor wants it, with its plan; for cx_comm_run and for
  * tests that drive executors themselves. */

@@ -485,6 +485,14 @@ static void send_vote(struct cx_council *c, uint64_t now_ns)
 	tell(c, c->chair, CX_FRAME_VOTE, &v, sizeof(v));
 }
 
+int cx_council_losses(const struct cx_council *c)
+{
+	struct cx_set lost = c->dead;
+
+	unite(&lost, &c->silent);
+	return cx_set_count(&lost);
+}
+
 void cx_council_bar(struct cx_council *c, int code)
 {
 	if (!c->code)

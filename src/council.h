@@ -179,6 +179,9 @@ void cx_council_begin(struct cx_council *c, uint64_t now_ns);
 void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns);
 void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns);
 
+/* How many are dead or silent. */
+int cx_council_losses(const struct cx_council *c);
+
 /* This rank takes no part, as others decided without it; for good. */
 void cx_council_bar(struct cx_council *c, int code);
 

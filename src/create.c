@@ -415,6 +415,15 @@ static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
 	return rc;
 }
 
+/* As the first of its line; who makes a next one of it says otherwise. */
+static int number_ranks(struct collx_comm *c)
+{
+	c->origin = cx_alloc((size_t)c->size, sizeof(*c->origin));
+	for (int r = 0; c->origin && r < c->size; r++)
+		c->origin[r] = r;
+	return c->origin ? 0 : COLLX_ERR_NOMEM;
+}
+
 static int build(struct collx_comm *c, struct cx_meeting *m)
 {
 	struct cx_tree tree;
@@ -431,6 +440,8 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 		rc = connect_ranks(c, m, &zero);
 	if (!rc)
 		rc = cx_p2p_init(&c->p2p, c->size);
+	if (!rc)
+		rc = number_ranks(c);
 	if (!rc)
 		rc = all_ready(c, m->deadline_ns);
 	if (rc && c->boot)
@@ -486,5 +497,7 @@ void cx_comm_close(struct collx_comm *c)
 			cx_plan_destroy(c->plans[i].plan);
 	if (c->boot)
 		cx_boot_close(c->boot);
+	cx_free(c->origin);
+	cx_free(c->kept);
 	cx_free(c);
 }

@@ -7,11 +7,13 @@
 #include "base/base.h"
 #include "comm.h"
 
-static int check(const struct collx_comm *c, const char *name)
+/* The communicator is the one that stands for it now. */
+static int check(collx_comm_t *comm, const char *name)
 {
-	if (!c)
+	*comm = cx_comm_now(*comm);
+	if (!*comm)
 		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
-	return cx_comm_check_fork(c, name);
+	return cx_comm_check_fork(*comm, name);
 }
 
 /* ---- what happened ---- */
@@ -33,7 +35,7 @@ static collx_evidence evidence_of(int code)
 
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 {
-	int rc = check(comm, "error");
+	int rc = check(&comm, "error");
 	struct cx_cause cause;
 	size_t size;
 
@@ -60,23 +62,24 @@ collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 
 int collx_comm_event_fd(collx_comm_t comm)
 {
-	int rc = check(comm, "event_fd");
+	int rc = check(&comm, "event_fd");
 
 	return rc ? rc : cx_guard_bell(comm->guard);
 }
 
 collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx)
 {
-	int rc = check(comm, "set_callback");
+	collx_comm_t handle = comm;
+	int rc = check(&comm, "set_callback");
 
 	if (!rc && !fn)
 		rc = cx_fail(COLLX_ERR_INVALID, "set_callback: fn is NULL");
-	return rc ? rc : cx_herald_start(comm, fn, ctx);
+	return rc ? rc : cx_herald_start(handle, fn, ctx);
 }
 
 collx_result collx_comm_health(collx_comm_t comm, collx_rank_health *health, int n)
 {
-	int rc = check(comm, "health");
+	int rc = check(&comm, "health");
 
 	if (!rc && (!health || n < 0 || n > comm->size))
 		rc = cx_fail(COLLX_ERR_INVALID, "health: room for %d of %d ranks", n, comm->size);
@@ -137,7 +140,7 @@ static void print_ranks(FILE *f, collx_comm_t comm)
 
 collx_result collx_comm_dump(collx_comm_t comm, int fd)
 {
-	int rc = check(comm, "dump"), copy;
+	int rc = check(&comm, "dump"), copy;
 	FILE *f;
 
 	if (rc)
@@ -164,7 +167,7 @@ collx_result collx_comm_dump(collx_comm_t comm, int fd)
 
 collx_result collx_comm_abort(collx_comm_t comm)
 {
-	int rc = check(comm, "abort");
+	int rc = check(&comm, "abort");
 
 	if (!rc)
 		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
@@ -173,13 +176,14 @@ collx_result collx_comm_abort(collx_comm_t comm)
 
 void collx_comm_abort_from_signal(collx_comm_t comm)
 {
+	comm = cx_comm_now(comm);
 	if (comm)
 		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
 }
 
 collx_result collx_comm_revoke(collx_comm_t comm)
 {
-	int rc = check(comm, "revoke");
+	int rc = check(&comm, "revoke");
 
 	if (!rc)
 		cx_guard_end(comm->guard, COLLX_ERR_REVOKED);
@@ -201,7 +205,7 @@ static int deadline(const struct collx_comm *c, const char *name, const collx_op
 collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char *alive,
 			      const collx_opts *opts)
 {
-	int rc = check(comm, "agree");
+	int rc = check(&comm, "agree");
 	struct cx_set failed;
 	uint64_t until, value;
 
@@ -238,7 +242,7 @@ static int read_exclude(const struct collx_comm *c, const int *exclude, int n, s
 collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclude,
 			       collx_comm_t *out, const collx_opts *opts)
 {
-	int rc = check(comm, "shrink");
+	int rc = check(&comm, "shrink");
 	uint64_t until;
 	struct cx_set set;
 
@@ -254,19 +258,21 @@ collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclu
 collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 {
 	const struct cx_set nobody = { { 0 } };
-	int rc = check(comm ? *comm : NULL, "repair");
-	collx_comm_t next;
+	collx_comm_t now = comm ? *comm : NULL, next;
+	int rc = check(&now, "repair");
 	uint64_t until;
 
+	if (!rc && (*comm)->herald && cx_herald_is_here((*comm)->herald))
+		rc = cx_fail(COLLX_ERR_INVALID, "repair: called by the communicator's own callback");
 	if (!rc)
-		rc = deadline(*comm, "repair", opts, &until);
+		rc = deadline(now, "repair", opts, &until);
 	if (rc)
 		return rc;
-	cx_guard_end((*comm)->guard, COLLX_ERR_REVOKED);
-	rc = cx_recover_shrink(*comm, &nobody, until, &next);
+	cx_guard_end(now->guard, COLLX_ERR_REVOKED);
+	rc = cx_recover_shrink(now, &nobody, until, &next);
 	if (rc)
 		return rc;
-	cx_comm_close(*comm);
+	collx_comm_destroy(*comm);
 	*comm = next;
 	return COLLX_OK;
 }
@@ -274,7 +280,7 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_id *id,
 			     collx_comm_t *out, const collx_opts *opts)
 {
-	int rc = check(comm, "grow");
+	int rc = check(&comm, "grow");
 	uint64_t until;
 
 	if (!rc && (!out || joiners < 1 || (comm->rank == 0 && !id)))

@@ -477,13 +477,15 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 
 /* ---- decisions ---- */
 
-static int barred(const struct cx_ward *w)
+int cx_guard_barred(const struct cx_ward *w)
 {
 	int code = atomic_load_explicit(&w->barred, memory_order_acquire);
 
 	if (code == COLLX_ERR_NO_QUORUM)
 		return cx_fail(code, "rank %d cannot reach enough of the others, who may be alive "
 				     "and go on without it", w->tree.rank);
+	if (code == COLLX_ERR_ABORTED)
+		return cx_fail(code, "the communicator was aborted");
 	return code ? cx_fail(code, "the other ranks go on without rank %d", w->tree.rank) : 0;
 }
 
@@ -510,7 +512,7 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
 	ring();
 	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
-		rc = barred(w);
+		rc = cx_guard_barred(w);
 		if (rc)
 			return rc;
 		if (cx_now_ns() > last)
@@ -519,6 +521,11 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	}
 	*out = w->decision;
 	return 0;
+}
+
+int cx_guard_losses(const struct cx_ward *w)
+{
+	return atomic_load_explicit(&w->losses, memory_order_relaxed);
 }
 
 const struct cx_place *cx_guard_place(const struct cx_ward *w)

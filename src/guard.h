@@ -91,6 +91,10 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out);
 /* Votes, and waits for the decision: 0, or TIMEOUT, NO_QUORUM, EXCLUDED. */
 int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
 		    struct cx_motion *out);
+/* Why this rank takes part in no decision any more; 0: it does. */
+int cx_guard_barred(const struct cx_ward *w);
+/* How many ranks are known to be dead or silent. */
+int cx_guard_losses(const struct cx_ward *w);
 /* Where this rank can be met. */
 const struct cx_place *cx_guard_place(const struct cx_ward *w);
 /* Makes a secret one that only ranks of this communicator can know. */

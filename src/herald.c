@@ -33,7 +33,7 @@ static int start(struct cx_herald *h)
 {
 	int rc;
 
-	h->bell = cx_guard_bell(h->comm->guard);
+	h->bell = cx_guard_bell(cx_comm_now(h->comm)->guard);
 	if (h->bell < 0)
 		return h->bell;
 	h->stop = cx_sys->bell();

@@ -596,7 +596,7 @@ static int meet_round(struct meet *t)
 		rc = send_seats(t);
 	if (!rc && !t->complete && cx_now_ns() >= t->deadline_ns)
 		rc = overdue(t);
-	return rc;
+	return rc || t->complete ? rc : cx_meeting_stops(t->m);
 }
 
 static int meet_init(struct meet *t)

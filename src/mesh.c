@@ -110,6 +110,8 @@ static int mesh_round(struct mesh *w)
 		rc = cx_door_serve(w->door, &w->poll);
 	if (!rc)
 		rc = enter(w);
+	if (!rc)
+		rc = cx_meeting_stops(w->m);
 	if (rc || is_done(w) || cx_now_ns() - w->heard_ns < HEAR_NS)
 		return rc;
 	w->heard_ns = cx_now_ns();

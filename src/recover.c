@@ -75,13 +75,34 @@ static int rank_among(const struct cx_set *out, int r)
 	return n;
 }
 
+/* Somebody was lost after the decision: those who are left decide anew. */
+struct losses {
+	const struct cx_ward *guard;
+	int before;
+};
+
+static int lost_more(void *ctx)
+{
+	const struct losses *l = ctx;
+	int rc = cx_guard_barred(l->guard);
+
+	if (rc)
+		return rc;
+	return cx_guard_losses(l->guard) > l->before
+		       ? cx_fail(COLLX_ERR_PEER_DEAD, "a rank was lost meanwhile")
+		       : 0;
+}
+
 static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix, int joiners,
 		      uint64_t until_ns, struct collx_comm **out)
 {
+	struct losses losses = { c->guard, cx_set_count(&m->out) };
 	struct cx_meeting meeting = {
 		.rank = rank_among(&m->out, c->rank),
 		.ranks = rank_among(&m->out, c->size) + joiners,
 		.deadline_ns = until_ns,
+		.stop = lost_more,
+		.stop_ctx = &losses,
 	};
 	int rc = cx_uid_read(&m->id, &meeting);
 
@@ -110,6 +131,14 @@ static int all_have(struct collx_comm *c, bool mine, const struct cx_set *out, u
 	return rc;
 }
 
+static void keep_origins(const struct collx_comm *c, const struct cx_set *out,
+			 struct collx_comm *next)
+{
+	for (int r = 0, n = 0; r < c->size; r++)
+		if (!cx_set_has(out, r))
+			next->origin[n++] = c->origin[r];
+}
+
 /* How long the next one may take to be made: all are there, or it is not worth a wait. */
 static uint64_t patience_ns(const struct collx_comm *c)
 {
@@ -135,6 +164,7 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 				&next);
 		rc = all_have(c, !rc, &m.out, until_ns, &all);
 		if (!rc && all) {
+			keep_origins(c, &m.out, next);
 			*out = next;
 			return 0;
 		}

@@ -200,6 +200,8 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 		mark(w, c.about, COLLX_RANK_DEAD, now_ns);
 	if (c.about >= 0 && c.code == COLLX_ERR_PEER_SILENT)
 		mark(w, c.about, COLLX_RANK_SILENT, now_ns);
+	if (c.code == COLLX_ERR_ABORTED && w->rally)
+		cx_council_bar(&w->rally->council, c.code);
 	be_excluded(w, &c);
 	cx_ward_adopt(w, &c);
 	convene(w, now_ns);
@@ -655,6 +657,8 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	struct cx_cause c;
 	struct cx_report r;
 
+	if (code == COLLX_ERR_ABORTED && w->rally)
+		cx_council_bar(&w->rally->council, code);
 	if (!code || verdict(w))
 		return;
 	cx_ward_wish(w, code, &c);
@@ -681,6 +685,8 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
 		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
 	}
+	if (w->convened)
+		atomic_store_explicit(&w->losses, cx_council_losses(c), memory_order_relaxed);
 	atomic_store_explicit(&w->barred, c->code, memory_order_release);
 }
 

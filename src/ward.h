@@ -57,6 +57,7 @@ struct cx_ward {
 	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
 	struct cx_motion decision;
 	_Atomic uint64_t decisions; /* how many are known; behind it: the last one */
+	_Atomic int losses;     /* ranks that are dead or silent, once it is convened */
 	_Atomic int barred;     /* why there will be none; 0 */
 	_Atomic int bell;       /* rung with the verdict; -1: nobody asked for it */
 	struct cx_ward_news *news; /* [rank] */

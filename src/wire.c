@@ -9,6 +9,8 @@
 #include "base/base.h"
 #include "wire.h"
 
+enum { DRAIN = 64 /* times 4 KiB are read at the end; who sends more is not our peer */ };
+
 union control {
 	struct cmsghdr align;
 	char room[CMSG_SPACE(sizeof(int))];
@@ -21,12 +23,30 @@ void cx_wire_init(struct cx_wire *w, int fd)
 	w->passed_fd = -1;
 }
 
+/* What is unread at its end makes a connection break rather than end: what the other
+ * end was sent last and has not got is lost then. */
+static void read_rest(int fd)
+{
+	char rest[4096];
+	struct iovec v = { rest, sizeof(rest) };
+
+	for (int i = 0; i < DRAIN; i++) {
+		struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+
+		if (cx_sys->recvmsg(fd, &msg) <= 0)
+			return;
+	}
+}
+
 void cx_wire_close(struct cx_wire *w)
 {
 	if (w->passed_fd >= 0)
 		cx_sys->close(w->passed_fd);
-	if (w->fd >= 0)
+	if (w->fd >= 0) {
+		cx_sys->finish(w->fd);
+		read_rest(w->fd);
 		cx_sys->close(w->fd);
+	}
 	w->fd = w->passed_fd = -1;
 }
 

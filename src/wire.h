@@ -59,6 +59,7 @@ struct cx_wire {
 };
 
 void cx_wire_init(struct cx_wire *w, int fd);
+/* What was sent comes to the other end, although it may have sent what nobody reads. */
 void cx_wire_close(struct cx_wire *w);
 
 /* Sends a whole frame, waiting for room until the deadline (0: not at all).

@@ -166,7 +166,7 @@ static void wrong_configs(const collx_unique_id *id)
 	config.size = 3;
 	REFUSED(NULL, collx_comm_create(&c, 1, id, 0, &config), "config");
 	config = (collx_config)COLLX_CONFIG_INIT;
-	config.flags = 1;
+	config.flags = 2;
 	REFUSED(NULL, collx_comm_create(&c, 1, id, 0, &config), "config");
 	config.flags = 0;
 	config.heartbeat_ms = 1000, config.silence_ms = 1500;

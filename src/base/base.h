@@ -51,6 +51,7 @@ struct cx_sys {
 	int (*connect)(int fd, const struct sockaddr *addr, socklen_t len);
 	long (*sendmsg)(int fd, const struct msghdr *msg); /* no SIGPIPE; bytes or -errno */
 	long (*recvmsg)(int fd, struct msghdr *msg);       /* bytes, 0 at the end, or -errno */
+	int (*finish)(int fd);                             /* sends no more; 0 or -errno */
 	int (*connected)(int fd);                          /* after EINPROGRESS; 0 or -errno */
 	int (*setopt)(int fd, int level, int name, int value);
 	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);

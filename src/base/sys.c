@@ -110,6 +110,11 @@ static long real_recvmsg(int fd, struct msghdr *msg)
 	return n < 0 ? -errno : n;
 }
 
+static int real_finish(int fd)
+{
+	return shutdown(fd, SHUT_WR) ? -errno : 0;
+}
+
 static int real_connected(int fd)
 {
 	int err = 0;
@@ -292,6 +297,7 @@ const struct cx_sys cx_sys_real = {
 	.connect = real_connect,
 	.sendmsg = real_sendmsg,
 	.recvmsg = real_recvmsg,
+	.finish = real_finish,
 	.connected = real_connected,
 	.setopt = real_setopt,
 	.local_name = real_local_name,
