@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Training that survives a death: collx-run --keep-going -n 4 ./survive [VICTIM]
+ * Training that survives a death: collx-run --keep-going -n 4 ./survive [--continue] [VICTIM]
  *
  * Least squares by gradient descent. Every rank has a part of the rows, and in each
  * step the ranks add up their float32 gradients. At step 100 VICTIM kills itself. The
@@ -14,12 +14,14 @@
  *   rank 2 ---- dies    collx_comm_      |  collx_comm_
  *   rank 3 -------+- 2    repair --------+- 2  grow --------------- 2
  *                             new rank --+- 3 --------------------- 3
+ *
+ * With --continue nobody repairs: the call that the death hits goes on by itself, over
+ * those who are left. In that one step the gradient lacks the victim's rows.
  */
 #include <collx.h>
 #include <math.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +37,8 @@ struct run {
 	collx_comm_t comm;
 	int64_t step;     /* steps done; -1: nothing is known yet */
 	float w[DIM];
-	int wanted;       /* ranks */
+	int wanted, size; /* ranks that there should be, and that there were */
+	uint32_t flags;   /* of the configuration */
 	int victim;       /* -1: nobody */
 	pid_t started;    /* a new rank that this one started; 0: none */
 };
@@ -125,6 +128,7 @@ static double error_of(const float w[DIM])
 
 static int take_step(struct run *r)
 {
+	double start = now_ms();
 	float g[DIM], sum[DIM];
 	int rc;
 
@@ -134,6 +138,10 @@ static int take_step(struct run *r)
 		return rc;
 	for (int i = 0; i < DIM; i++)
 		r->w[i] -= 0.1f * sum[i];
+	if (collx_comm_size(r->comm) != r->size && collx_comm_rank(r->comm) == 0)
+		printf("step %d: the call went on as %d ranks, and took %.0f ms\n", (int)r->step,
+		       collx_comm_size(r->comm), now_ms() - start);
+	r->size = collx_comm_size(r->comm);
 	r->step++;
 	return 0;
 }
@@ -182,7 +190,8 @@ static int repair(struct run *r)
 /* The new rank gets the id, which is secret, over a pipe as its input. */
 static int start_joiner(struct run *r, const collx_unique_id *id)
 {
-	char rank[16], *argv[] = { "survive", "--join", rank, NULL };
+	char rank[16], *more = r->flags ? "--continue" : NULL;
+	char *argv[] = { "survive", "--join", rank, more, NULL };
 	posix_spawn_file_actions_t actions;
 	int ends[2], rc;
 
@@ -225,6 +234,7 @@ static int admit(struct run *r)
 	if (collx_comm_rank(r->comm) == 0)
 		printf("step %d: a new rank is admitted, going on as %d after %.0f ms\n",
 		       (int)r->step, collx_comm_size(r->comm), now_ms() - start);
+	r->size = collx_comm_size(r->comm);
 	return catch_up(r);
 }
 
@@ -234,6 +244,7 @@ static int train(struct run *r)
 {
 	int rc = catch_up(r);
 
+	r->size = collx_comm_size(r->comm);
 	while (!rc && r->step < STEPS) {
 		if (r->step == DEATH && collx_comm_rank(r->comm) == r->victim)
 			raise(SIGKILL);
@@ -273,34 +284,48 @@ static int finish(struct run *r)
 	return rc;
 }
 
-static int join(struct run *r, int rank)
+static int join(struct run *r, int rank, const collx_config *config)
 {
 	collx_unique_id id;
 	int rc;
 
 	if (read(STDIN_FILENO, &id, sizeof(id)) != (ssize_t)sizeof(id))
 		return COLLX_ERR_SYSTEM;
-	rc = collx_comm_create(&r->comm, rank + 1, &id, rank, NULL);
+	rc = collx_comm_create(&r->comm, rank + 1, &id, rank, config);
 	explicit_bzero(&id, sizeof(id));
 	return rc;
 }
 
+static int begin(struct run *r, int joins, int victim)
+{
+	collx_config config = COLLX_CONFIG_INIT;
+	int rc;
+
+	config.flags = r->flags;
+	r->step = joins >= 0 ? -1 : 0;
+	rc = joins >= 0 ? join(r, joins, &config) : collx_comm_create_from_env(&r->comm, &config);
+	if (rc)
+		return rc;
+	r->wanted = collx_comm_size(r->comm);
+	r->victim = joins >= 0 ? -1 : victim >= 0 ? victim : r->wanted / 2;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	bool joins = argc == 3 && !strcmp(argv[1], "--join");
-	struct run r = { .victim = -1 };
+	struct run r = { .flags = 0 };
+	int joins = -1, victim = -1;
 
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--continue"))
+			r.flags = COLLX_CONTINUE;
+		else if (!strcmp(argv[i], "--join") && argv[i + 1])
+			joins = atoi(argv[++i]);
+		else
+			victim = atoi(argv[i]);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (joins) {
-		r.step = -1;
-		if (join(&r, atoi(argv[2])))
-			return die("joining");
-	} else if (collx_comm_create_from_env(&r.comm, NULL)) {
-		return die("creation");
-	} else {
-		r.victim = argc > 1 ? atoi(argv[1]) : collx_comm_size(r.comm) / 2;
-	}
-	r.wanted = collx_comm_size(r.comm);
+	if (begin(&r, joins, victim))
+		return die("beginning");
 	while (train(&r))
 		if (repair(&r))
 			return die("repair");
