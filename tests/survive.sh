@@ -29,6 +29,7 @@ job() {
 		^step 100: going on as $((n - 1)) ranks, [0-9]* ms after the error was known\$
 	EOF
 	cat >>"$dir/expected" <<-EOF
+		^step 200: $((n - 1)) ranks, largest error of a weight [0-9.]*e-[0-9]*: right\$
 		^step 200: a new rank is admitted, going on as $n after [0-9]* ms\$
 		^step 400: $n ranks, largest error of a weight [0-9.]*e-[0-9]*: right\$
 		^collx-run: rank $victim (pid [0-9]*) was killed by signal 9 (Killed)
