@@ -132,6 +132,7 @@ static void print_ranks(FILE *f, collx_comm_t comm)
 		fprintf(f, "%s\n  {\"rank\": %d, \"state\": \"%s\", \"heard_ms\": ", r ? "," : "", r,
 			state_name(h.state));
 		fprintf(f, h.hears_us ? "%llu" : "null", (unsigned long long)h.heard_ms);
+		fprintf(f, ", \"awaited_ms\": %llu", (unsigned long long)h.awaited_ms);
 		fprintf(f, ", \"begun\": %llu, \"done\": %llu}", (unsigned long long)h.begun,
 			(unsigned long long)h.done);
 	}

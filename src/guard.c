@@ -462,6 +462,7 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 {
 	const struct cx_ward_news *n = &w->news[rank];
 	uint64_t heard = atomic_load_explicit(&n->heard_ns, memory_order_relaxed), now = cx_now_ns();
+	uint64_t awaited = atomic_load_explicit(&n->awaited_ns, memory_order_relaxed);
 	uint64_t state = atomic_load_explicit(&n->state, memory_order_relaxed);
 
 	if (rank == w->tree.rank)
@@ -470,6 +471,7 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 		.state = (collx_rank_state)atomic_load_explicit(&n->fate, memory_order_relaxed),
 		.hears_us = heard != 0,
 		.heard_ms = heard && now > heard ? (now - heard) / 1000000 : 0,
+		.awaited_ms = awaited && now > awaited ? (now - awaited) / 1000000 : 0,
 		.begun = state / 2 + state % 2,
 		.done = state / 2,
 	};

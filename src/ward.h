@@ -34,6 +34,7 @@ struct cx_ward_news {
 	_Atomic uint64_t state;    /* as of its calls */
 	_Atomic uint64_t heard_ns; /* over a connection of the tree; 0: there is none */
 	_Atomic int fate;          /* enum collx_rank_state */
+	_Atomic uint64_t awaited_ns; /* since then the others wait for it; 0: they do not */
 };
 
 struct cx_ward {
@@ -69,6 +70,7 @@ struct cx_ward {
 	size_t out_room;       /* bytes of each strand's out */
 	unsigned char *outs;
 	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
+	struct cx_late late;   /* as last told */
 	uint64_t votes_taken, stepped_ns;
 	bool convened;
 	struct cx_verdict decider;
