@@ -141,9 +141,10 @@ static int work(const struct run_options *opts, pid_t parent)
 	return opts->shares ? run_hosts(opts) : run_here(opts);
 }
 
-static int watch(pid_t child)
+/* `set` is blocked since before the child was there: asking for it again would set SIGCHLD
+ * to its default, which drops one that is pending. */
+static int watch(pid_t child, sigset_t set)
 {
-	sigset_t set = run_own_signals();
 	int sig, status;
 
 	for (;;) {
@@ -175,7 +176,7 @@ int main(int argc, char **argv)
 		exit(work(&w.opts, self));
 	if (child < 0)
 		run_complain("fork");
-	status = child < 0 ? 1 : watch(child);
+	status = child < 0 ? 1 : watch(child, set);
 	run_shares_free(w.opts.shares, w.opts.nshares);
 	return status;
 }
