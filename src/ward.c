@@ -702,12 +702,16 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 
 	if (code == COLLX_ERR_ABORTED && w->rally)
 		cx_council_bar(&w->rally->council, code);
-	if (!code || verdict(w))
+	if (!code || w->granted)
 		return;
+	w->granted = true;
 	cx_ward_wish(w, code, &c);
 	r = sight(w, code, w->tree.rank, c.text);
-	consider(w, &r, now_ns);
-	conclude(w, &c, now_ns);
+	if (up(w))
+		pass_up(w, &r, now_ns);
+	tell_verdict(w, &c, now_ns);
+	cx_ward_adopt(w, &c); /* unless the caller did */
+	convene(w, now_ns);
 }
 
 /* Its votes go to the council, whose decisions come back. */
@@ -727,6 +731,8 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		w->decision = c->last;
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
 		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
+		if (votes)
+			cx_sys->ring(w->reply);
 	}
 	if (w->convened)
 		atomic_store_explicit(&w->losses, cx_council_losses(c), memory_order_relaxed);
@@ -965,6 +971,8 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	w->since_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
 	atomic_init(&w->bell, -1);
+	w->reply = -1;
+	w->wired = true;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);
 	for (int r = 0; tree->down && r < tree->ranks; r++)
@@ -983,8 +991,10 @@ void cx_ward_destroy(struct cx_ward *w)
 		cx_strand_cut(&w->strands[i]);
 	if (w->rally)
 		cx_rally_destroy(w->rally);
-	if (w->bell > 0) /* 0 is none of ours */
+	if (w->wired && w->bell >= 0)
 		cx_sys->close(w->bell);
+	if (w->wired && w->reply >= 0)
+		cx_sys->close(w->reply);
 	cx_verdict_fini(&w->decider);
 	cx_free(w->tree.leader);
 	cx_free(w->room);
