@@ -119,7 +119,8 @@ static bool goes_on(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
-	if (p->at->comm->generation + 1 >= s->generations || p->at->comm->ranks < 2)
+	if (p->at->comm->generation + 1 >= s->generations || p->at->comm->ranks < 2 ||
+	    p->code == COLLX_ERR_ABORTED)
 		return false;
 	return p->code || (s->shrinks_well && !first_fault(p, SIM_LEAVE_EARLY));
 }

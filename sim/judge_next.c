@@ -142,7 +142,7 @@ static const char *judge_after_ends(const struct sim_player *p)
 	const struct sim_rescue *r = &p->rescue;
 	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
 
-	if (!only_ends())
+	if (!only_ends() || r->code == COLLX_ERR_ABORTED)
 		return NULL;
 	if (r->code)
 		return say("rank %d did not go on: %s (%s), though others only ended", p->rank,
@@ -171,6 +171,10 @@ static const char *judge_code(const struct sim_player *p)
 	case COLLX_ERR_TIMEOUT:
 	case COLLX_ERR_NO_QUORUM:
 		if (!only_ends() || is_late(p))
+			return NULL;
+		break;
+	case COLLX_ERR_ABORTED:
+		if (sim_schedule_find(sim_job.plan, SIM_END, -1))
 			return NULL;
 		break;
 	case COLLX_ERR_NOMEM:

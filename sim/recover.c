@@ -88,6 +88,8 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 {
 	uint64_t flags = UINT64_MAX;
 
+	if (sim_job.players > sim_job.plan->ranks)
+		return; /* two with one number, of whom one was let in */
 	for (int r = 0; r < c->ranks; r++) {
 		if (cx_set_has(&m->out, r))
 			continue;
@@ -106,7 +108,8 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 {
 	struct cx_motion *known = &c->decided[m->number];
 
-	if (known->kind && memcmp(known, m, sizeof(*m)))
+	if (known->kind && memcmp(known, m, sizeof(*m)) &&
+	    !sim_schedule_find(sim_job.plan, SIM_RESET, -1))
 		sim_broken("rank %d was told another decision %d than a rank before", p->rank,
 			   (int)m->number);
 	if (m->kind <= CX_MOTION_GROW && cx_set_has(&m->out, sim_comm_seat(c, p->rank)))
@@ -235,10 +238,29 @@ static int describe_next(const struct sim_player *p, const struct sim_comm *c,
 	return rc ? rc : cx_place_parse(&m->local, near);
 }
 
+/* Somebody was lost after the decision: those who are left decide anew. */
+struct losses {
+	const struct cx_ward *guard;
+	int before;
+};
+
+static int lost_more(void *ctx)
+{
+	const struct losses *l = ctx;
+	int rc = cx_guard_barred(l->guard);
+
+	if (rc)
+		return rc;
+	return cx_guard_losses(l->guard) > l->before
+		       ? cx_fail(COLLX_ERR_PEER_DEAD, "a rank was lost meanwhile")
+		       : 0;
+}
+
 static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t until_ns,
 		      struct sim_stay **next)
 {
 	struct sim_comm *c = comm_of(p->at->comm, m);
+	struct losses losses = { p->at->ward, cx_set_count(&m->out) };
 	struct cx_meeting meeting;
 	uint64_t since, begun = cx_now_ns();
 	int rc;
@@ -249,6 +271,8 @@ static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t 
 	*next = sim_stay_create(c);
 	sim_job_begin_timing(p, &since);
 	rc = describe_next(p, c, m, until_ns, &meeting);
+	meeting.stop = lost_more;
+	meeting.stop_ctx = &losses;
 	if (!rc)
 		rc = sim_job_create(p, *next, &meeting);
 	sim_judge_duration(p, "another creation", since,
@@ -262,7 +286,8 @@ static void check_next(const struct sim_player *p, struct sim_comm *c)
 {
 	struct sim_comm *parent = p->at->comm;
 
-	if (parent->child && parent->child != c)
+	/* A reset is as good as a death, to the library. */
+	if (parent->child && parent->child != c && !sim_schedule_find(sim_job.plan, SIM_RESET, -1))
 		sim_broken("the brain is split: rank %d goes on without those who went on before",
 			   p->rank);
 	parent->child = c;

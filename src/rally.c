@@ -88,6 +88,11 @@ static void hear(struct cx_rally *r, int rank)
 			part(r, rank);
 			return;
 		}
+		if (kind == CX_FRAME_LEAVE) {
+			say(r, rank, CX_FRAME_PART, NULL, 0);
+			ended(r, rank);
+			return;
+		}
 		if (kind != CX_FRAME_BEAT &&
 		    !cx_council_hear(&r->council, rank, kind, s->wire.body, s->wire.head.len,
 				     r->now_ns)) {
@@ -95,6 +100,8 @@ static void hear(struct cx_rally *r, int rank)
 			cx_council_silent(&r->council, rank, r->now_ns);
 			return;
 		}
+		if (kind == CX_FRAME_JOIN && r->going)
+			say(r, rank, CX_FRAME_LEAVE, NULL, 0);
 		cx_wire_next(&s->wire);
 	}
 }
@@ -275,6 +282,31 @@ bool cx_rally_is_met(const struct cx_rally *r)
 		if (r->strands[i].wire.fd >= 0)
 			return true;
 	return false;
+}
+
+void cx_rally_left(struct cx_rally *r, int rank, uint64_t now_ns)
+{
+	if (r->strands[rank].wire.fd < 0)
+		cx_council_dead(&r->council, rank, now_ns);
+}
+
+void cx_rally_going(struct cx_rally *r, uint64_t now_ns)
+{
+	const struct cx_council *c = &r->council;
+
+	r->now_ns = now_ns;
+	r->going = true;
+	for (int i = 0; i < c->ranks; i++)
+		if (c->seat[i].sits || (i == c->chair && c->seated))
+			say(r, i, CX_FRAME_LEAVE, NULL, 0);
+}
+
+bool cx_rally_all_said(const struct cx_rally *r)
+{
+	for (int i = 0; i < r->council.ranks; i++)
+		if (cx_strand_waits(&r->strands[i]))
+			return false;
+	return true;
 }
 
 bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns)

@@ -156,6 +156,8 @@ static void mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t no
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
+	else if (w->rally && fate == COLLX_RANK_LEFT)
+		cx_rally_left(w->rally, rank, now_ns);
 	else if (w->rally)
 		cx_council_dead(&w->rally->council, rank, now_ns);
 }
@@ -680,6 +682,8 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		convene(w, now_ns);
 		cx_council_vote(c, &w->vote, w->vote_by_ns, now_ns);
 	}
+	/* Ahead of a decision that excludes this rank. */
+	atomic_store_explicit(&w->barred, c->code, memory_order_release);
 	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
 		w->decision = c->last;
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
@@ -743,7 +747,7 @@ static bool all_is_said(const struct cx_ward *w)
 	for (int i = 0; i < w->nstrands; i++)
 		if (cx_strand_waits(&w->strands[i]))
 			return false;
-	return true;
+	return !w->rally || cx_rally_all_said(w->rally);
 }
 
 static void say_farewell(struct cx_ward *w, uint64_t now_ns)
@@ -761,6 +765,8 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 	w->leave_by_ns += farewell_ns;
 	for (int i = 0; i < w->nstrands; i++)
 		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &seq, sizeof(seq), now_ns);
+	if (w->rally)
+		cx_rally_going(w->rally, now_ns);
 	if (!up(w))
 		cx_verdict_left(&w->decider, w->tree.rank, seq, now_ns);
 }
