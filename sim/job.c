@@ -65,7 +65,10 @@ static int agree_now_and_then(struct sim_player *p, uint64_t seq)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
-	return s->agree_every && seq % s->agree_every == 0 ? sim_agree(p) : 0;
+	int rc = s->agree_every && seq % s->agree_every == 0 ? sim_agree(p) : 0;
+
+	p->undecided = rc != 0;
+	return rc;
 }
 
 static int make_call(struct sim_player *p, uint64_t seq)
@@ -138,6 +141,7 @@ static void move_on(struct sim_player *p, struct sim_stay *next)
 	sim_judge_duration(p, "leaving", since, 2500 * SIM_MS);
 	p->at = next;
 	p->code = 0;
+	p->undecided = false;
 	p->text[0] = '\0';
 	p->done = p->error_ns = 0;
 	p->created_ns = sim.now;

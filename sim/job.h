@@ -27,8 +27,8 @@ struct sim_comm {
 	collx_unique_id id;
 	int ranks, member[SIM_RANKS]; /* [rank in it]: rank in the job */
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
-	bool voted[SIM_DECISIONS][SIM_RANKS];
-	uint64_t flags[SIM_DECISIONS][SIM_RANKS];
+	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
+	uint64_t flags[SIM_RANKS];
 	struct sim_lanes *lanes;
 };
 
@@ -40,7 +40,6 @@ struct sim_stay {
 	struct cx_rally *rally;  /* until the guard has it */
 	struct cx_ward *ward;
 	struct cx_calls calls;
-	uint64_t votes;
 };
 
 /* How the way to the next communicator went. */
@@ -68,6 +67,7 @@ struct sim_player {
 	bool in_call;
 	uint64_t call_ns;      /* when it began, or the last one ended */
 	uint64_t done;         /* calls that succeeded */
+	bool undecided;        /* its error is one of agree, not of the communicator */
 	bool left;             /* of its own will, after all its calls */
 	int code;              /* its error; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
@@ -114,6 +114,8 @@ void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
 const char *sim_job_judge(void);
 /* judge_next.c: how survivors went on; NULL, or what was wrong. */
 const char *sim_judge_rescues(void);
+/* May a decision of that rank end with this code? */
+bool sim_judge_may_fail(const struct sim_player *p, int code);
 /* May that rank have others below it in the tree? */
 bool sim_job_leads(int rank);
 /* A call that lasted longer than it may. */

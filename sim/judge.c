@@ -359,7 +359,7 @@ static const char *judge_player(const struct sim_player *p, bool last)
 			   (unsigned long long)p->done, (unsigned long long)calls);
 	if (p->code > 0 || (p->code && !p->text[0]))
 		return say("rank %d has the code %d and the line '%s'", p->rank, p->code, p->text);
-	if (p->code && !has_excuse(p))
+	if (p->undecided ? !sim_judge_may_fail(p, p->code) : p->code && !has_excuse(p))
 		return say("rank %d got %s (%s), which nothing that happened explains", p->rank,
 			   collx_strerror((collx_result)p->code), p->text);
 	return NULL;
@@ -419,7 +419,7 @@ static bool must_agree(int generation, uint64_t first_error_ns)
 
 static bool has_verdict(const struct sim_player *p)
 {
-	return p->created && p->code;
+	return p->created && p->code && !p->undecided;
 }
 
 static const struct sim_player *first_error(int generation)

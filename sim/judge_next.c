@@ -128,12 +128,25 @@ static uint64_t last_begin_ns(const struct sim_comm *c)
 	return last;
 }
 
-/* A straggler makes the others late, who are told so. */
-static bool is_late(const struct sim_player *p)
+/* Has everybody who was well come to decide? Who left before is of no help, and whose
+ * end nobody was connected to see is waited for. */
+static bool all_came(const struct sim_comm *c, int *ends)
 {
-	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_STRAGGLER, -1);
+	bool all = true;
 
-	return p->rescue.code == COLLX_ERR_TIMEOUT && f && f->for_ns > SIM_S;
+	*ends = 0;
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		while (p->before && p->at->comm != c)
+			p = p->before;
+		if (!p->at || p->at->comm != c)
+			continue;
+		if (!p->rescue.done || !p->created)
+			++*ends;
+		all &= p->rescue.done || p->proc->killed || !p->created;
+	}
+	return all;
 }
 
 /* Where processes end and nothing else happens, all others go on, and soon. */
@@ -141,14 +154,20 @@ static const char *judge_after_ends(const struct sim_player *p)
 {
 	const struct sim_rescue *r = &p->rescue;
 	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
+	uint64_t most = SIM_S;
+	int ends;
 
-	if (!only_ends() || r->code == COLLX_ERR_ABORTED)
+	if (!only_ends() || !all_came(p->at->comm, &ends) || r->code == COLLX_ERR_ABORTED)
+		return NULL;
+	if (ends > 1)
+		most += 5 * sim_job.plan->silence_ns;
+	if (r->code == COLLX_ERR_TIMEOUT && sim_job.plan->decide_ns < most)
 		return NULL;
 	if (r->code)
 		return say("rank %d did not go on: %s (%s), though others only ended", p->rank,
 			   collx_strerror((collx_result)r->code), r->text);
 	since = cx_max(since, r->begun_ns);
-	if (r->ended_ns > since + SIM_S)
+	if (r->ended_ns > since + most)
 		return say("rank %d went on %.3f s after the last one was there, or had ended",
 			   p->rank, (double)(r->ended_ns - since) / 1e9);
 	return NULL;
@@ -159,32 +178,47 @@ static bool any_kind(enum sim_fault_kind a, enum sim_fault_kind b)
 	return sim_schedule_find(sim_job.plan, a, -1) || sim_schedule_find(sim_job.plan, b, -1);
 }
 
+/* A straggler makes the others late, who are told so. */
+static bool any_straggler(void)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_STRAGGLER, -1);
+
+	return f && f->for_ns > SIM_S;
+}
+
+static bool somebody_left(const struct sim_player *p)
+{
+	int ends;
+
+	return !all_came(p->at->comm, &ends) || ends > 1;
+}
+
+bool sim_judge_may_fail(const struct sim_player *p, int code)
+{
+	switch (code) {
+	case COLLX_ERR_EXCLUDED:
+		return may_be_lost(p->rank);
+	case COLLX_ERR_TIMEOUT:
+	case COLLX_ERR_NO_QUORUM:
+		return !only_ends() || any_straggler() || somebody_left(p);
+	case COLLX_ERR_ABORTED:
+		return sim_schedule_find(sim_job.plan, SIM_END, -1);
+	case COLLX_ERR_MISMATCH: /* others shrink, who know more */
+		return p->undecided && sim_job.plan->generations > 1 && sim_job.plan->nfaults;
+	case COLLX_ERR_NOMEM:
+	case COLLX_ERR_NOFILES:
+		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES);
+	default:
+		return false;
+	}
+}
+
 static const char *judge_code(const struct sim_player *p)
 {
 	const struct sim_rescue *r = &p->rescue;
 
-	switch (r->code) {
-	case COLLX_ERR_EXCLUDED:
-		if (may_be_lost(p->rank))
-			return NULL;
-		break;
-	case COLLX_ERR_TIMEOUT:
-	case COLLX_ERR_NO_QUORUM:
-		if (!only_ends() || is_late(p))
-			return NULL;
-		break;
-	case COLLX_ERR_ABORTED:
-		if (sim_schedule_find(sim_job.plan, SIM_END, -1))
-			return NULL;
-		break;
-	case COLLX_ERR_NOMEM:
-	case COLLX_ERR_NOFILES:
-		if (any_kind(SIM_NO_MEMORY, SIM_FEW_FILES))
-			return NULL;
-		break;
-	default:
-		break;
-	}
+	if (sim_judge_may_fail(p, r->code))
+		return NULL;
 	return say("rank %d could not go on: %s (%s), which nothing that happened explains", p->rank,
 		   collx_strerror((collx_result)r->code), r->text);
 }

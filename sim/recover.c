@@ -93,10 +93,10 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 	for (int r = 0; r < c->ranks; r++) {
 		if (cx_set_has(&m->out, r))
 			continue;
-		if (!c->voted[m->number][r])
-			sim_broken("decision %d counts rank %d, which did not vote", (int)m->number,
-				   r);
-		flags &= c->flags[m->number][r];
+		if (c->kind[r] != CX_MOTION_AGREE)
+			sim_broken("decision %d counts rank %d, which did not vote so",
+				   (int)m->number, r);
+		flags &= c->flags[r];
 	}
 	if (flags != m->flags)
 		sim_broken("decision %d has the flags %llx, the votes give %llx", (int)m->number,
@@ -143,13 +143,8 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 	int me = sim_comm_seat(at->comm, p->rank), rc;
 	uint64_t since, left = until_ns - cx_now_ns();
 
-	if (at->votes + 2 > SIM_DECISIONS) {
-		sim_broken("rank %d voted %d times", p->rank, (int)at->votes);
-		return cx_fail(COLLX_ERR_INTERNAL, "too many votes");
-	}
-	at->votes++;
-	at->comm->voted[at->votes][me] = true;
-	at->comm->flags[at->votes][me] = vote->flags;
+	at->comm->kind[me] = vote->kind;
+	at->comm->flags[me] = vote->flags;
 	strike_deciders(p);
 	sim_job_begin_timing(p, &since);
 	rc = cx_guard_decide(at->ward, vote, until_ns, out);
@@ -158,7 +153,10 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 				   1500 * SIM_MS);
 	if (rc)
 		return rc;
-	at->votes = out->number;
+	if (out->number >= SIM_DECISIONS) {
+		sim_broken("rank %d was told decision %d", p->rank, (int)out->number);
+		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");
+	}
 	check_decision(p, at->comm, out);
 	sim_trace(p->proc, "DECIDED %d: kind %d, flags %llx, out %llx", (int)out->number,
 		  (int)out->kind, (unsigned long long)out->flags,

@@ -265,6 +265,8 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 	forgive(r, now_ns);
 	r->now_ns = now_ns;
 	r->poll = p ? p : &nothing;
+	if (!p) /* its number is of an earlier round */
+		r->visit.number = -1;
 	for (int i = 0; i < r->council.ranks; i++)
 		if (r->strands[i].wire.fd >= 0 && (!p || cx_poll_came(p, r->strands[i].number)))
 			hear(r, i);

@@ -361,7 +361,7 @@ static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */
 static void forgive(struct cx_ward *w, uint64_t now_ns)
 {
-	if (w->stepped_ns && now_ns - w->stepped_ns > w->rally->silence_ns / 2)
+	if (now_ns - w->stepped_ns > w->rally->silence_ns / 2)
 		for (int i = 0; i < w->nstrands; i++)
 			w->strands[i].heard_ns = now_ns;
 }
@@ -924,7 +924,7 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	assert(tree->above < 0 || tree->up.fd >= 0);
 	w->calls = calls;
 	w->rally = rally;
-	w->since_ns = cx_now_ns();
+	w->since_ns = w->stepped_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
 	atomic_init(&w->bell, -1);
 	take_wire(w, &tree->up, tree->above, w->since_ns);
