@@ -65,7 +65,7 @@ static void take_in(struct watch *t)
 /* Its wires are closed. */
 static void let_go(struct watch *t, struct cx_ward *w)
 {
-	if (atomic_load_explicit(&w->fate, memory_order_relaxed) == CX_ALONE) {
+	if (atomic_load_explicit(&w->fate, memory_order_relaxed) == CX_GONE) {
 		guard.room -= cx_ward_room(w);
 		cx_ward_destroy(w);
 		t->last = atomic_fetch_sub(&guard.users, 1) == 1;
@@ -73,6 +73,13 @@ static void let_go(struct watch *t, struct cx_ward *w)
 	}
 	/* Pairs with the acquire in cx_guard_close: not touched from here. */
 	atomic_store_explicit(&w->fate, CX_CLOSED, memory_order_release);
+}
+
+/* Is nothing left to do, and is nobody looking at it? */
+static bool may_go(const struct cx_ward *w)
+{
+	return cx_ward_has_gone(w) &&
+	       atomic_load_explicit(&w->fate, memory_order_acquire) != CX_ALONE;
 }
 
 static void step_all(struct watch *t, bool polled)
@@ -83,10 +90,12 @@ static void step_all(struct watch *t, bool polled)
 	t->due_ns = UINT64_MAX;
 	while ((w = *at)) {
 		due = cx_ward_step(w, polled ? &t->poll : NULL, now);
-		if (cx_ward_has_gone(w)) {
+		if (may_go(w)) {
 			*at = w->next;
 			let_go(t, w);
 		} else {
+			if (cx_ward_has_gone(w)) /* its caller looks every millisecond */
+				due = now + 1000000;
 			t->due_ns = cx_min(t->due_ns, due);
 			at = &w->next;
 		}
@@ -324,6 +333,8 @@ void cx_guard_close(struct cx_ward *w, bool leave)
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
 		ring();
 		fate = await_fate(w);
+		if (fate == CX_ALONE) /* pairs with the acquire in may_go: w is not touched now */
+			atomic_store_explicit(&w->fate, CX_GONE, memory_order_release);
 		pthread_mutex_lock(&guard.lock);
 		guard.callers--;
 		if (fate == CX_CLOSED)

@@ -25,7 +25,8 @@
  * what they tell each other goes through it. */
 enum cx_fate {
 	CX_SERVED,
-	CX_ALONE,  /* the guard's, to the end: the caller has gone */
+	CX_ALONE,  /* the guard's from now on: the caller may go */
+	CX_GONE,   /* the caller has seen that, and does not look again */
 	CX_CLOSED  /* the caller's: the guard has forgotten it */
 };
 
