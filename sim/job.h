@@ -29,6 +29,7 @@ struct sim_comm {
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS];
+	uint64_t told;              /* ranks of the job that were told a decision */
 	struct sim_lanes *lanes;
 };
 
@@ -114,6 +115,8 @@ void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
 const char *sim_job_judge(void);
 /* judge_next.c: how survivors went on; NULL, or what was wrong. */
 const char *sim_judge_rescues(void);
+/* Can ranks lose sight of others who live? */
+bool sim_judge_may_part(void);
 /* May a decision of that rank end with this code? */
 bool sim_judge_may_fail(const struct sim_player *p, int code);
 /* May that rank have others below it in the tree? */

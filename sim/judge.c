@@ -246,6 +246,11 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
 	case SIM_PAUSE:
+		/* Whose connection is full holds back who led it into creation. */
+		for (int q = 0; q < sim_job.plan->ranks; q++)
+			if (sim_job_leads(q) && is_silence(p, q) &&
+			    sim_job.player[q].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S)
+				return true;
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_silence(p, r) || is_no_creation(p, r);
 	case SIM_LATE:
@@ -311,8 +316,19 @@ static bool blames_the_failed(const struct sim_player *p)
 	return false;
 }
 
+/* A rank that could not agree has left, and others need it. */
+static bool left_undecided(const struct sim_player *p)
+{
+	for (int i = 0; p->code == COLLX_ERR_PEER_LEFT && i < sim_job.players; i++)
+		if (sim_job.player[i].undecided && names(p, p->text, sim_job.player[i].rank))
+			return true;
+	return false;
+}
+
 static bool has_excuse(const struct sim_player *p)
 {
+	if (left_undecided(p))
+		return true;
 	if (blames_the_failed(p))
 		return true;
 	for (int i = 0; i < sim_job.plan->nfaults; i++)

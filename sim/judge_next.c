@@ -70,6 +70,14 @@ static bool may_be_lost(int rank)
 	return false;
 }
 
+bool sim_judge_may_part(void)
+{
+	for (int r = 0; r < sim_job.plan->ranks; r++)
+		if (may_be_lost(r))
+			return true;
+	return false;
+}
+
 static bool has_ended(int rank, uint64_t before_ns)
 {
 	for (int i = 0; i < sim_job.players; i++) {
@@ -163,6 +171,8 @@ static const char *judge_after_ends(const struct sim_player *p)
 		most += 5 * sim_job.plan->silence_ns;
 	if (r->code == COLLX_ERR_TIMEOUT && sim_job.plan->decide_ns < most)
 		return NULL;
+	if (2 * ends >= p->at->comm->ranks && r->code == COLLX_ERR_NO_QUORUM && ends > 1)
+		return NULL;
 	if (r->code)
 		return say("rank %d did not go on: %s (%s), though others only ended", p->rank,
 			   collx_strerror((collx_result)r->code), r->text);
@@ -204,7 +214,8 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
 	case COLLX_ERR_MISMATCH: /* others shrink, who know more */
-		return p->undecided && sim_job.plan->generations > 1 && sim_job.plan->nfaults;
+		return sim_job.plan->agree_every && sim_job.plan->generations > 1 &&
+		       sim_job.plan->nfaults;
 	case COLLX_ERR_NOMEM:
 	case COLLX_ERR_NOFILES:
 		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES);

@@ -103,13 +103,27 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 			   (unsigned long long)m->flags, (unsigned long long)flags);
 }
 
+/*
+ * What council.h says does not hold: ranks that were cut off or stopped find that those
+ * who decided without them have ended, which is as good as having died. And a reset is as
+ * good as a death to those at both its ends.
+ */
+static bool is_excused(const struct sim_comm *c)
+{
+	bool ended = sim_judge_may_part();
+
+	for (int r = 0; r < c->ranks; r++)
+		if (c->told >> c->member[r] & 1)
+			ended &= !sim_job.player[c->member[r]].proc->alive;
+	return ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
+}
+
 static void check_decision(const struct sim_player *p, struct sim_comm *c,
 			   const struct cx_motion *m)
 {
 	struct cx_motion *known = &c->decided[m->number];
 
-	if (known->kind && memcmp(known, m, sizeof(*m)) &&
-	    !sim_schedule_find(sim_job.plan, SIM_RESET, -1))
+	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(c))
 		sim_broken("rank %d was told another decision %d than a rank before", p->rank,
 			   (int)m->number);
 	if (m->kind <= CX_MOTION_GROW && cx_set_has(&m->out, sim_comm_seat(c, p->rank)))
@@ -117,6 +131,7 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 	if (!known->kind && m->kind == CX_MOTION_AGREE)
 		check_flags(c, m);
 	*known = *m;
+	c->told |= (uint64_t)1 << p->rank;
 }
 
 /* Faults of those who decide: at the n-th system call from here on, say. */
@@ -284,8 +299,7 @@ static void check_next(const struct sim_player *p, struct sim_comm *c)
 {
 	struct sim_comm *parent = p->at->comm;
 
-	/* A reset is as good as a death, to the library. */
-	if (parent->child && parent->child != c && !sim_schedule_find(sim_job.plan, SIM_RESET, -1))
+	if (parent->child && parent->child != c && !is_excused(parent))
 		sim_broken("the brain is split: rank %d goes on without those who went on before",
 			   p->rank);
 	parent->child = c;
