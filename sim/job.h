@@ -30,6 +30,7 @@ struct sim_comm {
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS];
 	uint64_t told;              /* ranks of the job that were told a decision */
+	bool parted;                /* and may go on in two, see recover.c */
 	struct sim_lanes *lanes;
 };
 
@@ -115,6 +116,8 @@ void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
 const char *sim_job_judge(void);
 /* judge_next.c: how survivors went on; NULL, or what was wrong. */
 const char *sim_judge_rescues(void);
+/* Was that rank, which others wait for, kept in creation by one that was stopped? */
+bool sim_judge_was_held_back(int rank);
 /* Can ranks lose sight of others who live? */
 bool sim_judge_may_part(void);
 /* May a decision of that rank end with this code? */

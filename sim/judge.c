@@ -232,6 +232,15 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	return false;
 }
 
+/* Whose connection is full holds back who leads it into creation. */
+bool sim_judge_was_held_back(int rank)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_PAUSE, -1);
+
+	return f && sim_job_leads(rank) &&
+	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S;
+}
+
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
 {
 	int r = f->rank;
@@ -246,10 +255,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
 	case SIM_PAUSE:
-		/* Whose connection is full holds back who led it into creation. */
 		for (int q = 0; q < sim_job.plan->ranks; q++)
-			if (sim_job_leads(q) && is_silence(p, q) &&
-			    sim_job.player[q].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S)
+			if (is_silence(p, q) && sim_judge_was_held_back(q))
 				return true;
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_silence(p, r) || is_no_creation(p, r);
@@ -266,6 +273,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_END:
 		return p->code == (f->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	case SIM_RESET:
+		if (is_slow(p) && sim_job.plan->agree_every)
+			return true; /* of the council's, who then agrees late */
 		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);

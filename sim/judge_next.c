@@ -94,6 +94,7 @@ static int lost_without_reason(const struct sim_comm *c, const struct cx_motion 
 {
 	for (int r = 0; m->kind <= CX_MOTION_GROW && r < c->ranks; r++)
 		if (cx_set_has(&m->out, r) && !may_be_lost(c->member[r]) &&
+		    !sim_judge_was_held_back(c->member[r]) &&
 		    !has_ended(c->member[r], sim.now) && !sim_job.player[c->member[r]].left)
 			return c->member[r];
 	return -1;
@@ -138,7 +139,7 @@ static uint64_t last_begin_ns(const struct sim_comm *c)
 
 /* Has everybody who was well come to decide? Who left before is of no help, and whose
  * end nobody was connected to see is waited for. */
-static bool all_came(const struct sim_comm *c, int *ends)
+static bool all_came(const struct sim_comm *c, uint64_t by_ns, int *ends)
 {
 	bool all = true;
 
@@ -150,7 +151,7 @@ static bool all_came(const struct sim_comm *c, int *ends)
 			p = p->before;
 		if (!p->at || p->at->comm != c)
 			continue;
-		if (!p->rescue.done || !p->created)
+		if (!p->rescue.done || !p->created || sim_job.player[i].proc->ended_ns < by_ns)
 			++*ends;
 		all &= p->rescue.done || p->proc->killed || !p->created;
 	}
@@ -165,7 +166,7 @@ static const char *judge_after_ends(const struct sim_player *p)
 	uint64_t most = SIM_S;
 	int ends;
 
-	if (!only_ends() || !all_came(p->at->comm, &ends) || r->code == COLLX_ERR_ABORTED)
+	if (!only_ends() || !all_came(p->at->comm, p->rescue.ended_ns, &ends) || r->code == COLLX_ERR_ABORTED)
 		return NULL;
 	if (ends > 1)
 		most += 5 * sim_job.plan->silence_ns;
@@ -200,14 +201,14 @@ static bool somebody_left(const struct sim_player *p)
 {
 	int ends;
 
-	return !all_came(p->at->comm, &ends) || ends > 1;
+	return !all_came(p->at->comm, p->rescue.ended_ns, &ends) || ends > 1;
 }
 
 bool sim_judge_may_fail(const struct sim_player *p, int code)
 {
 	switch (code) {
 	case COLLX_ERR_EXCLUDED:
-		return may_be_lost(p->rank);
+		return may_be_lost(p->rank) || sim_judge_was_held_back(p->rank);
 	case COLLX_ERR_TIMEOUT:
 	case COLLX_ERR_NO_QUORUM:
 		return !only_ends() || any_straggler() || somebody_left(p);

@@ -108,14 +108,15 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
  * who decided without them have ended, which is as good as having died. And a reset is as
  * good as a death to those at both its ends.
  */
-static bool is_excused(const struct sim_comm *c)
+static bool is_excused(struct sim_comm *c)
 {
 	bool ended = sim_judge_may_part();
 
 	for (int r = 0; r < c->ranks; r++)
 		if (c->told >> c->member[r] & 1)
 			ended &= !sim_job.player[c->member[r]].proc->alive;
-	return ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
+	c->parted |= ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
+	return c->parted;
 }
 
 static void check_decision(const struct sim_player *p, struct sim_comm *c,
@@ -167,7 +168,7 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 			   (left < SIM_S * 1000 ? left : 0) + 2 * sim_job.plan->silence_ns +
 				   1500 * SIM_MS);
 	if (rc)
-		return rc;
+		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
 	if (out->number >= SIM_DECISIONS) {
 		sim_broken("rank %d was told decision %d", p->rank, (int)out->number);
 		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");

@@ -179,6 +179,8 @@ static void go(struct cx_rally *r)
 	cx_strand_open(&r->strands[chair], chair, r->visit.fd, r->now_ns);
 	r->visits = -1;
 	cx_council_seated(&r->council, r->now_ns);
+	if (r->going)
+		say(r, chair, CX_FRAME_LEAVE, NULL, 0);
 }
 
 static void go_where_council_wants(struct cx_rally *r)
@@ -278,10 +280,12 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 	return r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
 }
 
-bool cx_rally_is_met(const struct cx_rally *r)
+bool cx_rally_is_needed(const struct cx_rally *r)
 {
-	for (int i = 0; i < r->council.ranks; i++)
-		if (r->strands[i].wire.fd >= 0)
+	const struct cx_council *c = &r->council;
+
+	for (int i = 0; i < c->ranks; i++)
+		if (i != c->rank && !cx_set_has(&c->dead, i) && !cx_set_has(&c->silent, i))
 			return true;
 	return false;
 }

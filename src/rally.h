@@ -66,8 +66,8 @@ void cx_rally_watch(struct cx_rally *r, struct cx_poll *p);
 /* p NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
 uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now_ns);
 
-/* Is anybody connected? */
-bool cx_rally_is_met(const struct cx_rally *r);
+/* Is there somebody who is neither dead nor silent, and may come yet? */
+bool cx_rally_is_needed(const struct cx_rally *r);
 
 /* That rank has left. Where it is connected its last words come first, and that it left
  * behind them. */

@@ -782,10 +782,11 @@ static bool is_needed(const struct cx_ward *w)
 	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
 }
 
-/* Who decided with others stays for a while, as they may not know the decision yet. */
+/* Who decided with others stays for a while: they may not know the decision yet, and the
+ * chair that told it may have died. */
 static bool lingers(const struct cx_ward *w, uint64_t now_ns)
 {
-	return w->convened && cx_rally_is_met(w->rally) && now_ns < w->linger_ns;
+	return w->convened && cx_rally_is_needed(w->rally) && now_ns < w->linger_ns;
 }
 
 /* The caller may go, and take with it what is its own. */
