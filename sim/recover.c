@@ -113,7 +113,7 @@ static bool is_excused(struct sim_comm *c)
 	bool ended = sim_judge_may_part();
 
 	for (int r = 0; r < c->ranks; r++)
-		if (c->told >> c->member[r] & 1)
+		if (c->told >> c->member[r] & 1 && !sim_job.player[c->member[r]].left)
 			ended &= !sim_job.player[c->member[r]].proc->alive;
 	c->parted |= ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
 	return c->parted;

@@ -817,6 +817,7 @@ static void depart(struct cx_ward *w, uint64_t now_ns)
 	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
 	if (w->convened)
 		done &= cx_rally_leave(w->rally, now_ns) || now_ns >= w->leave_by_ns;
+	w->departed = done;
 	for (int i = 0; done && i < w->nstrands; i++)
 		cx_strand_cut(&w->strands[i]);
 }
@@ -862,6 +863,8 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 		cx_strand_flush(&w->strands[i]);
 	depart(w, now_ns);
 	due = cx_min(due, cx_min(w->give_up_ns, w->leave_by_ns));
+	if (w->said_farewell && now_ns < w->linger_ns)
+		due = cx_min(due, w->linger_ns);
 	return cx_min(due, w->decider.due_ns);
 }
 
@@ -870,7 +873,8 @@ bool cx_ward_has_gone(const struct cx_ward *w)
 	for (int i = 0; i < w->nstrands; i++)
 		if (w->strands[i].wire.fd >= 0)
 			return false;
-	return w->said_farewell;
+	/* A rally has others to talk to than the tree's neighbours. */
+	return w->said_farewell && (w->departed || !w->rally);
 }
 
 /* ---- life ---- */
