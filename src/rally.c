@@ -227,6 +227,13 @@ static void forgive(struct cx_rally *r, uint64_t now_ns)
 
 /* ---- a step ---- */
 
+static void settle_left(struct cx_rally *r, int rank, uint64_t now_ns)
+{
+	if (r->left_at[rank] && r->left_at[rank] <= r->council.decided + 1 &&
+	    r->strands[rank].wire.fd < 0)
+		cx_council_dead(&r->council, rank, now_ns);
+}
+
 void cx_rally_convene(struct cx_rally *r, uint64_t now_ns)
 {
 	if (r->convened)
@@ -274,6 +281,8 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 			hear(r, i);
 	if (p && r->door)
 		cx_door_serve(r->door, p);
+	for (int i = 0; i < r->council.ranks; i++)
+		settle_left(r, i, now_ns);
 	cx_council_tick(&r->council, now_ns);
 	go_where_council_wants(r);
 	due = cx_min(keep_alive(r), r->council.due_ns);
@@ -290,10 +299,10 @@ bool cx_rally_is_needed(const struct cx_rally *r)
 	return false;
 }
 
-void cx_rally_left(struct cx_rally *r, int rank, uint64_t now_ns)
+void cx_rally_left(struct cx_rally *r, int rank, uint64_t decided, uint64_t now_ns)
 {
-	if (r->strands[rank].wire.fd < 0)
-		cx_council_dead(&r->council, rank, now_ns);
+	r->left_at[rank] = cx_min(decided, UINT64_MAX - 1) + 1;
+	settle_left(r, rank, now_ns);
 }
 
 void cx_rally_going(struct cx_rally *r, uint64_t now_ns)
@@ -342,7 +351,8 @@ static int allocate(struct cx_rally *r, const struct cx_rally_config *c)
 	r->names = cx_alloc(n, sizeof(*r->names));
 	r->strands = cx_alloc(n, sizeof(*r->strands));
 	r->outs = cx_alloc(n, OUT_ROOM);
-	if (!r->secret || !r->names || !r->strands || !r->outs)
+	r->left_at = cx_alloc(n, sizeof(*r->left_at));
+	if (!r->secret || !r->names || !r->strands || !r->outs || !r->left_at)
 		return COLLX_ERR_NOMEM;
 	*r->secret = *c->secret;
 	memcpy(r->names, c->names, n * sizeof(*r->names));
@@ -396,5 +406,6 @@ void cx_rally_destroy(struct cx_rally *r)
 	cx_free(r->names);
 	cx_free(r->strands);
 	cx_free(r->outs);
+	cx_free(r->left_at);
 	cx_free(r);
 }

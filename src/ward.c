@@ -20,6 +20,11 @@ struct report_body {
 	char text[CX_FAULT_TEXT_MAX];
 };
 
+/* Of a leave: the last finished operation, and the last decision that is known. */
+struct leave_body {
+	uint64_t seq, decided;
+};
+
 /* Of a verdict, cut behind its text. */
 struct verdict_body {
 	int32_t origin, about;
@@ -156,9 +161,7 @@ static void mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t no
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
-	else if (w->rally && fate == COLLX_RANK_LEFT)
-		cx_rally_left(w->rally, rank, now_ns);
-	else if (w->rally)
+	else if (w->rally && fate == COLLX_RANK_DEAD)
 		cx_council_dead(&w->rally->council, rank, now_ns);
 }
 
@@ -440,25 +443,27 @@ static void account(struct cx_ward *w, uint64_t now_ns)
 static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	int who = s->wire.head.arg, towards;
-	uint64_t seq;
+	struct leave_body b;
 
-	if (s->wire.head.len != sizeof(seq) || who < 0 || who >= w->tree.ranks ||
+	if (s->wire.head.len != sizeof(b) || who < 0 || who >= w->tree.ranks ||
 	    who == w->tree.rank)
 		return false;
 	towards = cx_tree_towards(&w->tree, who);
 	if (is_up(w, s) ? towards >= 0 : towards != s->rank)
 		return false;
-	memcpy(&seq, s->wire.body, sizeof(seq));
-	if (left(w, who) || seq == UINT64_MAX)
-		return seq != UINT64_MAX;
-	atomic_store_explicit(&w->left[who], seq + 1, memory_order_release);
-	lower_last(w, seq);
+	memcpy(&b, s->wire.body, sizeof(b));
+	if (left(w, who) || b.seq == UINT64_MAX)
+		return b.seq != UINT64_MAX;
+	atomic_store_explicit(&w->left[who], b.seq + 1, memory_order_release);
+	lower_last(w, b.seq);
 	mark(w, who, COLLX_RANK_LEFT, now_ns);
+	if (w->rally)
+		cx_rally_left(w->rally, who, b.decided, now_ns);
 	if (!up(w))
-		cx_verdict_left(&w->decider, who, seq, now_ns);
+		cx_verdict_left(&w->decider, who, b.seq, now_ns);
 	else if (!is_up(w, s))
-		tell(w, up(w), CX_FRAME_LEAVE, who, &seq, sizeof(seq), now_ns);
-	tell_below(w, s, CX_FRAME_LEAVE, who, &seq, sizeof(seq), now_ns);
+		tell(w, up(w), CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
+	tell_below(w, s, CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
 	return true;
 }
 
@@ -752,7 +757,10 @@ static bool all_is_said(const struct cx_ward *w)
 
 static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 {
-	uint64_t seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed) / 2;
+	const struct leave_body b = {
+		.seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed) / 2,
+		.decided = w->rally ? w->rally->council.decided : 0,
+	};
 	int leaving = atomic_load_explicit(&w->leaving, memory_order_acquire);
 
 	if (!leaving || w->said_farewell)
@@ -764,11 +772,11 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 		return;
 	w->leave_by_ns += farewell_ns;
 	for (int i = 0; i < w->nstrands; i++)
-		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &seq, sizeof(seq), now_ns);
+		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
 	if (w->rally)
 		cx_rally_going(w->rally, now_ns);
 	if (!up(w))
-		cx_verdict_left(&w->decider, w->tree.rank, seq, now_ns);
+		cx_verdict_left(&w->decider, w->tree.rank, b.seq, now_ns);
 }
 
 /* Is there somebody below who may have something to say yet? */
