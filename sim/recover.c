@@ -108,13 +108,20 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
  * who decided without them have ended, which is as good as having died. And a reset is as
  * good as a death to those at both its ends.
  */
-static bool is_excused(struct sim_comm *c)
+static bool is_excused(const struct sim_player *p, struct sim_comm *c)
 {
 	bool ended = sim_judge_may_part();
 
-	for (int r = 0; r < c->ranks; r++)
-		if (c->told >> c->member[r] & 1 && !sim_job.player[c->member[r]].left)
-			ended &= !sim_job.player[c->member[r]].proc->alive;
+	for (int r = 0; r < c->ranks; r++) {
+		const struct sim_player *q = &sim_job.player[c->member[r]];
+
+		if (!(c->told >> c->member[r] & 1))
+			continue;
+		if (!q->left)
+			ended &= !q->proc->alive;
+		/* Behind a cut no end can be seen. */
+		ended &= !sim.cut[q->proc->host][p->proc->host];
+	}
 	c->parted |= ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
 	return c->parted;
 }
@@ -124,7 +131,7 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 {
 	struct cx_motion *known = &c->decided[m->number];
 
-	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(c))
+	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(p, c))
 		sim_broken("rank %d was told another decision %d than a rank before", p->rank,
 			   (int)m->number);
 	if (m->kind <= CX_MOTION_GROW && cx_set_has(&m->out, sim_comm_seat(c, p->rank)))
@@ -300,7 +307,7 @@ static void check_next(const struct sim_player *p, struct sim_comm *c)
 {
 	struct sim_comm *parent = p->at->comm;
 
-	if (parent->child && parent->child != c && !is_excused(parent))
+	if (parent->child && parent->child != c && !is_excused(p, parent))
 		sim_broken("the brain is split: rank %d goes on without those who went on before",
 			   p->rank);
 	parent->child = c;
