@@ -249,7 +249,8 @@ static void strike(void *arg)
 	case SIM_RESET: sim_net_reset_one(p); break;
 	default: cut(f, true);
 	}
-	if (((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_CUT_PAIR) && f->for_ns != UINT64_MAX)
+	if (((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_CUT_PAIR) &&
+	    f->for_ns != UINT64_MAX)
 		sim_after(f->for_ns, cease, f);
 }
 

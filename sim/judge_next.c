@@ -83,7 +83,8 @@ static bool has_ended(int rank, uint64_t before_ns)
 	for (int i = 0; i < sim_job.players; i++) {
 		const struct sim_player *p = &sim_job.player[i];
 
-		if (p->rank == rank && (!p->proc->alive || p->left) && p->proc->ended_ns < before_ns)
+		if (p->rank == rank && (!p->proc->alive || p->left) &&
+		    p->proc->ended_ns < before_ns)
 			return true;
 	}
 	return false;
@@ -106,8 +107,8 @@ static const char *judge_decisions(const struct sim_comm *c)
 		int r = c->decided[n].kind ? lost_without_reason(c, &c->decided[n]) : -1;
 
 		if (r >= 0)
-			return say("decision %d of generation %d leaves rank %d out, which was well",
-				   n, c->generation, r);
+			return say("decision %d of generation %d leaves rank %d out, which was "
+				   "well", n, c->generation, r);
 	}
 	return NULL;
 }
@@ -166,7 +167,8 @@ static const char *judge_after_ends(const struct sim_player *p)
 	uint64_t most = SIM_S;
 	int ends;
 
-	if (!only_ends() || !all_came(p->at->comm, p->rescue.ended_ns, &ends) || r->code == COLLX_ERR_ABORTED)
+	if (!only_ends() || !all_came(p->at->comm, p->rescue.ended_ns, &ends) ||
+	    r->code == COLLX_ERR_ABORTED)
 		return NULL;
 	if (ends > 1)
 		most += 5 * sim_job.plan->silence_ns;
@@ -231,7 +233,8 @@ static const char *judge_code(const struct sim_player *p)
 
 	if (sim_judge_may_fail(p, r->code))
 		return NULL;
-	return say("rank %d could not go on: %s (%s), which nothing that happened explains", p->rank,
+	return say("rank %d could not go on: %s (%s), which nothing that happened explains",
+		   p->rank,
 		   collx_strerror((collx_result)r->code), r->text);
 }
 

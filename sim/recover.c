@@ -298,7 +298,8 @@ static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t 
 		rc = sim_job_create(p, *next, &meeting);
 	sim_judge_duration(p, "another creation", since,
 			   (until_ns > begun ? until_ns - begun : 0) + 2500 * SIM_MS);
-	sim_trace(p->proc, rc ? "NO NEXT ONE: %s" : "has the next one%s", rc ? cx_error_text() : "");
+	sim_trace(p->proc, rc ? "NO NEXT ONE: %s" : "has the next one%s",
+		  rc ? cx_error_text() : "");
 	return rc;
 }
 
@@ -358,7 +359,8 @@ static void add_excluded(const struct sim_player *p, struct cx_set *out)
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_VOTE_OUT, -1);
 	int seat = f && !p->at->comm->generation ? sim_comm_seat(p->at->comm, f->rank) : -1;
 
-	if (seat >= 0 && f->rank != p->rank && (p->rank == (int)(f->n % (uint64_t)p->at->comm->ranks) || f->meets))
+	if (seat >= 0 && f->rank != p->rank &&
+	    (f->meets || p->rank == (int)(f->n % (uint64_t)p->at->comm->ranks)))
 		cx_set_add(out, seat);
 }
 

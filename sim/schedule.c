@@ -111,7 +111,8 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 	f->host = (int)sim_rng_below(r, (uint64_t)s->hosts);
 	f->at_ns = sim_rng_below(r, 1 << (10 + sim_rng_below(r, 18))) * 1000 / 2;
 	f->for_ns = pick(r, spans, 6) * SIM_MS + sim_rng_below(r, 20 * SIM_MS);
-	if ((kind == SIM_CUT || kind == SIM_CUT_ONE_WAY || kind == SIM_CUT_PAIR) && sim_rng_once_in(r, 3))
+	if ((kind == SIM_CUT || kind == SIM_CUT_ONE_WAY || kind == SIM_CUT_PAIR) &&
+	    sim_rng_once_in(r, 3))
 		f->for_ns = UINT64_MAX;
 	f->n = sim_rng_below(r, s->ops ? (uint64_t)s->ops : 1) + 1;
 	f->meets = sim_rng_once_in(r, 2);
@@ -189,11 +190,13 @@ static void print_fault(const struct sim_fault *f)
 		printf(" rank %d", f->rank);
 	if (f->at_call)
 		printf(", at its system call %llu", (unsigned long long)f->at_call);
-	else if (f->kind <= SIM_RESET || f->kind == SIM_CUT_PAIR || f->kind == SIM_RESTART || f->kind == SIM_TWICE)
+	else if (f->kind <= SIM_RESET || f->kind == SIM_CUT_PAIR || f->kind == SIM_RESTART ||
+		 f->kind == SIM_TWICE)
 		printf(", at %.3f ms", (double)f->at_ns / 1e6);
 	if (f->for_ns == UINT64_MAX)
 		printf(", for good");
-	else if ((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_LATE || f->kind == SIM_CUT_PAIR ||
+	else if ((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_LATE ||
+		 f->kind == SIM_CUT_PAIR ||
 		 f->kind == SIM_STRAGGLER || f->kind == SIM_RESTART)
 		printf(", for %.0f ms", (double)f->for_ns / 1e6);
 	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH)
@@ -217,7 +220,8 @@ void sim_schedule_print(const struct sim_schedule *s)
 	printf("  heartbeats of %.1f s, silence %.1f s, operations %.0f s, decisions %.0f s; "
 	       "%d generations%s, agrees every %d\n",
 	       (double)s->beat_ns / 1e9, (double)s->silence_ns / 1e9, (double)s->op_ns / 1e9,
-	       (double)s->decide_ns / 1e9, s->generations, s->shrinks_well ? ", when well, too" : "",
+	       (double)s->decide_ns / 1e9, s->generations,
+	       s->shrinks_well ? ", when well, too" : "",
 	       (int)s->agree_every);
 	for (int i = 0; i < s->nfaults; i++)
 		print_fault(&s->fault[i]);
