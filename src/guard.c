@@ -575,7 +575,10 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		cx_sys->hush(w->reply);
 	}
 	*out = w->decision;
-	return 0;
+	/* What was decided is the others' then. */
+	return out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank)
+		       ? cx_guard_barred(w)
+		       : 0;
 }
 
 int cx_guard_losses(const struct cx_ward *w)

@@ -82,7 +82,7 @@ struct cx_ward {
 	bool told;             /* the verdict went down */
 	bool reported;         /* mine was taken */
 	bool passed_hearsay, passed_cause; /* such a report went up */
-	bool said_farewell;
+	bool said_farewell, departed;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
 	uint64_t leave_by_ns, linger_ns;
 	struct cx_calls own;   /* what calls points to once the caller has gone */
