@@ -77,7 +77,7 @@ static int make_call(struct sim_player *p, uint64_t seq)
 	int rc;
 
 	if (end && end->n == seq)
-		cx_guard_end(p->at->ward, end->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
+		cx_guard_end_now(p->at->ward, end->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	p->in_call = true;
 	sim_job_begin_timing(p, &p->call_ns);
 	rc = sim_lanes_call(p, seq);

@@ -470,10 +470,26 @@ void cx_guard_end(struct cx_ward *w, int code)
 	int none = 0;
 
 	atomic_compare_exchange_strong(&w->wish, &none, code);
+	if (w->nstrands) {
+		ring();
+		return;
+	}
 	cx_ward_wish(w, code, &c);
 	cx_ward_adopt(w, &c);
-	if (w->nstrands)
-		ring();
+}
+
+void cx_guard_end_now(struct cx_ward *w, int code)
+{
+	const uint64_t patience_ns = 50000000;
+	uint64_t until = cx_now_ns() + patience_ns;
+	struct cx_cause c;
+
+	cx_guard_end(w, code);
+	/* The others are told first: the process may end when this returns. */
+	while (!cx_guard_verdict(w) && !guard.over && cx_now_ns() < until)
+		cx_sys->poll(NULL, 0, 1);
+	cx_ward_wish(w, code, &c);
+	cx_ward_adopt(w, &c);
 }
 
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)

@@ -716,7 +716,9 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	if (up(w))
 		pass_up(w, &r, now_ns);
 	tell_verdict(w, &c, now_ns);
-	cx_ward_adopt(w, &c); /* unless the caller did */
+	for (int i = 0; i < w->nstrands; i++)
+		cx_strand_flush(&w->strands[i]);
+	cx_ward_adopt(w, &c);
 	convene(w, now_ns);
 }
 
