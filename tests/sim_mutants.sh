@@ -74,8 +74,6 @@ ward: nobody lingers | ward.c | 10000
 /^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
 ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
-guard: a ward is freed under its caller | guard.c | 10000
-/^static bool may_go/,/^}/s/!= CX_ALONE/!= 99/
 ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
 ward: a verdict is not relayed | ward.c | 300
@@ -102,6 +100,10 @@ ward: a leaver is blamed too soon | ward.c | 1000
 s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
 ward: an unknown frame is skipped | ward.c | 3000
 s/default: return false;/default: return true;/
+ward: who leaves relays nothing | ward.c | 20000
+s/return below && /return 0 \&\& /
+wire: the rest is not read | wire.c | 3000
+s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
 ward: the dead are not noticed | ward.c | 1000
