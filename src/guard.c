@@ -573,10 +573,8 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
 		return 0;
 	}
-	if (w->reply < 0)
-		w->reply = cx_sys->bell();
-	if (w->reply < 0)
-		return cx_fail_errno(-w->reply, "a decision's eventfd");
+	if (w->reply < 0) /* without one it is looked for each millisecond */
+		w->reply = cx_max(cx_sys->bell(), -1);
 	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
 	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
 	ring();
@@ -587,8 +585,9 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		if (cx_now_ns() > last)
 			return COLLX_ERR_TIMEOUT;
 		answer = (struct pollfd){ .fd = w->reply, .events = POLLIN };
-		cx_sys->poll(&answer, 1, 20);
-		cx_sys->hush(w->reply);
+		cx_sys->poll(&answer, w->reply >= 0, w->reply >= 0 ? 20 : 1);
+		if (w->reply >= 0)
+			cx_sys->hush(w->reply);
 	}
 	*out = w->decision;
 	/* What was decided is the others' then. */

@@ -741,7 +741,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		w->decision = c->last;
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
 		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
-		if (votes)
+		if (votes && w->reply >= 0)
 			cx_sys->ring(w->reply);
 	}
 	if (w->convened)

@@ -74,8 +74,6 @@ ward: nobody lingers | ward.c | 10000
 /^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
 ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
-guard: a ward is freed under its caller | guard.c | 10000
-/^static bool may_go/,/^}/s/!= CX_ALONE/!= 99/
 ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
 ward: a verdict is not relayed | ward.c | 300

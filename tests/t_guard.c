@@ -902,7 +902,7 @@ Test(trees, lies_are_not_believed)
 	struct { int32_t about, code; uint32_t hearsay, unused; uint64_t seq; char text[8]; }
 	b = { -1, COLLX_ERR_NOMEM, 0, 0, 1, "ouch" };
 	struct cx_account a = account_of(9, true, 0);
-	uint64_t seq = 3, leave[2] = { 3, 0 };
+	uint64_t leave[2] = { 3, 0 };
 	struct grove g;
 	const struct {
 		const char *what;
