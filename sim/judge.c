@@ -279,7 +279,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
 	case SIM_FEW_FILES:
-		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_no_creation(p, r);
+		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_slow_for(p, r) ||
+		       is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
 		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
 	case SIM_TWICE:

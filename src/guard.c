@@ -573,8 +573,8 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
 		return 0;
 	}
-	if (w->reply < 0) /* without one it is looked for each millisecond */
-		w->reply = cx_max(cx_sys->bell(), -1);
+	if (w->reply < 0) /* still below 0: it is looked for each millisecond */
+		w->reply = cx_sys->bell();
 	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
 	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
 	ring();

@@ -120,7 +120,7 @@ static int listen_unix(struct cx_place *p, int fd)
 static int open_unix(struct cx_place *p)
 {
 	char folder[sizeof(p->name)];
-	int fd, rc = 0;
+	int fd = 0, rc = 0;
 
 	folder_of(p, folder);
 	for (int tries = 0; tries < 16 && rc == 0; tries++) {
@@ -133,12 +133,16 @@ static int open_unix(struct cx_place *p)
 		cx_sys->list(folder, sweep, folder);
 		fd = cx_sys->socket(AF_UNIX, SOCK_STREAM);
 		if (fd < 0)
-			return cx_fail_errno(-fd, "socket for %s", p->name);
+			break;
 		rc = listen_unix(p, fd);
 		if (rc == 1)
 			return fd;
 		cx_sys->close(fd);
 	}
+	if (p->made_folder)
+		cx_sys->rmdir(folder); /* fails where others meet there meanwhile */
+	if (fd < 0)
+		return cx_fail_errno(-fd, "socket for %s", p->name);
 	return rc ? rc : cx_fail(COLLX_ERR_SYSTEM, "meeting point %s keeps vanishing", p->name);
 }
 
