@@ -36,7 +36,7 @@ unsigned trial_draw(const struct trial *t, unsigned what, unsigned n)
 	return (unsigned)(mix64(t->seed * 64 + what) % n);
 }
 
-static int load(const int *p)
+int trial_load(const int *p)
 {
 	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
@@ -63,20 +63,25 @@ void trial_free(struct trial *t)
 
 /* ---- beside the ranks ---- */
 
+/* Without its end being taken note of. */
+static bool has_ended(const struct trial *t, int p)
+{
+	siginfo_t info = { 0 };
+
+	return t->pids[p] > 0 && !waitid(P_PID, (id_t)t->pids[p], &info,
+					 WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+}
+
 int trial_await(struct trial *t, unsigned who, int step)
 {
 	uint64_t end = now_ms() + PATIENCE_MS;
 
 	for (int p = 0; p < TRIAL_PEOPLE; p++)
-		while (who >> p & 1 && load(&t->note[p].step) < step) {
-			int status;
-
+		while (who >> p & 1 && trial_load(&t->note[p].step) < step) {
 			/* Whoever ended early is not waited for. */
-			if (now_ms() > end ||
-			    (t->pids[p] > 0 && waitpid(t->pids[p], &status, WNOHANG) &&
-			     load(&t->note[p].step) < step)) {
+			if (now_ms() > end || has_ended(t, p)) {
 				fprintf(stderr, "rank %d came to step %d, not to %d\n", p,
-					load(&t->note[p].step), step);
+					trial_load(&t->note[p].step), step);
 				return 1;
 			}
 			nap_ms(1);
@@ -146,7 +151,7 @@ static void measure(struct trial *t)
 		known = cx_max(known, t->note[r].known_ns);
 		again = cx_max(again, t->note[r].again_ns);
 	}
-	if (known > t->hit_ns)
+	if (t->hit_ns && known > t->hit_ns)
 		t->told_ms = (double)(known - t->hit_ns) / 1e6;
 	if (again > known && known)
 		t->again_ms = (double)(again - known) / 1e6;
@@ -326,7 +331,7 @@ static void leave_child(struct worker *w)
 		for (;;)
 			pause();
 	}
-	while (!load(&w->t->note[w->me].child))
+	while (!trial_load(&w->t->note[w->me].child))
 		nap_ms(1);
 	w->t->hit_ns = trial_now_ns();
 	raise(SIGKILL);
@@ -357,7 +362,7 @@ static void *act(void *arg)
 {
 	struct worker *w = arg;
 
-	while (!load(&w->t->go))
+	while (!trial_load(&w->t->go))
 		nap_ms(1);
 	w->t->hit_ns = trial_now_ns();
 	switch (w->t->fault) {
@@ -430,7 +435,7 @@ static int call_until_error(struct worker *w)
 	int rc = 0;
 
 	while (!rc) {
-		if (odd && load(&w->t->go)) {
+		if (odd && trial_load(&w->t->go)) {
 			odd = false;
 			w->t->hit_ns = trial_now_ns();
 			rc = worker_call_odd(w);
@@ -534,12 +539,14 @@ static void check_origins(struct worker *w)
 
 int worker_settle(struct worker *w, int size)
 {
+	collx_opts patient = COLLX_OPTS_INIT;
 	struct trial_note *n = &w->t->note[w->me];
 	int rc;
 
+	patient.timeout_ms = 20000;
 	for (;;) {
 		worker_lock(w);
-		rc = collx_comm_repair(&w->c, NULL);
+		rc = collx_comm_repair(&w->c, &patient);
 		if (!EXPECT(rc == 0, "rank %d: repair: %s: %s", w->me, collx_strerror(rc),
 			    collx_last_error(NULL)))
 			return rc;
@@ -567,7 +574,7 @@ void worker_until_stop(struct worker *w)
 
 	while (!rc && more) {
 		rc = worker_call(w);
-		more = !load(&w->t->stop);
+		more = !trial_load(&w->t->stop);
 		if (!rc)
 			rc = collx_broadcast(&more, &more, 1, COLLX_INT32, 0, w->c, w->opts);
 	}
@@ -610,6 +617,18 @@ static void be_excluded(struct worker *w, int rc)
 	worker_step(w, 9);
 }
 
+/* What was aborted is over. */
+static void refuse_to_repair(struct worker *w)
+{
+	int rc = collx_comm_repair(&w->c, NULL);
+
+	EXPECT(rc == COLLX_ERR_ABORTED, "rank %d: repaired what was aborted: %s", w->me,
+	       collx_strerror(rc));
+	worker_lock(w);
+	worker_close(w);
+	worker_step(w, 9);
+}
+
 void worker_live(struct trial *t, int rank)
 {
 	struct worker w;
@@ -618,7 +637,7 @@ void worker_live(struct trial *t, int rank)
 	if (worker_open(&w, t, rank))
 		return;
 	if (rank == t->actor && t->fault == FAULT_LEAVE) {
-		while (!load(&t->go))
+		while (!trial_load(&t->go))
 			worker_call(&w);
 		t->hit_ns = trial_now_ns();
 		worker_close(&w);
@@ -626,12 +645,16 @@ void worker_live(struct trial *t, int rank)
 		return;
 	}
 	rc = worker_until_error(&w);
-	if (t->victims >> rank & 1) {
+	if (t->fault == FAULT_STOP && t->victims >> rank & 1) {
 		be_excluded(&w, rc);
 		return;
 	}
 	worker_expect_error(&w, rc);
 	worker_step(&w, 2);
+	if (t->want == COLLX_ERR_ABORTED) {
+		refuse_to_repair(&w);
+		return;
+	}
 	if (worker_settle(&w, t->ranks - __builtin_popcount(t->victims)))
 		return;
 	worker_compare(&w);

@@ -78,6 +78,7 @@ int trial_run(struct trial *t);
 /* ---- for drivers ---- */
 
 uint64_t trial_now_ns(void);
+int trial_load(const int *p);
 /* Waits until all of these have come to `step`; 0, or 1 when they did not in 60 s. */
 int trial_await(struct trial *t, unsigned who, int step);
 void trial_signal(struct trial *t, unsigned who, int sig);
@@ -138,5 +139,28 @@ extern const struct trial_case trial_cases[];
 extern const int ntrial_cases;
 /* Runs variation i of the case. */
 int trial_case_run(const struct trial_case *k, int i, struct trial *t);
+
+/* ---- between trials.c and trials_after.c ---- */
+
+enum { SMALL = 1, MIDDLE = 3000, LARGE = 1 << 18, BIG = 4 << 20, BIGGEST = 16 << 20 };
+
+void trial_vary(struct trial *t, enum trial_fault fault, collx_result want, int i);
+/* The same; the actor is lost by it. */
+void trial_lose(struct trial *t, enum trial_fault fault, collx_result want, int i);
+/* The victim goes on, and is told that it is out. */
+int trial_wake(struct trial *t);
+/* A driver that does nothing. */
+int trial_wait(struct trial *t);
+
+void trial_i2(struct trial *t, int i);
+void trial_i3(struct trial *t, int i);
+void trial_i8(struct trial *t, int i);
+void trial_i6(struct trial *t, int i);
+void trial_i7(struct trial *t, int i);
+void trial_continue(struct trial *t, int i);
+void trial_i5(struct trial *t, int i);
+void trial_g9(struct trial *t, int i);
+void trial_healthy(struct trial *t, int i);
+void trial_callback(struct trial *t, int i);
 
 #endif
