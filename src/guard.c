@@ -65,14 +65,12 @@ static void take_in(struct watch *t)
 /* Its wires are closed. */
 static void let_go(struct watch *t, struct cx_ward *w)
 {
-	if (atomic_load_explicit(&w->fate, memory_order_relaxed) == CX_ALONE) {
+	/* Pairs with the acquire in await_fate: not touched from here, unless it is ours. */
+	if (atomic_exchange_explicit(&w->fate, CX_CLOSED, memory_order_acq_rel) == CX_ORPHAN) {
 		guard.room -= cx_ward_room(w);
 		cx_ward_destroy(w);
 		t->last = atomic_fetch_sub(&guard.users, 1) == 1;
-		return;
 	}
-	/* Pairs with the acquire in cx_guard_close: not touched from here. */
-	atomic_store_explicit(&w->fate, CX_CLOSED, memory_order_release);
 }
 
 static void step_all(struct watch *t, bool polled)
@@ -299,15 +297,18 @@ int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *c
 	return 0;
 }
 
-/* Until the guard has done with it, or with us. */
-static enum cx_fate await_fate(const struct cx_ward *w)
+/* Until the guard has done with it, or with us. A ward that goes on is the guard's from
+ * the moment this has seen so, not before. */
+static enum cx_fate await_fate(struct cx_ward *w)
 {
 	int fate;
 
 	for (int i = 0;; i++) {
 		fate = atomic_load_explicit(&w->fate, memory_order_acquire);
-		if (fate != CX_SERVED)
-			return (enum cx_fate)fate;
+		if (fate == CX_ALONE && atomic_compare_exchange_strong(&w->fate, &fate, CX_ORPHAN))
+			return CX_ORPHAN;
+		if (fate == CX_CLOSED)
+			return CX_CLOSED;
 		if (i < 100)
 			cx_sys->yield();
 		else

@@ -25,7 +25,8 @@
  * what they tell each other goes through it. */
 enum cx_fate {
 	CX_SERVED,
-	CX_ALONE,  /* the guard's, to the end: the caller has gone */
+	CX_ALONE,  /* nothing of the caller's is needed: it may go */
+	CX_ORPHAN, /* the guard's, to the end: the caller has gone */
 	CX_CLOSED  /* the caller's: the guard has forgotten it */
 };
 

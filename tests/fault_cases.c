@@ -81,7 +81,8 @@ static int run_case(const struct trial_case *k, int repeats, int only, struct tr
 
 int main(int argc, char **argv)
 {
-	int repeats = argc > 1 ? atoi(argv[1]) : 6, only = argc > 3 ? atoi(argv[3]) : -1, failed = 0;
+	int repeats = argc > 1 ? atoi(argv[1]) : 5, only = argc > 3 ? atoi(argv[3]) : -1;
+	int failed = 0;
 	struct trial *t = trial_make();
 
 	if (repeats < 1 || repeats > REPEATS_MOST)

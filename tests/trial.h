@@ -81,6 +81,8 @@ uint64_t trial_now_ns(void);
 int trial_load(const int *p);
 /* Waits until all of these have come to `step`; 0, or 1 when they did not in 60 s. */
 int trial_await(struct trial *t, unsigned who, int step);
+/* Naps. 1 when rank p has ended, or that time has come. */
+int trial_check(const struct trial *t, int p, uint64_t end_ms);
 void trial_signal(struct trial *t, unsigned who, int sig);
 pid_t trial_join(struct trial *t, void (*live)(struct trial *t, int rank), int rank);
 unsigned trial_all(const struct trial *t);

@@ -81,8 +81,9 @@ static int kill_down_to_one(struct trial *t)
 		while (!(left >> victim & 1) || !(t->victims >> victim & 1))
 			victim = (victim + 1) % t->ranks;
 		for (int r = 0; r < t->ranks; r++)
-			while (left >> r & 1 && trial_load(&t->note[r].size) > size && now_ms() < end)
-				nap_ms(1);
+			while (left >> r & 1 && trial_load(&t->note[r].size) > size)
+				if (trial_check(t, r, end))
+					return 1;
 		usleep(trial_draw(t, 20 + (unsigned)size, 50000));
 		trial_signal(t, 1u << victim, SIGKILL);
 		left &= ~(1u << victim);
