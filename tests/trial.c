@@ -75,11 +75,7 @@ static bool has_ended(const struct trial *t, int p)
 int trial_check(const struct trial *t, int p, uint64_t end_ms)
 {
 	nap_ms(1);
-	if (now_ms() < end_ms && !has_ended(t, p))
-		return 0;
-	fprintf(stderr, "rank %d came to step %d, and not further\n", p,
-		trial_load(&t->note[p].step));
-	return 1;
+	return now_ms() >= end_ms || has_ended(t, p);
 }
 
 int trial_await(struct trial *t, unsigned who, int step)
@@ -88,8 +84,11 @@ int trial_await(struct trial *t, unsigned who, int step)
 
 	for (int p = 0; p < TRIAL_PEOPLE; p++)
 		while (who >> p & 1 && trial_load(&t->note[p].step) < step) {
-			if (trial_check(t, p, end) && trial_load(&t->note[p].step) < step)
-				return 1;
+			if (!trial_check(t, p, end) || trial_load(&t->note[p].step) >= step)
+				continue;
+			fprintf(stderr, "rank %d came to step %d, not to %d\n", p,
+				trial_load(&t->note[p].step), step);
+			return 1;
 		}
 	return 0;
 }
