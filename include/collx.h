@@ -292,6 +292,7 @@ typedef struct {
 	collx_rank_state state;
 	int hears_us;          /* 1: connected with this rank by the control tree */
 	uint64_t heard_ms;     /* ago, where connected; else 0 */
+	uint64_t awaited_ms;   /* the others wait so long for it to begin a collective; 0: not */
 	uint64_t begun, done;  /* collectives, as last heard; this rank's own are exact */
 } collx_rank_health;
 

@@ -83,26 +83,30 @@ ALWAYS __m256i to_bytes(const vi32 q[NV])
 	return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
 }
 
-ALWAYS void pack8(void *p, const vi32 q[NV], bool around)
+ALWAYS void pack8(void *p, const vi32 q[2 * NV], bool around)
 {
-	if (around)
-		_mm256_stream_si256(p, to_bytes(q));
-	else
-		_mm256_storeu_si256(p, to_bytes(q));
+	for (unsigned b = 0; b < 2; b++)
+		if (around)
+			_mm256_stream_si256((__m256i *)p + b, to_bytes(q + b * NV));
+		else
+			_mm256_storeu_si256((__m256i *)p + b, to_bytes(q + b * NV));
 }
 
-ALWAYS void pack4(void *p, const vi32 q[NV], bool around)
+/* Two blocks as words, each the quanta of a byte. */
+ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
 {
-	__m256i v = _mm256_min_epi8(to_bytes(q), _mm256_set1_epi8(7));
-	__m128i out;
+	__m256i v[2], out;
 
-	v = _mm256_and_si256(v, _mm256_set1_epi8(15));
-	v = _mm256_maddubs_epi16(v, _mm256_set1_epi16(0x1001));
-	out = _mm_packus_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+	for (unsigned b = 0; b < 2; b++) {
+		v[b] = _mm256_min_epi8(to_bytes(q + b * NV), _mm256_set1_epi8(7));
+		v[b] = _mm256_and_si256(v[b], _mm256_set1_epi8(15));
+		v[b] = _mm256_maddubs_epi16(v[b], _mm256_set1_epi16(0x1001));
+	}
+	out = _mm256_permute4x64_epi64(_mm256_packus_epi16(v[0], v[1]), 0xd8);
 	if (around)
-		_mm_stream_si128(p, out);
+		_mm256_stream_si256(p, out);
 	else
-		_mm_storeu_si128(p, out);
+		_mm256_storeu_si256(p, out);
 }
 
 ALWAYS void unpack8(vi32 q[NV], const void *p)

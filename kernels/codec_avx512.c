@@ -82,33 +82,37 @@ ALWAYS vi32 nearest(vf32 v)
 	return (vi32)_mm512_cvtps_epi32((__m512)v);
 }
 
-ALWAYS __m256i to_bytes(const vi32 q[NV])
+/* Packing leaves the four lanes of four vectors by lane; they are wanted by vector. */
+ALWAYS __m512i to_bytes(const vi32 q[2 * NV])
 {
-	return _mm256_inserti128_si256(
-		_mm256_castsi128_si256(_mm512_cvtepi32_epi8((__m512i)q[0])),
-		_mm512_cvtepi32_epi8((__m512i)q[1]), 1);
+	const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11,
+						15);
+	__m512i a = _mm512_packs_epi32((__m512i)q[0], (__m512i)q[1]);
+	__m512i b = _mm512_packs_epi32((__m512i)q[2], (__m512i)q[3]);
+
+	return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b));
 }
 
-ALWAYS void pack8(void *p, const vi32 q[NV], bool around)
+ALWAYS void pack8(void *p, const vi32 q[2 * NV], bool around)
 {
 	if (around)
-		_mm256_stream_si256(p, to_bytes(q));
+		_mm512_stream_si512(p, to_bytes(q));
 	else
-		_mm256_storeu_si256(p, to_bytes(q));
+		_mm512_storeu_si512(p, to_bytes(q));
 }
 
-ALWAYS void pack4(void *p, const vi32 q[NV], bool around)
+ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
 {
-	__m256i v = _mm256_min_epi8(to_bytes(q), _mm256_set1_epi8(7));
-	__m128i out;
+	__m512i v = _mm512_min_epi8(to_bytes(q), _mm512_set1_epi8(7));
+	__m256i out;
 
-	v = _mm256_and_si256(v, _mm256_set1_epi8(15));
-	v = _mm256_maddubs_epi16(v, _mm256_set1_epi16(0x1001));
-	out = _mm256_cvtepi16_epi8(v);
+	v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+	v = _mm512_maddubs_epi16(v, _mm512_set1_epi16(0x1001));
+	out = _mm512_cvtepi16_epi8(v);
 	if (around)
-		_mm_stream_si128(p, out);
+		_mm256_stream_si256(p, out);
 	else
-		_mm_storeu_si128(p, out);
+		_mm256_storeu_si256(p, out);
 }
 
 ALWAYS void unpack8(vi32 q[NV], const void *p)

@@ -10,7 +10,8 @@
  *   turn                         lanes rotated by a bit to the left
  *   fold_max                     the largest lane of each of L unsigned vectors, in a vector
  *   nearest                      floats to the nearest integers, ties to even
- *   pack8, pack4                 integers to the payload of q8 and, cut to at most 7, q4
+ *   pack8, pack4                 the integers of two blocks, -128 to 127, to their payloads
+ *                                of q8 and, cut to at most 7, q4
  *   unpack8, unpack4             and back
  *   interleave                   two vectors of 64-bit lanes, lane by lane, to memory
  *   lanes_of                     a bit for each lane of a mask
@@ -356,25 +357,27 @@ ALWAYS void leave(enum cx_format f, float *residual, const vf32 x[NV], const vi3
 	}
 }
 
-/* Writes a whole tile that lies in memory as floats. */
+/* Writes a whole tile that lies in memory as floats, two blocks at once: a cache line of q8. */
 ALWAYS void write_tile(enum cx_format f, unsigned char *wire, const char *x, const struct blocks *b,
 		       float *residual, const uint16_t *random, bool around)
 {
 	const size_t payload = cx_wire_block(f);
 
-	for (unsigned k = 0; k < BLOCKS; k++) {
-		vf32 e[NV];
-		vi32 q[NV];
+	for (unsigned k = 0; k < BLOCKS; k += 2) {
+		vi32 q[PAIR] = {0};
 
-		if (b->poisoned && b->wire[k] == CX_POISON) {
-			memset(wire + k * payload, 0, payload);
-			continue;
+		for (unsigned i = k; i < k + 2; i++) {
+			vi32 *mine = &q[(i - k) * NV];
+			vf32 e[NV];
+
+			if (b->poisoned && b->wire[i] == CX_POISON)
+				continue;
+			for (unsigned v = 0; v < NV; v++)
+				e[v] = load_float(x + (i * CX_BLOCK + v * L) * 4);
+			quantize(f, mine, e, b->inverse[i], random ? random + i * CX_BLOCK : NULL);
+			if (residual)
+				leave(f, residual + i * CX_BLOCK, e, mine, b->scale[i]);
 		}
-		for (unsigned v = 0; v < NV; v++)
-			e[v] = load_float(x + (k * CX_BLOCK + v * L) * 4);
-		quantize(f, q, e, b->inverse[k], random ? random + k * CX_BLOCK : NULL);
-		if (residual)
-			leave(f, residual + k * CX_BLOCK, e, q, b->scale[k]);
 		if (f == CX_Q8)
 			pack8(wire + k * payload, q, around);
 		else

@@ -70,25 +70,25 @@ ALWAYS vi32 nearest(vf32 v)
 	return (vi32)(v + 12582912.0f) - 0x4b400000;
 }
 
-ALWAYS void pack8(void *p, const vi32 q[NV], bool around)
+ALWAYS void pack8(void *p, const vi32 q[2 * NV], bool around)
 {
 	(void)around;
-	for (unsigned v = 0; v < NV; v++)
+	for (unsigned v = 0; v < 2 * NV; v++)
 		*(quanta *)((char *)p + v * L) = __builtin_convertvector(q[v], quanta);
 }
 
-ALWAYS void pack4(void *p, const vi32 q[NV], bool around)
+ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
 {
-	unsigned char nibble[32];
+	unsigned char nibble[64];
 
 	(void)around;
-	for (unsigned v = 0; v < NV; v++) {
+	for (unsigned v = 0; v < 2 * NV; v++) {
 		vi32 over = q[v] > 7;
 
 		*(quanta *)(nibble + v * L) =
 			__builtin_convertvector((q[v] + over) & 15, quanta);
 	}
-	for (unsigned i = 0; i < 16; i++)
+	for (unsigned i = 0; i < 32; i++)
 		((unsigned char *)p)[i] = (unsigned char)(nibble[i * 2] | nibble[i * 2 + 1] << 4);
 }
 

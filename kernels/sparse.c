@@ -195,13 +195,28 @@ static bool bitmap_valid(const unsigned char *body, size_t n, size_t entries)
 	return seen == entries && (n % 8 == 0 || body[n / 8] >> n % 8 == 0);
 }
 
-static bool chunk_valid(const struct cx_sparse_chunk *c, const unsigned char *body, size_t n)
+/* An entry may have become 0 when it was rounded, what is none is +0. */
+static bool dense_valid(const unsigned char *body, size_t n, size_t entries, size_t size)
+{
+	size_t seen = 0;
+	uint32_t u = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		memcpy(&u, body + i * size, size);
+		seen += u != 0;
+	}
+	return seen <= entries;
+}
+
+static bool chunk_valid(const struct cx_sparse_chunk *c, const unsigned char *body, size_t n,
+			size_t size)
 {
 	if (c->entries == 0)
 		return true;
 	if (c->kind == CX_SPARSE_LIST)
 		return list_valid(body, n, c->entries);
-	return c->kind != CX_SPARSE_BITMAP || bitmap_valid(body, n, c->entries);
+	return c->kind == CX_SPARSE_BITMAP ? bitmap_valid(body, n, c->entries) :
+					     dense_valid(body, n, c->entries, size);
 }
 
 static struct cx_sparse_chunk chunk_at(const unsigned char *msg, uint64_t chunk)
@@ -232,6 +247,7 @@ int cx_sparse_valid(const void *msg, size_t len, uint64_t count)
 	const unsigned char *p = msg;
 	uint64_t entries = 0, chunks = cx_sparse_chunks(count), end;
 	struct cx_sparse_head head;
+	size_t size;
 
 	if (count > SIZE_MAX / 16 || len < sizeof(head) || len < cx_sparse_bodies(count))
 		return 0;
@@ -239,6 +255,7 @@ int cx_sparse_valid(const void *msg, size_t len, uint64_t count)
 	if (!head_valid(&head, len, count))
 		return 0;
 	end = cx_sparse_bodies(count);
+	size = size_of((collx_type)head.type);
 	for (uint64_t k = 0; k < chunks; k++) {
 		struct cx_sparse_chunk c = chunk_at(p, k);
 		size_t n = elements_of(count, k), bytes;
@@ -246,9 +263,8 @@ int cx_sparse_valid(const void *msg, size_t len, uint64_t count)
 		if (c.kind > CX_SPARSE_DENSE || c.zero || c.entries > n ||
 		    (!c.entries && c.kind) || (uint64_t)c.at * CX_WIRE_ALIGN != end)
 			return 0;
-		bytes = cx_sparse_body((enum cx_sparse_kind)c.kind, n, c.entries,
-				       size_of((collx_type)head.type));
-		if (bytes > len - end || !chunk_valid(&c, p + end, n))
+		bytes = cx_sparse_body((enum cx_sparse_kind)c.kind, n, c.entries, size);
+		if (bytes > len - end || !chunk_valid(&c, p + end, n, size))
 			return 0;
 		end += bytes;
 		entries += c.entries;

@@ -80,6 +80,15 @@ static uint32_t prune(const struct cx_topk *t, struct cx_select *s)
 	return key;
 }
 
+static uint32_t least_key(const uint32_t *bits, size_t n)
+{
+	uint32_t least = key_of(bits[0]);
+
+	for (size_t i = 1; i < n; i++)
+		least = key_of(bits[i]) < least ? key_of(bits[i]) : least;
+	return least;
+}
+
 static struct cx_select selection(const struct cx_topk *t, uint32_t least)
 {
 	return (struct cx_select){ .gradient = t->gradient, .residual = t->residual, .n = t->n,
@@ -94,8 +103,10 @@ static void pass(struct cx_topk *t, cx_select_fn select, struct cx_select *s)
 	t->least = 0;
 	for (select(s); s->at < s->n; select(s))
 		s->least = prune(t, s) + 1;
-	if (s->found >= t->k)
+	if (s->found > t->k)
 		t->least = prune(t, s);
+	else if (s->found == t->k)
+		t->least = least_key(t->bits, s->found);
 	t->found = s->found;
 }
 

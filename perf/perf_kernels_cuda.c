@@ -355,7 +355,7 @@ int perf_kernels_cuda(uint64_t bytes, unsigned rounds, FILE *json)
 	static struct bench b;
 	int rc;
 
-	b.n = bytes / 4 / CX_CHUNK * CX_CHUNK;
+	b.n = cx_max(bytes / 4 / CX_CHUNK, 1) * CX_CHUNK;
 	rc = open_device(&b);
 	if (rc == 0)
 		prepare(&b);

@@ -204,8 +204,12 @@ static int fd_for(const struct cx_tree *t, const struct exchange *x, int to, int
 		       : -1;
 }
 
-/* Gives records to a rank, several in one system call: up those that were not given
- * yet, down all. */
+/*
+ * Gives records to a rank, several in one system call: up those that were not given
+ * yet, down all. It hears nothing meanwhile: no ring of ranks waits for each other, as
+ * above takes while below gives up, and gives down when it has taken all. A rank that
+ * takes nothing holds this one until the deadline, as it would in the next exchange.
+ */
 static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 {
 	struct cx_tree *t = &b->tree;

@@ -188,11 +188,13 @@ collx_result collx_encode(void *out, size_t out_len, const void *in, size_t coun
 		return rc;
 	slot = cx_float_slot(type);
 	r = rounding_of(&o);
-	if (o.memory == COLLX_MEMORY_CUDA)
-		return o.residual ?
+	if (o.memory == COLLX_MEMORY_CUDA) {
+		rc = cx_cuda_reach((const void *[]){ out, in, o.residual }, 3, o.stream);
+		return rc ? rc : o.residual ?
 			cx_cuda_feedback((enum cx_format)format, type, out, in, o.residual, count,
 					 o.decay, &r, o.stream) :
 			cx_cuda_encode((enum cx_format)format, type, out, in, count, &r, o.stream);
+	}
 	if (o.residual)
 		c->feedback[format][slot](out, in, o.residual, count, o.decay, &r);
 	else
@@ -220,10 +222,12 @@ collx_result collx_decode(void *out, size_t count, collx_type type, const void *
 	rc = rc ? rc : kernels_of(NULL, &c);
 	if (rc || count == 0)
 		return rc;
-	if (o.memory == COLLX_MEMORY_CUDA)
-		return o.flags & COLLX_ACCUMULATE ?
+	if (o.memory == COLLX_MEMORY_CUDA) {
+		rc = cx_cuda_reach((const void *[]){ out, in }, 2, o.stream);
+		return rc ? rc : o.flags & COLLX_ACCUMULATE ?
 			cx_cuda_accumulate((enum cx_format)format, out, in, count, o.stream) :
 			cx_cuda_decode((enum cx_format)format, type, out, in, count, o.stream);
+	}
 	if (o.flags & COLLX_ACCUMULATE)
 		c->accumulate[format](out, in, count);
 	else
@@ -232,6 +236,15 @@ collx_result collx_decode(void *out, size_t count, collx_type type, const void *
 }
 
 /* ---- several inputs ---- */
+
+/* May the GPU of this stream touch them all? */
+static int reach_all(const void *out, const void *const *in, int inputs, const void *residual,
+		     void *stream)
+{
+	int rc = cx_cuda_reach((const void *[]){ out, residual }, 2, stream);
+
+	return rc ? rc : cx_cuda_reach(in, (unsigned)inputs, stream);
+}
 
 collx_result collx_reduce_local(void *out, const void *const *in, int inputs, size_t count,
 				collx_type type, collx_op op, const collx_codec_opts *opts)
@@ -256,9 +269,11 @@ collx_result collx_reduce_local(void *out, const void *const *in, int inputs, si
 	rc = rc ? rc : kernels_of(&k, NULL);
 	if (rc || count == 0)
 		return rc;
-	if (o.memory == COLLX_MEMORY_CUDA)
-		return cx_cuda_fold(out, in, (unsigned)inputs, count, type, op, (uint32_t)inputs,
-				    o.stream);
+	if (o.memory == COLLX_MEMORY_CUDA) {
+		rc = reach_all(out, in, inputs, NULL, o.stream);
+		return rc ? rc : cx_cuda_fold(out, in, (unsigned)inputs, count, type, op,
+					      (uint32_t)inputs, o.stream);
+	}
 	k->fold[type][op](out, in, (unsigned)inputs, count, (uint32_t)inputs);
 	return COLLX_OK;
 }
@@ -327,10 +342,12 @@ collx_result collx_reduce_encoded(void *out, size_t out_len, const void *const *
 			      .divisor = op == COLLX_AVG ? (uint32_t)inputs : 1,
 			      .residual = o.residual, .decay = o.decay,
 			      .rounding = rounding_of(&o) };
-	if (o.memory == COLLX_MEMORY_CUDA)
-		return o.flags & COLLX_DECODED ?
+	if (o.memory == COLLX_MEMORY_CUDA) {
+		rc = reach_all(out, in, inputs, o.residual, o.stream);
+		return rc ? rc : o.flags & COLLX_DECODED ?
 			cx_cuda_sum((enum cx_format)format, o.out_type, out, &f, count, o.stream) :
 			cx_cuda_fuse((enum cx_format)format, out, &f, count, o.stream);
+	}
 	if (o.flags & COLLX_DECODED)
 		c->sum[format][cx_float_slot(o.out_type)](out, &f, count);
 	else
@@ -360,6 +377,8 @@ size_t collx_topk_work(size_t count, size_t k)
 static int check_topk(const char *name, collx_topk_opts *to, const collx_topk_opts *from,
 		      size_t count, size_t k)
 {
+	int rc;
+
 	if (from && (from->size < sizeof(*from) || from->flags))
 		return cx_fail(COLLX_ERR_INVALID, "%s: opts has unknown members or flags; begin "
 			       "with COLLX_TOPK_OPTS_INIT", name);
@@ -370,12 +389,15 @@ static int check_topk(const char *name, collx_topk_opts *to, const collx_topk_op
 			       "below 0", name);
 	if (k > count)
 		return cx_fail(COLLX_ERR_INVALID, "%s: k is %zu of %zu elements", name, k, count);
+	rc = check_memory(name, to->memory);
+	if (rc)
+		return rc;
 	if (!to->work && to->memory == COLLX_MEMORY_CUDA)
 		return cx_fail(COLLX_ERR_INVALID, "%s: for device memory work is needed", name);
 	if (to->work && to->work_len < collx_topk_work(count, k))
 		return cx_fail(COLLX_ERR_INVALID, "%s: work has %zu bytes, %zu are needed", name,
 			       to->work_len, collx_topk_work(count, k));
-	return check_memory(name, to->memory);
+	return 0;
 }
 
 static int check_topk_buffers(const char *name, const collx_topk_opts *o, struct span out,
@@ -408,8 +430,10 @@ static int choose_on_gpu(void *out, const struct cx_topk *t, const collx_topk_op
 				  .floor = cx_abs_bits(o->floor), .keep = o->hint == 0,
 				  .hint = cx_abs_bits(o->hint * 0.9f), .msg = out,
 				  .value_type = o->value_type, .info = info, .work = o->work };
+	const void *const used[] = { out, o->work, info, t->gradient, o->residual };
+	int rc = cx_cuda_reach(used, t->n ? 5 : 3, o->stream);
 
-	return cx_cuda_topk(&g, o->stream);
+	return rc ? rc : cx_cuda_topk(&g, o->stream);
 }
 
 collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count, collx_type type,

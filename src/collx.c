@@ -209,8 +209,8 @@ collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *
 	return end_creation(k, rc, comm);
 }
 
-/* Rank 0's id, or its failure, through the caller's exchange. */
-static int share_id(collx_allgather_fn allgather, void *ctx, const struct cx_meeting *m,
+/* Rank 0's id, or its failure, through the caller's exchange; and what it says. */
+static int share_id(collx_allgather_fn allgather, void *ctx, struct cx_meeting *m,
 		    collx_unique_id *id)
 {
 	size_t len = (size_t)m->ranks * sizeof(*id);
@@ -222,9 +222,11 @@ static int share_id(collx_allgather_fn allgather, void *ctx, const struct cx_mee
 	if (!rc && allgather(ctx, id, all, sizeof(*id)))
 		rc = cx_fail(COLLX_ERR_SYSTEM, "creation: the caller's allgather failed");
 	if (!rc)
-		*id = all[0];
+		rc = made ? made : cx_uid_read(&all[0], m);
+	if (rc && all && !made && m->rank == 0)
+		cx_uid_drop(id);
 	cx_vault_destroy(all, len);
-	return rc ? rc : made;
+	return rc;
 }
 
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
@@ -237,8 +239,6 @@ collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: allgather is NULL");
 	if (!rc)
 		rc = share_id(allgather, ctx, &k->meeting, &k->id);
-	if (!rc)
-		rc = cx_uid_read(&k->id, &k->meeting);
 	return end_creation(k, rc, comm);
 }
 
@@ -342,9 +342,13 @@ static int check_request(const struct collx_comm *c, const struct cx_request *r,
 	return check_buffers(c, r, name);
 }
 
-static int check_message(const struct collx_comm *c, const struct cx_request *r, const char *name)
+static int check_message(const struct collx_comm *c, const struct cx_request *r, const char *name,
+			 const collx_opts *opts)
 {
 	size_t bytes;
+
+	if (opts && opts->flags)
+		return cx_fail(COLLX_ERR_INVALID, "%s: no flags but a collective's", name);
 
 	if ((unsigned)r->type >= COLLX_TYPE_COUNT)
 		return cx_fail(COLLX_ERR_INVALID, "%s: unknown type %d", name, (int)r->type);
@@ -390,7 +394,7 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 		return cx_comm_run(comm, r, 0);
 	rc = cx_comm_check_opts(comm, name, opts, &timeout_ns);
 	if (!rc && r->coll > CX_NCOLL)
-		rc = check_message(comm, r, name);
+		rc = check_message(comm, r, name, opts);
 	else if (!rc && r->coll != CX_BARRIER)
 		rc = check_request(comm, r, name);
 	if (rc || (r->count == 0 && r->coll < CX_NCOLL))

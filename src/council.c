@@ -39,7 +39,7 @@ static bool is_out(const struct cx_council *c, int r)
 
 static bool is_in(const struct cx_council *c, int r)
 {
-	return r == c->rank || (c->seat[r].sits && !is_out(c, r));
+	return r == c->rank || (c->seat[r].sits && !is_out(c, r) && !cx_set_has(&c->gone, r));
 }
 
 static bool has_voted(const struct cx_council *c, int r)
@@ -90,7 +90,8 @@ static void tell_all(struct cx_council *c, enum cx_frame_kind kind, const void *
 			tell(c, r, kind, body, len);
 }
 
-/* Turns to the lowest rank that may be there. */
+/* Turns to the lowest rank that may be there, though it may be out: if it does not know,
+ * others who do not may sit with it, and are told. */
 static void turn(struct cx_council *c, uint64_t now_ns)
 {
 	int r = 0;
@@ -138,7 +139,8 @@ static void decide(struct cx_council *c, const struct cx_motion *m, int source)
 	if (!excludes)
 		return;
 	unite(&c->gone, &c->last.out);
-	unite(&c->silent, &c->last.out);
+	if (c->seated && cx_set_has(&c->gone, c->chair))
+		cx_set_add(&c->silent, c->chair);
 }
 
 static void resign(struct cx_council *c)
@@ -178,6 +180,7 @@ static void make_motion(const struct cx_council *c, struct cx_motion *m)
 	m->flags = flags;
 	m->out = c->dead;
 	unite(&m->out, &c->silent);
+	unite(&m->out, &c->gone);
 	if (m->kind == CX_MOTION_AGREE)
 		return;
 	unite(&m->out, &c->exclude);
@@ -443,7 +446,8 @@ bool cx_council_hear(struct cx_council *c, int rank, enum cx_frame_kind kind, co
 
 	if (rank < 0 || rank >= c->ranks || rank == c->rank)
 		return false;
-	if (cx_set_has(&c->dead, rank) || (c->code && kind != CX_FRAME_JOIN))
+	if ((cx_set_has(&c->dead, rank) && kind != CX_FRAME_DECIDED) ||
+	    (c->code && kind != CX_FRAME_JOIN))
 		return true;
 	cx_council_begin(c, now_ns);
 	sound = hear(c, rank, kind, body, len, now_ns);

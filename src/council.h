@@ -133,7 +133,7 @@ struct cx_council {
 	void *ctx;
 
 	struct cx_set dead, silent;  /* grow; who joins is no longer silent */
-	struct cx_set gone;          /* out by a decision, for good; they are silent, too */
+	struct cx_set gone;          /* out by a decision, for good */
 	struct cx_set exclude;       /* by votes */
 	int chair;                   /* to go to, never lower than before; the own rank: take
 				      * it; -1: not in session */

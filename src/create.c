@@ -4,6 +4,7 @@
  * one before all have.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h> /* AF_UNIX */
 
@@ -47,7 +48,7 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	int rc;
 
 	*h = (struct hello){ .version = COLLX_VERSION, .cursors = CX_CURSORS };
-	h->chunk = cx_topo_chunk(&c->topo, c->size);
+	h->chunk = cx_topo_chunk(&c->topo, c->size, CX_LANES);
 	snprintf(h->transport, sizeof(h->transport), "%s", forced ? forced : "");
 	memcpy(h->nest, c->nest.place.name, sizeof(h->nest));
 	h->heartbeat_ms = c->terms.heartbeat_ms;
@@ -95,24 +96,33 @@ static int ranks_of_host(const struct hello *all, int ranks, int r, struct cx_to
 	return n;
 }
 
-static int is_first_of_host(const struct hello *all, int r)
+static int by_host(const void *a, const void *b)
 {
-	for (int i = 0; i < r; i++)
-		if (!memcmp(all[i].host, all[r].host, HOST_BYTES))
-			return 0;
-	return 1;
+	const struct hello *const *x = a, *const *y = b;
+
+	return memcmp((*x)->host, (*y)->host, HOST_BYTES);
 }
 
 /* What all ranks find alike: is there a host with more ranks than cores? */
 static int is_crowded(const struct hello *all, int ranks)
 {
-	struct cx_topo topo;
+	const struct hello **of = cx_alloc((size_t)ranks, sizeof(*of));
+	int crowded = 0;
 
+	if (!of)
+		return COLLX_ERR_NOMEM;
 	for (int r = 0; r < ranks; r++)
-		if (is_first_of_host(all, r) &&
-		    1000 * ranks_of_host(all, ranks, r, &topo) > topo.milli_cores)
-			return 1;
-	return 0;
+		of[r] = &all[r];
+	qsort(of, (size_t)ranks, sizeof(*of), by_host);
+	for (int i = 0, end; i < ranks && !crowded; i = end) {
+		struct cx_topo topo = of[i]->topo;
+
+		for (end = i + 1; end < ranks && !by_host(&of[i], &of[end]); end++)
+			cx_topo_join(&topo, &of[end]->topo);
+		crowded = 1000 * (end - i) > topo.milli_cores;
+	}
+	cx_free(of);
+	return crowded;
 }
 
 /* Takes over what rank 0 decided, and finds what the facts of all ranks say. */
@@ -123,8 +133,11 @@ static int settle(struct collx_comm *c, const struct hello *all)
 
 	if (rc)
 		return rc;
+	rc = is_crowded(all, c->size);
+	if (rc < 0)
+		return rc;
 	c->agreed = all[0].agreed;
-	c->agreed.crowded = (uint8_t)is_crowded(all, c->size);
+	c->agreed.crowded = (uint8_t)rc;
 	c->nonce = all[0].nonce;
 	c->terms.heartbeat_ms = all[0].heartbeat_ms;
 	c->terms.silence_ms = all[0].silence_ms;
@@ -136,7 +149,8 @@ static uint64_t beat_ns(const struct collx_comm *c, const struct hello *all)
 {
 	struct cx_topo topo = c->topo;
 	int ranks = ranks_of_host(all, c->size, c->rank, &topo);
-	uint64_t many = (uint64_t)(1000 * ranks + topo.milli_cores - 1) / (uint64_t)topo.milli_cores;
+	int cores = topo.milli_cores;
+	uint64_t many = (uint64_t)((1000 * ranks + cores - 1) / cores);
 
 	return cx_min(cx_max(many, 1) * c->terms.heartbeat_ms, c->terms.silence_ms / 3) * 1000000;
 }
@@ -248,27 +262,53 @@ static int is_near(const struct collx_comm *c, int a, int b)
 	       (!cx_host_hook || cx_host_hook(a, c->size) == cx_host_hook(b, c->size));
 }
 
+/* Where descriptors can pass. */
+struct region {
+	int leader, host;
+};
+
+static int by_region(const void *a, const void *b)
+{
+	const struct region *x = a, *y = b;
+
+	if (x->leader != y->leader)
+		return x->leader < y->leader ? -1 : 1;
+	return (x->host > y->host) - (x->host < y->host);
+}
+
+/* Are there two ranks of one region, and two of different ones? */
+static int find_pairs(const struct collx_comm *c, struct reach *way)
+{
+	struct region *at = cx_alloc((size_t)c->size, sizeof(*at));
+
+	if (!at)
+		return COLLX_ERR_NOMEM;
+	for (int r = 0; r < c->size; r++) {
+		at[r].leader = cx_boot_tree(c->boot)->leader[r];
+		at[r].host = cx_host_hook ? cx_host_hook(r, c->size) : 0;
+	}
+	qsort(at, (size_t)c->size, sizeof(*at), by_region);
+	for (int r = 1; r < c->size; r++)
+		*(by_region(&at[r - 1], &at[r]) ? &way->far_pairs : &way->near_pairs) = 1;
+	cx_free(at);
+	return 0;
+}
+
 /* Sorts the ranks into near and far ones; COLLX_TRANSPORT, of rank 0, overrules. */
 static int sort_out(struct collx_comm *c, const struct cx_transport *forced, struct reach *way)
 {
 	int all_far = forced && forced->wants_connection;
 
 	for (int r = 0; r < c->size; r++) {
-		int here = !all_far && is_near(c, c->rank, r);
-		int there = !all_far && is_near(c, 0, r);
-
-		if (forced && !all_far && !there)
+		if (forced && !all_far && !is_near(c, 0, r))
 			return cx_fail(COLLX_ERR_INVALID,
 				       "COLLX_TRANSPORT=%s: rank %d is not of rank 0's host",
 				       forced->name, r);
-		way->far[r] = r != c->rank && !here;
-		for (int q = 0; q < r && !(way->near_pairs && way->far_pairs); q++) {
-			int near = !all_far && is_near(c, q, r);
-
-			way->near_pairs |= near;
-			way->far_pairs |= !near;
-		}
+		way->far[r] = r != c->rank && (all_far || !is_near(c, c->rank, r));
 	}
+	if (!all_far)
+		return find_pairs(c, way);
+	way->far_pairs = c->size > 1;
 	return 0;
 }
 

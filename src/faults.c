@@ -129,9 +129,11 @@ static void print_ranks(FILE *f, collx_comm_t comm)
 	fprintf(f, "\"ranks\": [");
 	for (int r = 0; r < comm->size; r++) {
 		cx_guard_health(comm->guard, r, &h);
-		fprintf(f, "%s\n  {\"rank\": %d, \"state\": \"%s\", \"heard_ms\": ", r ? "," : "", r,
+		fprintf(f, "%s\n  {\"rank\": %d, \"state\": \"%s\", ", r ? "," : "", r,
 			state_name(h.state));
+		fprintf(f, "\"heard_ms\": ");
 		fprintf(f, h.hears_us ? "%llu" : "null", (unsigned long long)h.heard_ms);
+		fprintf(f, ", \"awaited_ms\": %llu", (unsigned long long)h.awaited_ms);
 		fprintf(f, ", \"begun\": %llu, \"done\": %llu}", (unsigned long long)h.begun,
 			(unsigned long long)h.done);
 	}
@@ -263,7 +265,8 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 	uint64_t until;
 
 	if (!rc && (*comm)->herald && cx_herald_is_here((*comm)->herald))
-		rc = cx_fail(COLLX_ERR_INVALID, "repair: called by the communicator's own callback");
+		rc = cx_fail(COLLX_ERR_INVALID, "repair: the communicator's own callback cannot "
+						"destroy it");
 	if (!rc)
 		rc = deadline(now, "repair", opts, &until);
 	if (rc)

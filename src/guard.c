@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -20,14 +21,19 @@ static struct {
 	pthread_mutex_t lock;
 	int callers;          /* who have a ward */
 	_Atomic int users;    /* of the thread and its bell: the wards, and their callers */
-	_Atomic size_t room;  /* for the descriptors of all wards */
+	_Atomic size_t need;  /* for the descriptors of all wards */
 	pthread_t thread;
 	bool started;         /* and not joined */
 	int bell;             /* wakes the thread */
 	_Atomic bool stop;
 	_Atomic(struct cx_ward *) incoming;
+	_Atomic bool over;      /* the process is ending, and there is no thread any more */
 	struct cx_ward *served; /* the thread's */
-	struct cx_ward *inherited; /* of a child: its parent's, for checkers of leaks */
+	struct pollfd *room;    /* the thread's fds */
+	struct {                /* a child's, of its parent: for checkers of leaks */
+		struct cx_ward *served;
+		struct pollfd *room;
+	} inherited;
 } guard = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1 };
 
 /* ---- the thread ---- */
@@ -57,7 +63,7 @@ static void take_in(struct watch *t)
 		w->next = guard.served;
 		guard.served = w;
 		older = t->poll.fds;
-		t->poll.fds = w->room;
+		t->poll.fds = guard.room = w->room;
 		w->room = older == &t->bell ? NULL : older;
 	}
 }
@@ -65,12 +71,14 @@ static void take_in(struct watch *t)
 /* Its wires are closed. */
 static void let_go(struct watch *t, struct cx_ward *w)
 {
-	/* Pairs with the acquire in await_fate: not touched from here, unless it is ours. */
-	if (atomic_exchange_explicit(&w->fate, CX_CLOSED, memory_order_acq_rel) == CX_ORPHAN) {
-		guard.room -= cx_ward_room(w);
+	if (w->calls == &w->own) {
+		guard.need -= cx_ward_room(w);
 		cx_ward_destroy(w);
 		t->last = atomic_fetch_sub(&guard.users, 1) == 1;
+		return;
 	}
+	/* Pairs with the acquire in await_fate: not touched from here. */
+	atomic_store_explicit(w->fate, CX_CLOSED, memory_order_release);
 }
 
 static void step_all(struct watch *t, bool polled)
@@ -136,8 +144,8 @@ static void *run(void *arg)
 		cx_sys->close(guard.bell);
 		guard.bell = -1;
 	}
-	if (t.poll.fds != &t.bell)
-		cx_free(t.poll.fds);
+	cx_free(guard.room);
+	guard.room = NULL;
 	return NULL;
 }
 
@@ -159,10 +167,38 @@ static void join(void)
 	guard.bell = -1;
 }
 
+static void stop(void)
+{
+	atomic_store_explicit(&guard.stop, true, memory_order_release);
+	ring();
+	join();
+}
+
+/*
+ * The thread proves itself to others in a council, by libcrypto, which does not outlive
+ * exit(). So the thread ends first: this handler came after libcrypto's, which was used
+ * to create the communicator, and handlers are called in the other order.
+ */
+static void at_exit(void)
+{
+	if (pthread_mutex_trylock(&guard.lock))
+		return; /* another thread opens or closes a communicator while the process ends */
+	guard.over = true;
+	if (guard.started)
+		stop();
+	pthread_mutex_unlock(&guard.lock);
+}
+
 static int start(void)
 {
+	static bool registered;
 	int rc;
 
+	if (guard.over)
+		return cx_fail(COLLX_ERR_SYSTEM, "the process is ending");
+	if (!registered && atexit(at_exit))
+		return cx_fail(COLLX_ERR_NOMEM, "no room for a handler of exit");
+	registered = true;
 	join();
 	guard.bell = cx_sys->bell();
 	if (guard.bell < 0)
@@ -177,25 +213,20 @@ static int start(void)
 	return cx_fail_errno(-rc, "the guard's thread");
 }
 
-static void stop(void)
-{
-	atomic_store_explicit(&guard.stop, true, memory_order_release);
-	ring();
-	join();
-}
-
 /* In a child: its parent's thread and wards are none of its. */
 static void in_child(void)
 {
 	guard.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	guard.callers = 0;
 	guard.users = 0;
-	guard.room = 0;
+	guard.need = 0;
 	guard.started = false;
 	guard.bell = -1;
 	atomic_store(&guard.incoming, NULL);
-	guard.inherited = guard.served;
+	guard.inherited.served = guard.served;
+	guard.inherited.room = guard.room;
 	guard.served = NULL;
+	guard.room = NULL;
 }
 
 size_t cx_guard_swap(void *save, const void *load)
@@ -232,8 +263,8 @@ static int hand_over(struct cx_ward *w)
 	int rc = 0;
 
 	pthread_mutex_lock(&guard.lock);
-	guard.room += cx_ward_room(w);
-	w->room = cx_alloc(guard.room + 1, sizeof(*w->room));
+	guard.need += cx_ward_room(w);
+	w->room = cx_alloc(guard.need + 1, sizeof(*w->room));
 	if (!w->room)
 		rc = COLLX_ERR_NOMEM;
 	/* The thread does not end from here on. */
@@ -247,7 +278,7 @@ static int hand_over(struct cx_ward *w)
 		push(w);
 		ring();
 	} else {
-		guard.room -= cx_ward_room(w);
+		guard.need -= cx_ward_room(w);
 	}
 	pthread_mutex_unlock(&guard.lock);
 	return rc;
@@ -297,18 +328,14 @@ int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *c
 	return 0;
 }
 
-/* Until the guard has done with it, or with us. A ward that goes on is the guard's from
- * the moment this has seen so, not before. */
-static enum cx_fate await_fate(struct cx_ward *w)
+/* Until the guard has done with the ward, or with us; then it may be gone. */
+static enum cx_fate await_fate(const _Atomic int *fate)
 {
-	int fate;
-
 	for (int i = 0;; i++) {
-		fate = atomic_load_explicit(&w->fate, memory_order_acquire);
-		if (fate == CX_ALONE && atomic_compare_exchange_strong(&w->fate, &fate, CX_ORPHAN))
-			return CX_ORPHAN;
-		if (fate == CX_CLOSED)
-			return CX_CLOSED;
+		int now = atomic_load_explicit(fate, memory_order_acquire);
+
+		if (now != CX_SERVED)
+			return (enum cx_fate)now;
 		if (i < 100)
 			cx_sys->yield();
 		else
@@ -316,19 +343,38 @@ static enum cx_fate await_fate(struct cx_ward *w)
 	}
 }
 
+/* Without the thread: a farewell as far as it can be said at once. */
+static void close_at_exit(struct cx_ward *w, bool leave)
+{
+	if (w->rally)
+		cx_rally_destroy(w->rally);
+	w->rally = NULL;
+	w->convened = false;
+	atomic_store(&w->leaving, leave ? 1 : 2);
+	cx_ward_step(w, NULL, cx_now_ns());
+	cx_ward_destroy(w);
+}
+
 void cx_guard_close(struct cx_ward *w, bool leave)
 {
+	size_t need = cx_ward_room(w);
 	enum cx_fate fate = CX_CLOSED;
+	_Atomic int told = CX_SERVED;
 	int users;
 
+	if (guard.over) {
+		close_at_exit(w, leave);
+		return;
+	}
 	if (w->nstrands) {
+		w->fate = &told;
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
 		ring();
-		fate = await_fate(w);
+		fate = await_fate(&told);
 		pthread_mutex_lock(&guard.lock);
 		guard.callers--;
 		if (fate == CX_CLOSED)
-			guard.room -= cx_ward_room(w);
+			guard.need -= need;
 		users = fate == CX_CLOSED ? 2 : 1;
 		if (atomic_fetch_sub(&guard.users, users) == users)
 			stop();
@@ -355,7 +401,7 @@ void cx_guard_exit(void)
 		}
 		guard.served = NULL;
 		guard.users = 0;
-		guard.room = 0;
+		guard.need = 0;
 	}
 	pthread_mutex_unlock(&guard.lock);
 }
@@ -407,7 +453,7 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 	cx_ward_post(w, code, about, hearsay, text);
 	if (w->nstrands)
 		ring();
-	until = w->nstrands ? cx_now_ns() + patience_ns : 0;
+	until = w->nstrands && !guard.over ? cx_now_ns() + patience_ns : 0;
 	while (!cx_guard_verdict(w) && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
 	cx_ward_settle(w, &w->mine);
@@ -462,7 +508,9 @@ int cx_guard_bell(struct cx_ward *w)
 void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 {
 	const struct cx_ward_news *n = &w->news[rank];
-	uint64_t heard = atomic_load_explicit(&n->heard_ns, memory_order_relaxed), now = cx_now_ns();
+	uint64_t heard = atomic_load_explicit(&n->heard_ns, memory_order_relaxed);
+	uint64_t now = cx_now_ns();
+	uint64_t awaited = atomic_load_explicit(&n->awaited_ns, memory_order_relaxed);
 	uint64_t state = atomic_load_explicit(&n->state, memory_order_relaxed);
 
 	if (rank == w->tree.rank)
@@ -471,6 +519,7 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 		.state = (collx_rank_state)atomic_load_explicit(&n->fate, memory_order_relaxed),
 		.hears_us = heard != 0,
 		.heard_ms = heard && now > heard ? (now - heard) / 1000000 : 0,
+		.awaited_ms = awaited && now > awaited ? (now - awaited) / 1000000 : 0,
 		.begun = state / 2 + state % 2,
 		.done = state / 2,
 	};
@@ -499,7 +548,7 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 
-	if (!w->rally && w->tree.ranks > 1)
+	if (guard.over || (!w->rally && w->tree.ranks > 1))
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "this communicator holds no council");
 	w->vote = *vote;
 	w->vote.number = before + 1;

@@ -42,7 +42,8 @@
 struct cx_ward; /* a communicator, as the guard sees it */
 
 /* Takes the tree's wires and the rally (NULL: there is none, nor heartbeats) over,
- * whatever comes of it; where it fails, the others are told. `calls` is what the guard reads; it stays where it is until the ward is closed. */
+ * whatever comes of it; where it fails, the others are told. `calls` is what the guard
+ * reads; it stays where it is until the ward is closed. */
 int cx_guard_open(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls,
 		  struct cx_rally *rally);
 

@@ -57,3 +57,14 @@ int cx_kvs_share(const struct cx_kvs *kvs, int rank, int ranks, char *text, uint
 	pthread_mutex_unlock(&lock);
 	return rc;
 }
+
+int cx_kvs_sizes(int *ranks, int *local, uint64_t deadline_ns)
+{
+	int rc = take_turn(&cx_kvs_pmix, deadline_ns);
+
+	if (rc)
+		return rc;
+	rc = cx_kvs_pmix_sizes(ranks, local, deadline_ns);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}

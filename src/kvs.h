@@ -29,6 +29,8 @@ const struct cx_kvs *cx_kvs_find(void);
 int cx_kvs_share(const struct cx_kvs *kvs, int rank, int ranks, char *text, uint64_t deadline_ns);
 
 /* How many ranks the job has, and how many of them are of this host, as PMIx knows. */
+int cx_kvs_sizes(int *ranks, int *local, uint64_t deadline_ns);
+/* The same for kvs.c, which sees to it that one exchange runs at a time. */
 int cx_kvs_pmix_sizes(int *ranks, int *local, uint64_t deadline_ns);
 
 #endif

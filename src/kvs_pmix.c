@@ -6,6 +6,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,19 +226,19 @@ static void drop(struct cx_aside *a)
 /* Runs the job until the deadline; frees it unless all is well. */
 static int carry_out(struct job *j, uint64_t deadline_ns)
 {
-	int rc = 0;
+	int rc;
 
 	j->aside.run = run;
 	j->aside.drop = drop;
-	if (session.busy)
-		rc = cx_fail(COLLX_ERR_SYSTEM, "an earlier call of PMIx has not returned");
-	else if (session.begun && session.pid != getpid())
-		rc = cx_fail(COLLX_ERR_FORKED, "the launcher's PMIx connection is the parent's");
-	if (rc) {
+	if (atomic_exchange(&session.busy, true)) {
 		drop(&j->aside);
-		return rc;
+		return cx_fail(COLLX_ERR_SYSTEM, "an earlier call of PMIx has not returned");
 	}
-	session.busy = true;
+	if (session.begun && session.pid != getpid()) {
+		drop(&j->aside);
+		session.busy = false;
+		return cx_fail(COLLX_ERR_FORKED, "the launcher's PMIx connection is the parent's");
+	}
 	rc = cx_aside_run(&j->aside, deadline_ns);
 	if (rc == 0)
 		return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: nothing came from the launcher "

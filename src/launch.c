@@ -186,7 +186,7 @@ static int read_sizes(struct cx_launch *l)
 		return cx_fail(COLLX_ERR_INVALID, "%s is not set: start the program with %s",
 			       name_of(l->by->job[0]), l->by->name);
 	if (l->by->ranks == NONE)
-		return cx_kvs_pmix_sizes(&l->ranks, &l->local, cx_now_ns() + patience_ns);
+		return cx_kvs_sizes(&l->ranks, &l->local, cx_now_ns() + patience_ns);
 	rc = need_int(l->by, l->by->ranks, 1, &l->ranks);
 	if (!rc)
 		rc = int_of(l->by->local_ranks, 1, &local);
@@ -412,8 +412,12 @@ static int exchange_id(const struct cx_launch *l, const struct cx_kvs *kvs, stru
 			     kvs->name);
 	if (!rc)
 		rc = cx_uid_read(&x->id, m);
+	if (!rc)
+		rc = check_id_place(l, m);
+	if (rc && x && !made && l->rank == 0)
+		cx_uid_drop(&x->id);
 	cx_vault_destroy(x, sizeof(*x));
-	return rc ? rc : check_id_place(l, m);
+	return rc;
 }
 
 /* ---- all together ---- */

@@ -20,13 +20,6 @@ static const struct cx_algo one_step[] = {
 	{ .coll = CX_RECV, .name = "recv" },
 };
 
-static const char *const types[COLLX_TYPE_COUNT] = {
-	[COLLX_INT8] = "int8", [COLLX_UINT8] = "uint8", [COLLX_INT32] = "int32",
-	[COLLX_UINT32] = "uint32", [COLLX_INT64] = "int64", [COLLX_UINT64] = "uint64",
-	[COLLX_FLOAT16] = "float16", [COLLX_FLOAT32] = "float32", [COLLX_FLOAT64] = "float64",
-	[COLLX_BFLOAT16] = "bfloat16",
-};
-
 int cx_p2p_init(struct cx_p2p *p, int ranks)
 {
 	p->after = -1;
@@ -131,9 +124,9 @@ static int name_both(const struct collx_comm *c, const struct cx_request *r)
 	char came[64] = "what is no message of this number";
 
 	if (size && x->tag == tag_of(c->exec.call.number, count, type))
-		snprintf(came, sizeof(came), "%zu %s", count, types[type]);
+		snprintf(came, sizeof(came), "%zu %s", count, cx_type_name(type));
 	return cx_fail(COLLX_ERR_MISMATCH, "rank %d received %zu %s from rank %d, message %llu: "
-		       "rank %d sent %s", c->rank, r->count, types[r->type], r->root,
+		       "rank %d sent %s", c->rank, r->count, cx_type_name(r->type), r->root,
 		       (unsigned long long)c->exec.call.number, r->root, came);
 }
 

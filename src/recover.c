@@ -196,7 +196,8 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 	if (rc)
 		return rc;
 	if (m.flags != vote.flags)
-		return cx_fail(COLLX_ERR_MISMATCH, "grow: ranks named different numbers of joiners");
+		return cx_fail(COLLX_ERR_MISMATCH,
+			       "grow: the ranks differ in the number of joiners");
 	if (cx_set_count(&m.out))
 		return cx_fail(COLLX_ERR_PEER_DEAD, "grow: a rank has failed: shrink first");
 	made = meet_again(c, &m, false, joiners, until_ns, &next);

@@ -17,6 +17,11 @@ static const char *const op_names[COLLX_OP_COUNT] = {
 	[COLLX_AVG] = "avg",
 };
 
+const char *cx_type_name(unsigned type)
+{
+	return type < COLLX_TYPE_COUNT ? type_names[type] : "an unknown type";
+}
+
 static unsigned coll_of(const struct cx_sign *s)
 {
 	return (unsigned)(s->what >> 16 & 0xffff);
@@ -67,7 +72,7 @@ void cx_sign_words(const struct cx_sign *s, char *text, size_t len)
 	if (has_root(coll))
 		snprintf(root, sizeof(root), ", root %u", root_of(s));
 	snprintf(text, len, "%s(count %llu, %s%s%s)", cx_coll_name((enum cx_coll)coll),
-		 (unsigned long long)s->count, type_names[type_of(s)], op, root);
+		 (unsigned long long)s->count, cx_type_name(type_of(s)), op, root);
 }
 
 /* The last calls as of `state`. */

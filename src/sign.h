@@ -25,6 +25,9 @@ static inline uint64_t cx_sign_what(unsigned coll, unsigned type, unsigned op, i
 	return (uint64_t)(uint32_t)root << 32 | coll << 16 | type << 8 | op;
 }
 
+/* "float32". */
+const char *cx_type_name(unsigned type);
+
 /* Is it a call that a rank of so many can have made? */
 bool cx_sign_is_sound(const struct cx_sign *s, int ranks);
 

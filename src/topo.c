@@ -295,17 +295,16 @@ enum {
 	CHUNK_MIN = 4 << 10,
 	CHUNK_MAX = 64 << 10,
 	PIECES = 8,  /* under way in one direction of a lane */
-	LANES = 2,
 	L2_GUESS = 1 << 20
 };
 
-size_t cx_topo_chunk(const struct cx_topo *topo, int local_ranks)
+size_t cx_topo_chunk(const struct cx_topo *topo, int local_ranks, int lanes)
 {
 	/* Both directions of a pair take at most half the L2 ... */
 	size_t cache = (topo->l2_bytes ? topo->l2_bytes : L2_GUESS) / 2 / (2 * PIECES);
-	/* ... and what all others can send to one rank at most 64 MiB. */
+	/* ... and what all others can send to one rank at most 64 MiB, up to 684 ranks. */
 	size_t peers = local_ranks > 1 ? (size_t)local_ranks - 1 : 1;
-	size_t inbound = ((size_t)64 << 20) / (peers * LANES * PIECES);
+	size_t inbound = ((size_t)64 << 20) / (peers * (size_t)lanes * PIECES);
 	size_t chunk = CHUNK_MAX;
 
 	while (chunk > CHUNK_MIN && (chunk > cache || chunk > inbound))

@@ -54,7 +54,7 @@ struct cx_wait_limits cx_topo_wait_limits(const struct cx_topo *topo, int local_
 /* Bytes of one in-flight piece in shared memory: so that the pieces under way
  * between two ranks stay in the L2; a power of two from 4 KiB to 64 KiB, smaller
  * when many ranks share memory. */
-size_t cx_topo_chunk(const struct cx_topo *topo, int local_ranks);
+size_t cx_topo_chunk(const struct cx_topo *topo, int local_ranks, int lanes);
 
 /* The processing unit (OS index) for helper thread number i of local rank r: beyond
  * the first local_ranks ones where there are spare ones, -1 where there are none. */

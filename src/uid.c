@@ -205,6 +205,24 @@ static int make(struct id *made, struct cx_secret *secret, const struct cx_place
 					 : at_fixed(made, secret, fixed, deadline_ns);
 }
 
+void cx_uid_drop(const collx_unique_id *id)
+{
+	struct {
+		struct id made;
+		struct cx_secret secret;
+	} *v = cx_vault_create(sizeof(*v));
+	char line[CX_FAULT_TEXT_MAX];
+
+	snprintf(line, sizeof(line), "%s", cx_error_text());
+	if (!v)
+		return;
+	memcpy(&v->made, id, sizeof(*id));
+	if (!cx_secret_init(&v->secret, v->made.key))
+		cx_uid_release(v->secret.job);
+	cx_vault_destroy(v, sizeof(*v));
+	cx_fail(0, "%s", line);
+}
+
 static int make_one(collx_unique_id *id, const struct cx_place *at, uint64_t deadline_ns)
 {
 	struct {

@@ -28,5 +28,8 @@ int cx_uid_local(struct cx_meeting *m);
 
 /* Gives the port kept for that job back. */
 void cx_uid_release(const unsigned char job[CX_JOB_BYTES]);
+/* The same for an id that cx_uid_make made here and that nobody will use. Leaves the
+ * thread's error line as it is. */
+void cx_uid_drop(const collx_unique_id *id);
 
 #endif

@@ -445,6 +445,39 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 		believe(v);
 }
 
+/* ---- who is late ---- */
+
+static uint64_t longest_wait(const struct cx_verdict *v, uint64_t seq)
+{
+	uint64_t ms = 0;
+
+	for (int r = 0; r < v->ranks; r++) {
+		const struct cx_account *a = &v->known[r].account;
+
+		if (a->state % 2 && begun(a) > seq)
+			ms = cx_max(ms, a->still_ms);
+	}
+	return ms;
+}
+
+struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
+{
+	struct cx_late late = { .rank = -1 };
+	uint64_t least = UINT64_MAX, ms;
+
+	for (int r = 0; r < v->ranks; r++)
+		if (!v->known[r].left && begun(&v->known[r].account) < least) {
+			least = begun(&v->known[r].account);
+			late.rank = r;
+		}
+	ms = late.rank < 0 ? 0 : longest_wait(v, least);
+	if (!ms || ms < least_ms)
+		return (struct cx_late){ .rank = -1 };
+	late.waited_ms = (uint32_t)cx_min(ms, UINT32_MAX);
+	late.seq = least + 1;
+	return late;
+}
+
 /* ---- life ---- */
 
 int cx_verdict_init(struct cx_verdict *v, int ranks)

@@ -90,6 +90,16 @@ void cx_verdict_ask(struct cx_verdict *v, uint64_t now_ns);
 void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_ns);
 void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns);
 
+/* Who is waited for: it lives, and has not begun an operation that others are in. */
+struct cx_late {
+	int32_t rank;     /* -1: nobody */
+	uint32_t waited_ms;
+	uint64_t seq;
+};
+
+/* Among those that were waited for so long at least, the one that is furthest behind. */
+struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms);
+
 /* The lines that more than one place writes. */
 void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank);
 void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns);

@@ -9,7 +9,7 @@
 
 enum { FRAMES = 256 /* of a wire in one step */, OUT_ROOM = 4096, OUT_ROOM_A_RANK = 24 };
 
-static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000;
+static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
 
 /* The body of a report, cut behind its text. */
 struct report_body {
@@ -96,7 +96,7 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 /* May it be left out when the other end is slow? */
 static bool is_light(enum cx_frame_kind kind)
 {
-	return kind == CX_FRAME_SIGNS || kind == CX_FRAME_ASK;
+	return kind == CX_FRAME_SIGNS || kind == CX_FRAME_STATUS || kind == CX_FRAME_ASK;
 }
 
 static void tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
@@ -364,7 +364,7 @@ static void forgive(struct cx_ward *w, uint64_t now_ns)
 			w->strands[i].heard_ns = now_ns;
 }
 
-static void account(struct cx_ward *w, uint64_t now_ns);
+static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
 
 /* When to come again. */
 static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
@@ -383,7 +383,7 @@ static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
 		if (now_ns - s->said_ns >= beat_ns) {
 			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
 			if (is_up(w, s))
-				account(w, now_ns);
+				account(w, CX_FRAME_STATUS, now_ns);
 		}
 		due = cx_min(due, s->said_ns + beat_ns);
 		if (s->silent || silence_ns == UINT64_MAX)
@@ -419,14 +419,14 @@ static struct cx_account give_account(struct cx_ward *w, uint64_t now_ns)
 }
 
 /* Gives the decider, or the rank above, this rank's account. */
-static void account(struct cx_ward *w, uint64_t now_ns)
+static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
 {
 	struct cx_account a = give_account(w, now_ns);
 
 	if (verdict(w))
 		return;
 	if (up(w))
-		tell(w, up(w), CX_FRAME_SIGNS, w->tree.rank, &a, cx_account_len(&a), now_ns);
+		tell(w, up(w), kind, w->tree.rank, &a, cx_account_len(&a), now_ns);
 	else
 		cx_verdict_account(&w->decider, w->tree.rank, &a, now_ns);
 }
@@ -483,6 +483,45 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	return true;
 }
 
+/* Who is waited for now: for the caller to see, and for those below. */
+static void note_late(struct cx_ward *w, const struct cx_strand *from, const struct cx_late *late,
+		      uint64_t now_ns)
+{
+	if (w->late.rank == late->rank && w->late.seq == late->seq)
+		return;
+	if (w->late.rank >= 0)
+		atomic_store_explicit(&w->news[w->late.rank].awaited_ns, 0, memory_order_relaxed);
+	if (late->rank >= 0)
+		atomic_store_explicit(&w->news[late->rank].awaited_ns,
+				      now_ns - (uint64_t)late->waited_ms * 1000000,
+				      memory_order_relaxed);
+	w->late = *late;
+	tell_below(w, from, CX_FRAME_LATE, 0, late, sizeof(*late), now_ns);
+}
+
+static bool hear_late(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	struct cx_late late;
+
+	if (!is_up(w, s) || s->wire.head.len != sizeof(late))
+		return false;
+	memcpy(&late, s->wire.body, sizeof(late));
+	if (late.rank < -1 || late.rank >= w->tree.ranks)
+		return false;
+	note_late(w, s, &late, now_ns);
+	return true;
+}
+
+static void look_for_late(struct cx_ward *w, uint64_t now_ns)
+{
+	struct cx_late late;
+
+	if (!w->rally || up(w))
+		return;
+	late = cx_verdict_late(&w->decider, late_ms);
+	note_late(w, NULL, &late, now_ns);
+}
+
 static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	int origin = s->wire.head.arg;
@@ -498,12 +537,14 @@ static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if (verdict(w))
 		return true;
 	if (up(w)) {
-		tell(w, up(w), CX_FRAME_SIGNS, origin, &a, len, now_ns);
+		tell(w, up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len, now_ns);
 		return true;
 	}
-	account(w, now_ns);
+	account(w, CX_FRAME_SIGNS, now_ns);
 	cx_verdict_account(&w->decider, origin, &a, now_ns);
-	cx_verdict_ask(&w->decider, now_ns);
+	look_for_late(w, now_ns);
+	if (s->wire.head.kind == CX_FRAME_SIGNS)
+		cx_verdict_ask(&w->decider, now_ns);
 	return true;
 }
 
@@ -560,7 +601,7 @@ static bool hear_ask(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 		return false;
 	w->asked = (uint32_t)s->wire.head.arg;
 	tell_below(w, NULL, CX_FRAME_ASK, s->wire.head.arg, NULL, 0, now_ns);
-	account(w, now_ns);
+	account(w, CX_FRAME_SIGNS, now_ns);
 	return true;
 }
 
@@ -569,10 +610,12 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	switch (s->wire.head.kind) {
 	case CX_FRAME_LEAVE: return hear_leave(w, s, now_ns);
 	case CX_FRAME_REPORT: return hear_report(w, s, now_ns);
+	case CX_FRAME_STATUS:
 	case CX_FRAME_SIGNS: return hear_signs(w, s, now_ns);
 	case CX_FRAME_VERDICT: return hear_verdict(w, s, now_ns);
 	case CX_FRAME_ASK: return hear_ask(w, s, now_ns);
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
+	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
 	case CX_FRAME_BEAT: return true;
 	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
 	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
@@ -693,7 +736,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 {
 	if (atomic_exchange_explicit(&w->nudged, false, memory_order_acquire)) {
-		account(w, now_ns);
+		account(w, CX_FRAME_SIGNS, now_ns);
 		if (!up(w))
 			cx_verdict_ask(&w->decider, now_ns);
 	}
@@ -728,7 +771,7 @@ static void decide(struct cx_ward *w, uint64_t now_ns)
 	while (v->ranks && !v->code && w->asked != v->question) {
 		w->asked = v->question;
 		tell_below(w, NULL, CX_FRAME_ASK, (int)v->question, NULL, 0, now_ns);
-		account(w, now_ns);
+		account(w, CX_FRAME_SIGNS, now_ns);
 	}
 	if (v->code)
 		conclude_decision(w, now_ns);
@@ -789,8 +832,9 @@ static void be_alone(struct cx_ward *w)
 		return;
 	memcpy(&w->own, w->calls, sizeof(w->own));
 	w->calls = &w->own;
-	/* Pairs with the acquire in cx_guard_close: nothing of the caller's is used now. */
-	atomic_store_explicit(&w->fate, CX_ALONE, memory_order_release);
+	/* Pairs with the acquire in await_fate: nothing of the caller's is used now. */
+	if (w->fate)
+		atomic_store_explicit(w->fate, CX_ALONE, memory_order_release);
 }
 
 /* Once the farewell is said, or its time is over. */
@@ -921,6 +965,7 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	w->since_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
 	atomic_init(&w->bell, -1);
+	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);
 	for (int r = 0; tree->down && r < tree->ranks; r++)
 		take_wire(w, &tree->down[r], r, w->since_ns);

@@ -25,8 +25,7 @@
  * what they tell each other goes through it. */
 enum cx_fate {
 	CX_SERVED,
-	CX_ALONE,  /* nothing of the caller's is needed: it may go */
-	CX_ORPHAN, /* the guard's, to the end: the caller has gone */
+	CX_ALONE,  /* the guard's, to the end: the caller has gone */
 	CX_CLOSED  /* the caller's: the guard has forgotten it */
 };
 
@@ -35,6 +34,7 @@ struct cx_ward_news {
 	_Atomic uint64_t state;    /* as of its calls */
 	_Atomic uint64_t heard_ns; /* over a connection of the tree; 0: there is none */
 	_Atomic int fate;          /* enum collx_rank_state */
+	_Atomic uint64_t awaited_ns; /* since then the others wait for it; 0: they do not */
 };
 
 struct cx_ward {
@@ -50,7 +50,8 @@ struct cx_ward {
 	uint64_t vote_by_ns;
 	_Atomic uint64_t votes; /* how many there were */
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
-	_Atomic int fate;     /* written by the guard: enum cx_fate */
+	_Atomic int *fate;    /* enum cx_fate, of who waits for it: written once, and then not
+			       * touched, as the waiting one may be gone */
 
 	/* Written by whoever sets verdict from 0 to 1; read by all when it is negative. */
 	_Atomic int verdict;
@@ -70,6 +71,7 @@ struct cx_ward {
 	size_t out_room;       /* bytes of each strand's out */
 	unsigned char *outs;
 	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
+	struct cx_late late;   /* as last told */
 	uint64_t votes_taken, stepped_ns;
 	bool convened;
 	struct cx_verdict decider;

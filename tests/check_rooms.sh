@@ -7,7 +7,8 @@ cd "${srcdir:-$(dirname "$0")/..}" || exit 99
 
 base='include/collx.h src/base/base.h'
 meeting='src/wire.h src/tree.h src/place.h src/host.h src/auth.h src/boot.h'
-guarding='src/wire.h src/tree.h src/sign.h src/verdict.h src/strand.h src/council.h src/rally.h'
+council='src/strand.h src/council.h src/rally.h'
+guarding="src/wire.h src/tree.h src/sign.h src/verdict.h $council"
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -19,8 +20,9 @@ src/plan*|src/algo*     $base src/plan*.h src/algo*.h
 src/exec.[ch]           $base $contracts src/exec.h
 src/strand.[ch]         $base src/wire.h src/strand.h
 src/council.[ch]        $base src/wire.h src/council.h
-src/rally.[ch]          $base $meeting src/net.h src/vault.h src/door.h src/strand.h src/council.h src/rally.h
-src/comm.[ch]|src/create.c|src/request.c|src/p2p.c|src/careful.c|src/faults.c|src/recover.c|src/herald.c $base $contracts src/*.h
+src/rally.[ch]          $base $meeting $council src/net.h src/vault.h src/door.h
+src/comm.[ch]|src/create.c|src/request.c|src/p2p.c $base $contracts src/*.h
+src/careful.c|src/faults.c|src/recover.c|src/herald.c $base $contracts src/*.h
 src/codec.c             $base kernels/*.h kernels/cuda/cuda.h
 src/collx.c             $base $contracts src/*.h
 src/select.[ch]         $base src/plan.h src/topo.h src/select.h

@@ -5,6 +5,7 @@
  * driver itself could not be opened. Each case is a process of its own. Then captures.
  */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,8 @@ static void fails(const void *arg)
 	need_line(encode(), i->code);
 	NEED(fake->inject.call == NULL);
 	NEED(fake->launches == 0);
+	/* What was loaded in vain does not stay on the device. */
+	NEED(fake->unloads == (strcmp(i->call, "cuLaunchKernel") ? fake->loads : 0));
 	NEED(fake->pushes == fake->pops || !strcmp(i->call, "cuCtxPushCurrent_v2"));
 	if (i->stays)
 		need_line(encode(), i->code);
@@ -207,6 +210,62 @@ static void reloads(const void *arg)
 	NEED(cx_cuda_prepare(NULL) == 0 && fake->loads == 6 && fake->allocs == 0);
 }
 
+/* ---- what a process can do to itself ---- */
+
+static void is_broken(const void *arg)
+{
+	(void)arg;
+	NEED(encode() == 0 && fake->launches == 1);
+	fake->sticky = CUDA_ERROR_ILLEGAL_ADDRESS;
+	for (int i = 0; i < 3; i++) {
+		need_line(encode(), COLLX_ERR_DEVICE);
+		NEED(strstr(cx_error_text(), "can no longer use the GPU"));
+	}
+	NEED(fake->launches == 1);
+}
+
+static void in_grandchild(const void *arg)
+{
+	(void)arg;
+	need_line(encode(), COLLX_ERR_DEVICE);
+	NEED(strstr(cx_error_text(), "fork()"));
+	NEED(fake->launches == 1);
+}
+
+static void is_forked(const void *arg)
+{
+	(void)arg;
+	NEED(encode() == 0);
+	NEED(child(in_grandchild, NULL) == 0);
+	NEED(encode() == 0 && fake->launches == 2);
+}
+
+enum { THREADS = 8, CALLS = 200 };
+
+static void *calls(void *start)
+{
+	pthread_barrier_wait(start);
+	for (int i = 0; i < CALLS; i++)
+		NEED(encode() == 0);
+	return NULL;
+}
+
+/* All at the first call: one of them loads, once. */
+static void is_threaded(const void *arg)
+{
+	pthread_barrier_t start;
+	pthread_t threads[THREADS];
+
+	(void)arg;
+	fake->load_us = 3000;
+	pthread_barrier_init(&start, NULL, THREADS);
+	for (int i = 0; i < THREADS; i++)
+		NEED(pthread_create(&threads[i], NULL, calls, &start) == 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	NEED(fake->loads == 1 && fake->launches == THREADS * CALLS);
+}
+
 /* ---- bad input: refused before the driver is asked ---- */
 
 static void refuses(const void *arg)
@@ -223,6 +282,14 @@ static void refuses(const void *arg)
 	NEED(cx_cuda_fold(x, in, 2, 1, (collx_type)99, COLLX_SUM, 1, NULL) == COLLX_ERR_INVALID);
 	NEED(cx_cuda_topk(&(struct cx_cuda_topk){.type = COLLX_FLOAT32, .n = 4, .k = 5,
 						 .value_type = COLLX_FLOAT32}, NULL) ==
+	     COLLX_ERR_INVALID);
+	NEED(cx_cuda_topk(&(struct cx_cuda_topk){.type = COLLX_FLOAT32, .n = 4, .k = 1,
+						 .value_type = COLLX_FLOAT32, .info = (void *)12},
+			  NULL) == COLLX_ERR_INVALID);
+	NEED(cx_cuda_topk(&(struct cx_cuda_topk){.type = COLLX_FLOAT32, .n = (size_t)1 << 31,
+						 .k = 1, .value_type = COLLX_FLOAT32}, NULL) ==
+	     COLLX_ERR_UNSUPPORTED);
+	NEED(cx_cuda_sparse_add(x, ((size_t)1 << 32) + 1, x, 4, x, NULL, NULL) ==
 	     COLLX_ERR_INVALID);
 	NEED(cx_cuda_topk_work(4, 5) == 0);
 	NEED(cx_cuda_encode(CX_Q8, COLLX_FLOAT32, x, x, 0, NULL, NULL) == 0);
@@ -257,6 +324,28 @@ static void captures(const void *arg)
 	}
 }
 
+/* Not a byte of these exists: what arrives at the driver is looked at. */
+struct large {
+	size_t count;
+	unsigned grid;
+};
+
+static void is_large(const void *arg)
+{
+	const struct large *l = arg;
+	char *x = (char *)0x100000000000, *y = (char *)0x200000000000;
+
+	NEED(cx_cuda_encode(CX_Q8, COLLX_FLOAT32, y, x, l->count, NULL, NULL) == 0);
+	NEED(fake->last_grid == l->grid);
+	NEED(cx_cuda_fold(y, (const void *const[]){x, y}, 2, l->count, COLLX_FLOAT32, COLLX_SUM, 1,
+			  NULL) == 0);
+	NEED(fake->last_grid == (l->count + 2047) / 2048);
+	NEED(cx_cuda_decode(CX_Q4, COLLX_BFLOAT16, y, x + 1, l->count, NULL) == 0);
+	NEED(fake->last_grid == l->grid);
+	NEED(cx_cuda_encode(CX_Q8, COLLX_FLOAT32, y, x, (size_t)1 << 50, NULL, NULL) ==
+	     COLLX_ERR_INVALID);
+}
+
 /* Whose memory is it. */
 static void tells_memory(const void *arg)
 {
@@ -272,6 +361,10 @@ static void tells_memory(const void *arg)
 
 int main(void)
 {
+	static const struct large sizes[] = {
+		{((size_t)1 << 31) + 5, (1 << 18) + 1}, {((size_t)1 << 32) + 8192, (1 << 19) + 1},
+		{(size_t)1 << 40, 1 << 27},
+	};
 	static const int old[] = {0, 9000, CUDA_VERSION - 1000};
 	char why[256];
 	int bad = gpu_open(why, sizeof(why));
@@ -287,6 +380,9 @@ int main(void)
 	bad |= child(opens_not, "/nonexistent/libcuda.so.1") | child(opens_not, "libm.so.6");
 	for (size_t i = 0; i < sizeof(old) / sizeof(old[0]); i++)
 		bad |= child(is_too_old, &old[i]);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		bad |= child(is_large, &sizes[i]);
+	bad |= child(is_broken, NULL) | child(is_forked, NULL) | child(is_threaded, NULL);
 	bad |= child(has_no_device, NULL) | child(reloads, NULL) | child(refuses, NULL);
 	bad |= inject_all();
 	for (unsigned i = 0; i < 18; i++)

@@ -2,6 +2,7 @@
 #include <cuda.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/fake_libcuda.h"
 
@@ -18,6 +19,7 @@ static struct node {
 static unsigned nnodes;
 static int capturing;
 static CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+static pid_t started; /* by whom */
 static char context, other, stream_object, event_object, graph_object;
 
 /* What this call is to return, by its name. */
@@ -25,6 +27,10 @@ static CUresult begin(const char *call)
 {
 	struct fake_injection *i = &fake_libcuda.inject;
 
+	if (started && started != getpid())
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (fake_libcuda.sticky)
+		return (CUresult)fake_libcuda.sticky;
 	if (!i->call || strcmp(i->call, call))
 		return CUDA_SUCCESS;
 	if (i->nth--)
@@ -46,8 +52,12 @@ static CUresult unsafe(CUresult r)
 
 CUresult cuInit(unsigned flags)
 {
+	CUresult r = begin("cuInit");
+
 	(void)flags;
-	return begin("cuInit");
+	if (r == CUDA_SUCCESS)
+		started = getpid();
+	return r;
 }
 
 CUresult cuDriverGetVersion(int *version)
@@ -89,9 +99,9 @@ CUresult cuDeviceGetName(char *name, int len, CUdevice device)
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
-	(void)attribute;
 	(void)device;
-	*value = 4;
+	*value = attribute == CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS ?
+		 fake_libcuda.pageable : 4;
 	return begin("cuDeviceGetAttribute");
 }
 
@@ -161,13 +171,6 @@ CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdevi
 	return CUDA_SUCCESS;
 }
 
-CUresult cuPointerGetAttributes(unsigned n, CUpointer_attribute *attributes, void **data,
-				CUdeviceptr p)
-{
-	(void)n;
-	return cuPointerGetAttribute(data[0], attributes[0], p);
-}
-
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *with)
 {
 	CUstreamCaptureMode was = mode;
@@ -188,9 +191,19 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 		return r;
 	if (memcmp(image, magic, sizeof(magic)))
 		return CUDA_ERROR_INVALID_IMAGE;
+	usleep(fake_libcuda.load_us);
 	fake_libcuda.loads++;
 	*module = (CUmodule)(uintptr_t)image;
 	return CUDA_SUCCESS;
+}
+
+CUresult cuModuleUnload(CUmodule module)
+{
+	BEGIN(cuModuleUnload)
+
+	(void)module;
+	fake_libcuda.unloads++;
+	return unsafe(r);
 }
 
 CUresult cuModuleGetFunction(CUfunction *f, CUmodule module, const char *name)
@@ -215,6 +228,7 @@ CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute attribute, int va
 static CUresult carry_out(const struct fake_launch *l)
 {
 	fake_libcuda.launches++;
+	fake_libcuda.last_grid = l->grid;
 	return fake_libcuda.hooks.launch ? (CUresult)fake_libcuda.hooks.launch(l) : CUDA_SUCCESS;
 }
 

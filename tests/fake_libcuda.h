@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A double of NVIDIA's driver library, built as a shared object that the loader opens
- * in its place. Device memory is the host's. Any call can be made to fail; a launch
+ * in its place. Device memory is the host's. Any call can be made to fail, and each does in
+ * a child of the process that began; a launch
  * goes to a hook, the emulation say, or nowhere. A stream can be captured and replayed;
  * what a capture forbids is an error. Found by dlsym.
  */
@@ -38,10 +39,13 @@ struct fake_libcuda {
 	struct fake_hooks hooks;
 	struct fake_injection inject;
 	int version, devices;
-	unsigned launches, loads, allocs, pushes, pops;
+	_Atomic unsigned launches;
+	unsigned last_grid, loads, unloads, allocs, pushes, pops;
 	int other_context; /* another one than the stream's is current */
 	unsigned long long context_id;
-	const char *missing; /* no such symbol: the test renames it */
+	unsigned load_us; /* a load takes that long */
+	int sticky;   /* not 0: what every call returns from now on */
+	int pageable; /* the GPU follows the host's page tables */
 };
 
 /* The one symbol beside the driver's: its state, to be changed at will. */

@@ -168,7 +168,7 @@ struct topk {
 
 static void set_up(struct topk *t, uint64_t *seed, size_t most)
 {
-	size_t n = 1 + length(seed, most), size;
+	size_t n = next(seed) % 40 ? length(seed, most) : 0, size;
 	collx_type type = floats[next(seed) % CX_FLOATS];
 	struct cx_topk *c = &t->cpu;
 	struct cx_cuda_topk *g = &t->gpu;
@@ -315,23 +315,35 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	size_t len[CX_INPUTS], bound = cx_sparse_bound(n, n, COLLX_FLOAT32), right_len;
 	const void *in[CX_INPUTS], *there[CX_INPUTS];
 	void *right = room(bound), *out;
-	uint32_t *status = gpu_make(NULL, 4, 0), said = 0;
+	uint32_t *status = gpu_make(NULL, 4, 0), said = 0, right_status = 0;
+	unsigned bad = next(seed) % 4 ? messages : (unsigned)(next(seed) % messages);
 
 	for (unsigned m = 0; m < messages; m++) {
-		in[m] = message(n, floats[next(seed) % CX_FLOATS], seed, &len[m]);
+		unsigned char *msg = message(n, floats[next(seed) % CX_FLOATS], seed, &len[m]);
+
+		in[m] = msg;
+		if (m == bad) /* to another message, or to none */
+			spoil(msg, len[m], seed);
+		if (!cx_sparse_valid(in[m], len[m], n))
+			right_status = CX_SPARSE_BAD;
 		there[m] = gpu_make(in[m], len[m], offset(seed));
 	}
 	if (next(seed) % 4 == 0)
 		bound = cx_sparse_bodies(n) + next(seed) % (bound - cx_sparse_bodies(n) + 1);
 	out = gpu_make(NULL, bound, offset(seed));
-	right_len = cx_sparse_merge(right, bound, type, in, messages);
+	gpu_take(right, out, bound);
+	right_len = bound; /* of none nothing is written */
+	if (!right_status) {
+		right_len = cx_sparse_merge(right, bound, type, in, messages);
+		right_status = right_len ? 0 : CX_SPARSE_FULL;
+	}
 	check(cx_cuda_sparse_merge(out, bound, type, there, len, messages, n,
 				   gpu_make(NULL, cx_cuda_sparse_work(n), 0), status,
 				   gpu_stream()));
 	if (gpu_wrong())
 		return 0;
 	gpu_take(&said, status, 4);
-	if (said != (right_len ? 0 : CX_SPARSE_FULL)) {
+	if (said != right_status) {
 		snprintf(why, GPU_WHY, "sparse merge, case %llu, %zu elements: status %u, %zu "
 			 "bytes",
 			 (unsigned long long)i, n, said, right_len);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The GPU's kernels against the CPU's, linked with the emulation (emu_kernels) or with a
- * real GPU (gpu_kernels). gpu_test [-s SECONDS] [KIND [CASE]]: as many cases as there is
- * time for, some in any case; or one.
+ * real GPU (gpu_kernels). gpu_test [-s SECONDS] [-n LEAST] [-m MOST] [KIND [CASE]]: as many
+ * cases as there is time for, of each kind LEAST in any case; or one. MOST: elements.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +33,6 @@ static const struct kind {
 	{"sparse", gpu_sparse_case, 50000, 1 << 20, 0.2},
 };
 
-enum { LEAST = 80 }; /* cases of a kind, whatever the time */
 
 static double seconds(void)
 {
@@ -43,13 +42,16 @@ static double seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static size_t most = SIZE_MAX;
+
 static int run(const struct kind *k, uint64_t i)
 {
+	size_t usual = gpu_is_emulated ? k->emulated_most : k->most;
 	char why[GPU_WHY] = "";
 	int rc;
 
 	gpu_seed(i);
-	rc = k->run(i, gpu_is_emulated ? k->emulated_most : k->most, why);
+	rc = k->run(i, usual < most ? usual : most, why);
 	if (gpu_wrong()) {
 		printf("%s, case %llu: %s\n", k->name, (unsigned long long)i, gpu_wrong());
 		return 1;
@@ -59,12 +61,12 @@ static int run(const struct kind *k, uint64_t i)
 	return rc ? 1 : 0;
 }
 
-static int run_some(const struct kind *k, double budget)
+static int run_some(const struct kind *k, double budget, uint64_t least)
 {
 	double from = seconds();
 	uint64_t i = 0;
 
-	for (; i < LEAST || seconds() - from < budget * k->share; i++)
+	for (; i < least || seconds() - from < budget * k->share; i++)
 		if (run(k, codec_mix(i) >> 20))
 			return 1;
 	printf("%s: %llu cases\n", k->name, (unsigned long long)i);
@@ -74,6 +76,7 @@ static int run_some(const struct kind *k, double budget)
 int main(int argc, char **argv)
 {
 	double budget = 20;
+	uint64_t least = 80; /* cases of a kind, whatever the time */
 	const char *name = NULL;
 	char why[GPU_WHY];
 	int rc = gpu_open(why, sizeof(why));
@@ -82,10 +85,13 @@ int main(int argc, char **argv)
 		puts(why);
 		return rc;
 	}
-	if (argc > 2 && !strcmp(argv[1], "-s")) {
-		budget = atof(argv[2]);
-		argv += 2;
-		argc -= 2;
+	for (; argc > 2 && argv[1][0] == '-'; argv += 2, argc -= 2) {
+		if (argv[1][1] == 's')
+			budget = atof(argv[2]);
+		else if (argv[1][1] == 'm')
+			most = strtoull(argv[2], NULL, 0);
+		else
+			least = strtoull(argv[2], NULL, 0);
 	}
 	if (argc > 1)
 		name = argv[1];
@@ -93,7 +99,7 @@ int main(int argc, char **argv)
 		if (name && strcmp(name, kinds[k].name))
 			continue;
 		rc = argc > 2 ? run(&kinds[k], strtoull(argv[2], NULL, 0)) :
-				run_some(&kinds[k], budget);
+				run_some(&kinds[k], budget, least);
 	}
 	return rc;
 }

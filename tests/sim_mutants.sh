@@ -38,6 +38,10 @@ ward: a leaver is blamed too soon | ward.c | 1000
 s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
 ward: an unknown frame is skipped | ward.c | 3000
 s/default: return false;/default: return true;/
+ward: who leaves relays nothing | ward.c | 20000
+s/return below && /return 0 \&\& /
+wire: the rest is not read | wire.c | 3000
+s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
 ward: the dead are not noticed | ward.c | 1000

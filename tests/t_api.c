@@ -277,6 +277,25 @@ static void wrong_configs(const collx_unique_id *id)
 	EXPECT(c == (void *)8, "an out-parameter was written");
 }
 
+/* The port that was kept for a communicator which does not come about is given back,
+ * whether the exchange fails (1) or hands on what is no id (0). */
+static void kept_ports(void)
+{
+	collx_comm_t c = NULL;
+	int fds = open_fds();
+
+	setenv("COLLX_ADDR", "tcp:127.0.0.1:0", 1);
+	for (int fail = 0; fail < 2; fail++) {
+		int rc = collx_comm_create_oob(&c, 2, no_allgather, &fail, 0, NULL);
+
+		EXPECT(rc == (fail ? COLLX_ERR_SYSTEM : COLLX_ERR_VERSION) && !c, "%d: %s", rc,
+		       collx_last_error(NULL));
+		EXPECT(open_fds() == fds, "case %d: %d descriptors, %d before", fail, open_fds(),
+		       fds);
+	}
+	unsetenv("COLLX_ADDR");
+}
+
 static void wrong_creations(const collx_unique_id *id, int rank, int size, void *arg)
 {
 	collx_unique_id zero = { { 0 } }, noise;
@@ -306,6 +325,7 @@ static void wrong_creations(const collx_unique_id *id, int rank, int size, void 
 	memset(noise.bytes + 64, 'x', 64);
 	REFUSED(NULL, collx_comm_create(&c, 2, &noise, 1, NULL), "damaged");
 	wrong_configs(id);
+	kept_ports();
 	EXPECT(c == (void *)8, "an out-parameter was written");
 	EXPECT(fds_return(fds), "%d descriptors, %d before", open_fds(), fds);
 }

@@ -548,7 +548,7 @@ Test(trees, a_kill_at_every_step, .timeout = 300)
 				for (int r = 0; r < g.ranks; r++)
 					cr_assert(!g.ward[r] || grove_code(&g, r) == code ||
 						  !strcmp(grove_text(&g, r), dead),
-						  "%s: rank %d: %s", what, r, g.ward[r]->cause.text);
+						  "%s: rank %d: %s", what, r, grove_text(&g, r));
 				if (!is_leader(&shapes[i], victim))
 					expect_one_verdict(&g, what);
 				for (int r = 1; r < g.ranks; r++) /* all but those below it */
@@ -715,7 +715,7 @@ Test(trees, who_left_keeps_nothing_of_its_caller)
 	grove_open(&g, 3, leader, 1);
 	grove_leave(&g, 0);
 	grove_run(&g, 1);
-	cr_assert(g.ward[0] && g.ward[0]->fate == CX_ALONE && g.ward[0]->calls == &g.ward[0]->own);
+	cr_assert(g.ward[0] && g.ward[0]->calls == &g.ward[0]->own);
 	grove_leave(&g, 1);
 	grove_run(&g, 5);
 	cr_expect(g.ward[0] && !g.ward[1]);

@@ -51,8 +51,25 @@ static size_t rank_all(size_t n, bool feedback, float decay, float floor)
 struct want {
 	size_t n, k;
 	bool feedback;
+	collx_type type; /* of the gradient */
 	collx_topk_opts o;
 };
+
+static const collx_type types[] = { COLLX_FLOAT32, COLLX_BFLOAT16, COLLX_FLOAT16 };
+
+/* The gradient as that type; g becomes what is left of it. */
+static const void *gradient_as(collx_type type, size_t n)
+{
+	static uint16_t h[MOST];
+
+	if (type == COLLX_FLOAT32)
+		return g;
+	for (size_t i = 0; i < n; i++) {
+		h[i] = type == COLLX_FLOAT16 ? cx_f16_from_f32(g[i]) : cx_bf16_from_f32(g[i]);
+		g[i] = type == COLLX_FLOAT16 ? cx_f16_to_f32(h[i]) : cx_bf16_to_f32(h[i]);
+	}
+	return h;
+}
 
 static void check_message(const struct want *w, size_t len)
 {
@@ -79,12 +96,13 @@ static void check_choice(const struct want *w, float truth)
 	collx_topk_info info = COLLX_TOPK_INFO_INIT;
 	collx_topk_opts o = w->o;
 	size_t room = collx_sparse_size(w->n, w->k, o.value_type);
+	const void *in = gradient_as(w->type, w->n);
 
 	memcpy(left, e, w->n * sizeof(*left));
 	o.residual = w->feedback ? left : NULL;
 	o.hint = truth;
 	memset(msg, 0xee, sizeof(msg));
-	cr_assert_eq(collx_topk(msg, room, g, w->n, COLLX_FLOAT32, w->k, &o, &info), COLLX_OK);
+	cr_assert_eq(collx_topk(msg, room, in, w->n, w->type, w->k, &o, &info), COLLX_OK);
 	cr_assert_leq(info.len, room);
 	for (size_t i = info.len; i < room + 64; i++)
 		cr_assert_eq(msg[i], 0xee);
@@ -94,11 +112,11 @@ static void check_choice(const struct want *w, float truth)
 Test(topk, is_what_sorting_finds, .timeout = 300)
 {
 	static const float hints[] = { 0, 1e-20f, 0.5f, 2, 5, 1e30f };
-	static const collx_type types[] = { COLLX_FLOAT32, COLLX_BFLOAT16, COLLX_FLOAT16 };
 
 	for (uint64_t i = 0; i < 240; i++) {
 		struct want w = { .n = codec_mix(i) % (i % 8 ? 3000 : MOST),
-				  .feedback = i % 3 != 0, .o = COLLX_TOPK_OPTS_INIT };
+				  .feedback = i % 3 != 0, .type = types[i / 7 % 3],
+				  .o = COLLX_TOPK_OPTS_INIT };
 		unsigned kind = (unsigned)(i % CODEC_KINDS);
 
 		w.k = w.n ? codec_mix(i + 1000) % (w.n + 1) : 0;
@@ -237,6 +255,27 @@ static void check_damage(const unsigned char *sound, size_t n, size_t len, uint6
 		cr_assert_eq(to[i], 0);
 	free(bad);
 	free(to);
+}
+
+/* A dense chunk with more values than entries would make sums larger than their room. */
+Test(topk, dense_values_are_counted)
+{
+	struct cx_sparse_chunk c;
+	struct cx_sparse_head head;
+	size_t n = 1000, len = topk_of(msg, n, n, COLLX_FLOAT32, 1), room = sizeof(out);
+	const void *in = msg;
+
+	cr_assert_eq(collx_sparse_add(sum, n, msg, len, NULL), COLLX_OK);
+	memcpy(&head, msg, sizeof(head));
+	memcpy(&c, msg + sizeof(head), sizeof(c));
+	cr_assert(c.kind == CX_SPARSE_DENSE && c.entries == head.entries);
+	head.entries = --c.entries;
+	memcpy(msg, &head, sizeof(head));
+	memcpy(msg + sizeof(head), &c, sizeof(c));
+	cr_assert_eq(collx_sparse_add(sum, n, msg, len, NULL), COLLX_ERR_CORRUPT);
+	cr_assert_eq(collx_sparse_merge(out, &room, COLLX_FLOAT32, &in, &len, 1, n, NULL),
+		     COLLX_ERR_CORRUPT);
+	cr_assert_eq(room, sizeof(out));
 }
 
 Test(topk, hostile_messages)

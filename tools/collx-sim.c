@@ -240,6 +240,7 @@ int main(int argc, char **argv)
 	       (unsigned long long)t.events, (unsigned long long)t.digest, took,
 	       (double)t.runs / (took > 0 ? took : 1e-9));
 	sim_world_reset(0, false);
+	cx_guard_swap(NULL, NULL); /* of no process any more */
 	sim_fiber_drop_stacks();
 	return t.bad != 0;
 }

@@ -8,7 +8,7 @@
  * a CUDA graph. Nothing is allocated but once a context, at its first call, when the
  * kernels are loaded. Any alignment; 16 bytes for all pointers is fast. Results are 0
  * or negative with a recorded line; what was refused has launched nothing and touched
- * no buffer. Pointers are not checked here: cx_cuda_memory does that.
+ * no buffer. Pointers are not checked: cx_cuda_memory and cx_cuda_reach do that.
  */
 #ifndef CX_CUDA_H
 #define CX_CUDA_H
@@ -31,6 +31,14 @@ int cx_cuda_built(void);
  * Never loads the driver: while nobody has, there is no device memory.
  */
 int cx_cuda_memory(const void *p);
+
+/*
+ * 0 when kernels on this stream may touch what these pointers lead to, NULL aside: memory
+ * of a GPU, managed or pinned memory, or any where the GPU follows the host's page tables.
+ * A kernel that touched other memory would end the process's use of the GPU. Memory of
+ * another GPU passes: whether this one may reach it, the kernel finds out.
+ */
+int cx_cuda_reach(const void *const *p, unsigned n, void *stream);
 
 /* Loads the kernels for the context of this stream, so that no later call does: some
  * milliseconds; with PTX alone for that GPU, seconds. */

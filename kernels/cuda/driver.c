@@ -76,6 +76,10 @@ static const char *hint(CUresult r)
 	case CUDA_ERROR_INVALID_PC:
 	case CUDA_ERROR_ECC_UNCORRECTABLE:
 		return "; an earlier kernel failed, this process can no longer use the GPU";
+	case CUDA_ERROR_NOT_INITIALIZED:
+	case CUDA_ERROR_DEINITIALIZED:
+		return "; a child of fork() cannot use the GPU that its parent used, "
+		       "nor can a process that is ending";
 	case CUDA_ERROR_CONTEXT_IS_DESTROYED:
 	case CUDA_ERROR_INVALID_CONTEXT:
 		return "; the stream's context is gone, or there is none";
@@ -111,11 +115,11 @@ static void check_version(struct cx_cuda_driver *d)
 	if (r != CUDA_SUCCESS)
 		decide(COLLX_ERR_DEVICE, "CUDA: cuDriverGetVersion: %s (%s)", error_text(d, r),
 		       error_name(d, r));
-	else if (d->version / 1000 < CUDA_VERSION / 1000)
+	else if (d->version / 1000 < cx_cuda_toolkit / 1000)
 		decide(COLLX_ERR_DEVICE, "CUDA: the driver is too old: it is for CUDA %d.%d, "
 		       "libcollx was built with %d.%d; update it, or build libcollx with an older "
-		       "toolkit", d->version / 1000, d->version % 1000 / 10, CUDA_VERSION / 1000,
-		       CUDA_VERSION % 1000 / 10);
+		       "toolkit", d->version / 1000, d->version % 1000 / 10,
+		       cx_cuda_toolkit / 1000, cx_cuda_toolkit % 1000 / 10);
 }
 
 static void start(struct cx_cuda_driver *d)

@@ -14,8 +14,8 @@
 	F(cuInit) F(cuDriverGetVersion) F(cuGetErrorName) F(cuGetErrorString) \
 	F(cuDeviceGetCount) F(cuDeviceGet) F(cuDeviceGetName) F(cuDeviceGetAttribute) \
 	F(cuCtxGetCurrent) F(cuCtxPushCurrent) F(cuCtxPopCurrent) F(cuCtxGetDevice) \
-	F(cuStreamGetCtx) F(cuPointerGetAttributes) F(cuThreadExchangeStreamCaptureMode) \
-	F(cuModuleLoadData) F(cuModuleGetFunction) F(cuFuncSetAttribute) \
+	F(cuStreamGetCtx) F(cuPointerGetAttribute) F(cuThreadExchangeStreamCaptureMode) \
+	F(cuModuleLoadData) F(cuModuleUnload) F(cuModuleGetFunction) F(cuFuncSetAttribute) \
 	F(cuLaunchKernel)
 #define CX_CUDA_CALLS_MEMORY(F) \
 	F(cuDevicePrimaryCtxRetain) F(cuDevicePrimaryCtxRelease) F(cuMemAlloc) F(cuMemFree) \
@@ -24,6 +24,10 @@
 	F(cuEventRecord) F(cuEventSynchronize) F(cuEventElapsedTime) F(cuEventDestroy) \
 	F(cuStreamBeginCapture) F(cuStreamEndCapture) F(cuGraphInstantiate) \
 	F(cuGraphLaunch)
+
+/* CUDA_VERSION of the toolkit that made the kernels; image.c, which tools/gpu-check renews
+ * with them. */
+extern const int cx_cuda_toolkit;
 
 #define CX_CUDA_MEMBER(f) __typeof__(f) *f;
 struct cx_cuda_driver {

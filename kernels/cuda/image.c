@@ -5,6 +5,8 @@
  */
 #include "kernels/cuda/module.h"
 
+const int cx_cuda_toolkit = CUDA_VERSION;
+
 #define TEXT(x) #x
 #define IMAGE(name) \
 	__asm__(".pushsection .rodata\n" \

@@ -123,11 +123,14 @@ static int check_topk(const struct cx_cuda_topk *t)
 	if (cx_float_slot(t->type) < 0 || cx_float_slot(t->value_type) < 0)
 		return cx_fail(COLLX_ERR_INVALID, "top-k: type %d or %d: float32, float16 or "
 			       "bfloat16 is needed", (int)t->type, (int)t->value_type);
-	if (t->k > t->n || t->n == 0)
+	if (t->k > t->n)
 		return cx_fail(COLLX_ERR_INVALID, "top-k: k is %zu of %zu elements", t->k, t->n);
 	if (t->n > INT32_MAX)
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "top-k: %zu elements: on a GPU fewer than "
 			       "2^31 at a time", t->n);
+	if ((uintptr_t)t->info % _Alignof(collx_topk_info))
+		return cx_fail(COLLX_ERR_INVALID, "top-k: info is at %p, no multiple of %zu",
+			       (void *)t->info, _Alignof(collx_topk_info));
 	return 0;
 }
 
@@ -180,8 +183,11 @@ int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, vo
 				   .out = dst, .status = status};
 	size_t chunks = cx_sparse_chunks(count);
 	struct cx_cuda_place place;
-	int rc = cx_cuda_enter(&place, stream);
+	int rc;
 
+	if (count > (uint64_t)UINT32_MAX + 1)
+		return cx_fail(COLLX_ERR_INVALID, "sparse add: %zu elements, at most 2^32", count);
+	rc = cx_cuda_enter(&place, stream);
 	if (rc)
 		return rc;
 	rc = check(&place, &a, work);

@@ -159,7 +159,7 @@ static int load(struct cx_cuda_place *place, enum cx_cuda_image image)
 {
 	const struct cx_cuda_driver *d = place->driver;
 	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-	CUmodule module;
+	CUmodule module = NULL;
 	CUresult r;
 	int rc = 0;
 
@@ -173,6 +173,8 @@ static int load(struct cx_cuda_place *place, enum cx_cuda_image image)
 	for (int g = 0; !rc && g < CX_CUDA_GROUP_COUNT; g++)
 		if (groups[g].image == image)
 			rc = find_functions(place, (enum cx_cuda_group)g, module);
+	if (rc && module)
+		d->cuModuleUnload(module);
 	d->cuThreadExchangeStreamCaptureMode(&mode);
 	if (!rc)
 		atomic_store_explicit(&place->context->loaded[image], 1, memory_order_release);
@@ -190,6 +192,44 @@ int cx_cuda_load(struct cx_cuda_place *place, enum cx_cuda_image image)
 	if (!atomic_load_explicit(loaded, memory_order_relaxed))
 		rc = load(place, image);
 	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+/* Does the GPU follow the host's page tables? Then malloc's memory is as good as its own. */
+static int is_shared_with_host(const struct cx_cuda_driver *d)
+{
+	CUdevice device;
+	int yes = 0;
+
+	return d->cuCtxGetDevice(&device) == CUDA_SUCCESS &&
+	       d->cuDeviceGetAttribute(&yes, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, device) ==
+	       CUDA_SUCCESS && yes;
+}
+
+static int reach(const struct cx_cuda_driver *d, const void *p)
+{
+	unsigned type = 0;
+	CUresult r = d->cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+					      (CUdeviceptr)(uintptr_t)p);
+
+	if (r == CUDA_SUCCESS || (r == CUDA_ERROR_INVALID_VALUE && is_shared_with_host(d)))
+		return 0;
+	if (r != CUDA_ERROR_INVALID_VALUE)
+		return cx_cuda_fail(d, r, "asking whose memory it is");
+	return cx_fail(COLLX_ERR_INVALID, "CUDA: %p is host memory or none; device, managed or "
+		       "pinned memory is needed", p);
+}
+
+int cx_cuda_reach(const void *const *p, unsigned n, void *stream)
+{
+	struct cx_cuda_place place;
+	int rc = cx_cuda_enter(&place, stream);
+
+	if (rc)
+		return rc;
+	for (unsigned i = 0; !rc && i < n; i++)
+		rc = p[i] ? reach(place.driver, p[i]) : 0;
+	cx_cuda_leave(&place);
 	return rc;
 }
 

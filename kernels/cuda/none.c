@@ -22,6 +22,14 @@ int cx_cuda_prepare(void *stream)
 	return absent();
 }
 
+int cx_cuda_reach(const void *const *p, unsigned n, void *stream)
+{
+	(void)p;
+	(void)n;
+	(void)stream;
+	return absent();
+}
+
 int cx_cuda_fold(void *dst, const void *const *in, unsigned count, size_t n, collx_type type,
 		 collx_op op, uint32_t divisor, void *stream)
 {

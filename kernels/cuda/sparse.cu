@@ -69,8 +69,14 @@ DEVICE bool head_bad(const void *msg, size_t len, uint64_t count)
 	       load_any<uint64_t>(p + 8) != count || load_any<uint64_t>(p + 16) != len;
 }
 
+DEVICE bool is_nonzero(const uint8_t *values, unsigned size, size_t at)
+{
+	return size == 4 ? load_any<uint32_t>(values + 4 * at) != 0
+			 : load_any<uint16_t>(values + 2 * at) != 0;
+}
+
 /* By a warp; each lane says what it sees. */
-DEVICE bool places_bad(const chunk &c)
+DEVICE bool places_bad(const chunk &c, unsigned size)
 {
 	uint32_t seen = 0;
 	bool bad = false;
@@ -90,6 +96,10 @@ DEVICE bool places_bad(const chunk &c)
 			bad |= c.n - i * 32 < 32 && bits >> (c.n - i * 32);
 		}
 		bad |= __reduce_add_sync(~0u, seen) != c.entries;
+	} else {
+		for (uint32_t i = lane_id(); i < c.n; i += 32)
+			seen += is_nonzero(c.body, size, i);
+		bad |= __reduce_add_sync(~0u, seen) > c.entries;
 	}
 	return bad;
 }
@@ -101,16 +111,17 @@ DEVICE bool chunk_bad(const void *msg, size_t len, uint64_t count, uint64_t numb
 	uint64_t entry = table_entry(msg, number);
 	uint64_t at = (uint64_t)(uint32_t)entry * CX_WIRE_ALIGN, end = len;
 	chunk c = chunk_of(msg, count, number);
+	const unsigned size = type == COLLX_FLOAT32 ? 4 : 2;
 	size_t bytes;
 
 	if (c.kind > CX_SPARSE_DENSE || entry >> 56 || c.entries > c.n || (!c.entries && c.kind))
 		return true;
-	bytes = cx_sparse_body(c.kind, c.n, c.entries, type == COLLX_FLOAT32 ? 4 : 2);
+	bytes = cx_sparse_body(c.kind, c.n, c.entries, size);
 	if (number + 1 < chunks)
 		end = (uint64_t)(uint32_t)table_entry(msg, number + 1) * CX_WIRE_ALIGN;
 	if ((number == 0 && at != cx_sparse_bodies(count)) || at + bytes != end || end > len)
 		return true;
-	return c.entries && __any_sync(~0u, places_bad(c));
+	return c.entries && __any_sync(~0u, places_bad(c, size));
 }
 
 /* Grid: blocks for the chunks, for each message. */

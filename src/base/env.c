@@ -35,8 +35,8 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 	[CX_ENV_CREATE_TIMEOUT_MS] = { "COLLX_CREATE_TIMEOUT_MS", "integer", "60000",
 				       "Deadline of communicator creation in milliseconds." },
 	[CX_ENV_HEARTBEAT_MS] = { "COLLX_HEARTBEAT_MS", "integer", "500",
-				  "Milliseconds between two signs of life of a rank. Rank 0's value "
-				  "counts; more ranks than cores make it longer." },
+				  "Milliseconds between two signs of life of a rank. Rank 0's "
+				  "value counts; more ranks than cores make it longer." },
 	[CX_ENV_SILENCE_MS] = { "COLLX_SILENCE_MS", "integer", "3000",
 				"Milliseconds without a sign of life after which a rank is given "
 				"up. Rank 0's value counts." },

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The public functions with COLLX_MEMORY_CUDA, on the emulated GPU: each call gives the bytes
+ * that the same call gives on the host, and what cannot be done is refused with nothing
+ * launched and no byte changed.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base.h"
+#include "codec_cases.h"
+#include "fake_libcuda.h"
+#include "gpu.h"
+#include "kernels/cuda/cuda.h"
+
+enum { N = 2500, K = 70, INPUTS = 3, MOST = 1 << 16 };
+
+static struct fake_libcuda *fake;
+static int bad;
+
+static void need(int line, int holds, const char *what)
+{
+	if (holds && !gpu_wrong())
+		return;
+	printf("tests/emu_api.c:%d: not so: %s; the last line was: %s; %s\n", line, what,
+	       cx_error_text(), gpu_wrong() ? gpu_wrong() : "no fault");
+	gpu_forgive();
+	bad = 1;
+}
+
+#define NEED(cond) need(__LINE__, (cond) ? 1 : 0, #cond)
+
+/* An array on both sides. */
+struct both {
+	unsigned char host[MOST];
+	void *gpu;
+	size_t len;
+};
+
+static void put(struct both *b, size_t len)
+{
+	b->len = len;
+	b->gpu = gpu_make(b->host, len, 4);
+}
+
+static int same(const struct both *b)
+{
+	static unsigned char mine[MOST];
+
+	gpu_take(mine, b->gpu, b->len);
+	return !memcmp(mine, b->host, b->len);
+}
+
+static struct both in[INPUTS], wire[INPUTS], out, residual;
+
+static collx_codec_opts on_gpu(collx_codec_opts o)
+{
+	o.memory = COLLX_MEMORY_CUDA;
+	if (o.residual)
+		o.residual = residual.gpu;
+	return o;
+}
+
+static void begin(void)
+{
+	float x[N];
+
+	gpu_reset();
+	for (unsigned i = 0; i < INPUTS; i++) {
+		codec_fill(x, N, i % 2, i + 1);
+		memcpy(in[i].host, x, sizeof(x));
+		put(&in[i], sizeof(x));
+		collx_encode(wire[i].host, MOST, x, N, COLLX_FLOAT32, COLLX_Q8, NULL);
+		put(&wire[i], collx_encoded_size(N, COLLX_Q8));
+	}
+	codec_fill(x, N, 0, 9);
+	memcpy(residual.host, x, sizeof(x));
+	put(&residual, sizeof(x));
+	memset(out.host, 0x33, sizeof(out.host));
+	put(&out, sizeof(x));
+}
+
+static void test_encode(uint32_t flags, int feedback)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT, g;
+
+	begin();
+	o.flags = flags;
+	o.seed = 7;
+	o.index = 4096;
+	o.residual = feedback ? (float *)(void *)residual.host : NULL;
+	g = on_gpu(o);
+	NEED(collx_encode(out.host, MOST, in[0].host, N, COLLX_FLOAT32, COLLX_Q4, &o) == 0);
+	NEED(collx_encode(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q4, &g) == 0);
+	NEED(same(&out) && same(&residual) && same(&in[0]));
+}
+
+static void test_decode(uint32_t flags)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT, g;
+
+	begin();
+	o.flags = flags;
+	g = on_gpu(o);
+	if (flags) { /* a sum with what is there, which must be numbers */
+		memcpy(out.host, in[1].host, in[1].len);
+		put(&out, in[1].len);
+	}
+	NEED(collx_decode(out.host, N, COLLX_FLOAT32, wire[0].host, MOST, COLLX_Q8, &o) == 0);
+	NEED(collx_decode(out.gpu, N, COLLX_FLOAT32, wire[0].gpu, MOST, COLLX_Q8, &g) == 0);
+	NEED(same(&out));
+}
+
+static void test_reduce(collx_op op)
+{
+	collx_codec_opts g = on_gpu((collx_codec_opts)COLLX_CODEC_OPTS_INIT);
+	const void *host[INPUTS], *gpu[INPUTS];
+
+	begin();
+	for (unsigned i = 0; i < INPUTS; i++) {
+		host[i] = in[i].host;
+		gpu[i] = in[i].gpu;
+	}
+	NEED(collx_reduce_local(out.host, host, INPUTS, N, COLLX_FLOAT32, op, NULL) == 0);
+	NEED(collx_reduce_local(out.gpu, gpu, INPUTS, N, COLLX_FLOAT32, op, &g) == 0);
+	NEED(same(&out));
+}
+
+static void test_reduce_encoded(uint32_t flags, int own, int feedback)
+{
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT, g;
+	const void *host[INPUTS], *gpu[INPUTS];
+
+	begin();
+	o.flags = flags;
+	o.own = own;
+	o.residual = feedback ? (float *)(void *)residual.host : NULL;
+	g = on_gpu(o);
+	for (int i = 0; i < INPUTS; i++) {
+		host[i] = i == own ? in[i].host : wire[i].host;
+		gpu[i] = i == own ? in[i].gpu : wire[i].gpu;
+	}
+	NEED(collx_reduce_encoded(out.host, MOST, host, INPUTS, N, COLLX_Q8, COLLX_AVG, &o) == 0);
+	NEED(collx_reduce_encoded(out.gpu, MOST, gpu, INPUTS, N, COLLX_Q8, COLLX_AVG, &g) == 0);
+	NEED(same(&out) && same(&residual));
+}
+
+/* Twice: the second call has the first one's hint. Then of nothing. */
+static void test_topk(size_t n, size_t k, collx_type value_type)
+{
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT, g;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT, mine = info, *there;
+	size_t work = collx_topk_work(n, k);
+
+	begin();
+	o.value_type = value_type;
+	o.residual = (float *)(void *)residual.host;
+	there = gpu_make(&info, sizeof(info), 0);
+	g = o;
+	g.memory = COLLX_MEMORY_CUDA;
+	g.residual = residual.gpu;
+	g.work = gpu_make(NULL, work, 3);
+	g.work_len = work;
+	for (int i = 0; i < 2; i++) {
+		NEED(collx_topk(out.host, MOST, in[0].host, n, COLLX_FLOAT32, k, &o, &info) == 0);
+		NEED(collx_topk(out.gpu, MOST, in[0].gpu, n, COLLX_FLOAT32, k, &g, there) == 0);
+		gpu_take(&mine, there, sizeof(mine));
+		NEED(mine.len == info.len && mine.entries == info.entries);
+		NEED(mine.hint == info.hint && mine.unfit == info.unfit);
+		out.len = info.len;
+		NEED(same(&out) && same(&residual));
+	}
+}
+
+/* ---- refused ---- */
+
+static void test_host_pointers(void)
+{
+	static unsigned char mine[MOST];
+	collx_codec_opts g = on_gpu((collx_codec_opts)COLLX_CODEC_OPTS_INIT);
+	const void *mixed[] = {in[0].gpu, in[1].host};
+
+	begin();
+	mixed[0] = in[0].gpu;
+	fake->launches = 0;
+	memcpy(mine, out.host, MOST);
+	NEED(collx_encode(out.host, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(strstr(cx_error_text(), "host memory"));
+	NEED(collx_encode(out.gpu, MOST, in[0].host, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(collx_decode(out.host, N, COLLX_FLOAT32, wire[0].gpu, MOST, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(collx_reduce_local(out.gpu, mixed, 2, N, COLLX_FLOAT32, COLLX_SUM, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(collx_reduce_encoded(out.gpu, MOST, mixed, 2, N, COLLX_Q8, COLLX_SUM, &g) ==
+	     COLLX_ERR_INVALID);
+	g.residual = (float *)(void *)residual.host;
+	NEED(collx_encode(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(fake->launches == 0 && !memcmp(mine, out.host, MOST) && same(&out));
+}
+
+static void test_topk_refused(void)
+{
+	collx_topk_opts g = COLLX_TOPK_OPTS_INIT;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+	size_t work = collx_topk_work(N, K);
+
+	begin();
+	fake->launches = 0;
+	g.memory = COLLX_MEMORY_CUDA;
+	NEED(collx_topk(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, K, &g, NULL) ==
+	     COLLX_ERR_INVALID); /* no work */
+	g.work = gpu_make(NULL, work, 0);
+	g.work_len = work - 1;
+	NEED(collx_topk(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, K, &g, NULL) ==
+	     COLLX_ERR_INVALID);
+	g.work_len = work;
+	NEED(collx_topk(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, K, &g, &info) ==
+	     COLLX_ERR_INVALID); /* info is the host's */
+	NEED(collx_topk(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, N + 1, &g, NULL) ==
+	     COLLX_ERR_INVALID);
+	NEED(fake->launches == 0 && same(&out));
+}
+
+static void test_others(void)
+{
+	collx_codec_opts g = on_gpu((collx_codec_opts)COLLX_CODEC_OPTS_INIT);
+	const void *one[] = {wire[0].gpu};
+	size_t len = MOST;
+
+	begin();
+	one[0] = wire[0].gpu;
+	fake->launches = 0;
+	NEED(collx_sparse_add(out.gpu, N, wire[0].gpu, 64, &g) == COLLX_ERR_UNSUPPORTED);
+	NEED(collx_sparse_merge(out.gpu, &len, COLLX_FLOAT32, one, &len, 1, N, &g) ==
+	     COLLX_ERR_UNSUPPORTED);
+	NEED(collx_encode(out.gpu, 3, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(collx_encode(out.gpu, MOST, out.gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(collx_encode(NULL, 0, NULL, 0, COLLX_FLOAT32, COLLX_Q8, &g) == 0);
+	g.memory = COLLX_MEMORY_COUNT;
+	NEED(collx_encode(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_INVALID);
+	NEED(fake->launches == 0 && same(&out));
+}
+
+/* Where the GPU follows the host's page tables, malloc's memory is the GPU's, too. */
+static void test_shared_tables(void)
+{
+	const void *host = out.host;
+
+	NEED(cx_cuda_reach(&host, 1, NULL) == COLLX_ERR_INVALID);
+	fake->pageable = 1;
+	NEED(cx_cuda_reach(&host, 1, NULL) == 0);
+	fake->pageable = 0;
+}
+
+static void test_broken(void)
+{
+	collx_codec_opts g = on_gpu((collx_codec_opts)COLLX_CODEC_OPTS_INIT);
+
+	begin();
+	fake->launches = 0;
+	fake->sticky = 700; /* CUDA_ERROR_ILLEGAL_ADDRESS */
+	NEED(collx_encode(out.gpu, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
+	     COLLX_ERR_DEVICE);
+	NEED(strstr(collx_last_error(NULL), "can no longer use the GPU"));
+	fake->sticky = 0;
+	NEED(fake->launches == 0 && same(&out));
+}
+
+int main(void)
+{
+	char why[256];
+
+	if (gpu_open(why, sizeof(why))) {
+		puts(why);
+		return 1;
+	}
+	fake = dlsym(dlopen(cx_cuda_library, RTLD_NOW), "fake_libcuda");
+	test_encode(0, 0);
+	test_encode(COLLX_STOCHASTIC, 1);
+	test_decode(0);
+	test_decode(COLLX_ACCUMULATE);
+	test_reduce(COLLX_MAX);
+	test_reduce(COLLX_AVG);
+	test_reduce_encoded(COLLX_STOCHASTIC, -1, 1);
+	test_reduce_encoded(COLLX_DECODED, 1, 0);
+	test_topk(N, K, COLLX_FLOAT32);
+	test_topk(N, 0, COLLX_BFLOAT16);
+	test_topk(0, 0, COLLX_FLOAT32);
+	test_host_pointers();
+	test_topk_refused();
+	test_others();
+	test_shared_tables();
+	test_broken();
+	return bad;
+}
