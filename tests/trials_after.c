@@ -246,6 +246,8 @@ static int kill_uniformly(struct trial *t)
 void trial_i7(struct trial *t, int i)
 {
 	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	/* Where some have their part before the others' is missed. */
+	t->op = i % 2 ? OP_REDUCE : OP_BROADCAST;
 	t->live = uniform;
 	t->drive = kill_uniformly;
 }
