@@ -250,7 +250,7 @@ typedef enum {
 typedef struct {
 	size_t size;
 	collx_result code;       /* COLLX_OK: there is none */
-	int origin;              /* the rank that saw it */
+	int origin;              /* the rank that saw it; -1: connections told, or there is none */
 	int rank;                /* the first that is to blame; -1: none is known */
 	collx_evidence evidence;
 	int sys_errno;           /* 0: no system call's */

@@ -7,22 +7,59 @@
 #define SIM_JOB_H
 
 #include "auth.h"
+#include "boot.h"
+#include "council.h"
 #include "guard.h"
+#include "rally.h"
 #include "schedule.h"
 #include "wire.h"
 
-enum { SIM_LANES = 2, SIM_RECORD = 512, SIM_PLAYERS = SIM_RANKS + SIM_FAULTS };
+enum { SIM_LANES = 2, SIM_RECORD = 512, SIM_PLAYERS = SIM_RANKS + SIM_FAULTS,
+       SIM_COMMS = 64, SIM_GENERATIONS = 3, SIM_DECISIONS = 64 };
 
 struct cx_boot;
+
+/* A communicator, as its ranks have it or try to make it. */
+struct sim_comm {
+	int generation;
+	const struct sim_comm *parent;
+	struct sim_comm *child;  /* that ranks of it went on in */
+	collx_unique_id id;
+	int ranks, member[SIM_RANKS]; /* [rank in it]: rank in the job */
+	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
+	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
+	uint64_t flags[SIM_RANKS];
+	uint64_t told;              /* ranks of the job that were told a decision */
+	bool parted;                /* and may go on in two, see recover.c */
+	struct sim_lanes *lanes;
+};
+
+/* A rank's part in a communicator. */
+struct sim_stay {
+	struct sim_comm *comm;
+	struct cx_boot *boot;
+	struct cx_nest nest;
+	struct cx_rally *rally;  /* until the guard has it */
+	struct cx_ward *ward;
+	struct cx_calls calls;
+};
+
+/* How the way to the next communicator went. */
+struct sim_rescue {
+	bool tried, done;
+	int code;                /* 0: there is a next one */
+	uint64_t begun_ns, ended_ns;
+	char text[CX_FAULT_TEXT_MAX];
+};
 
 /* A process of the job. */
 struct sim_player {
 	int rank;
 	bool second;           /* of two with this number */
 	struct sim_proc *proc;
-	struct cx_boot *boot;
-	struct cx_ward *ward;
-	struct cx_calls calls;
+	struct sim_stay *at;
+	const struct sim_player *before; /* as it was in the communicator before this one */
+	struct sim_rescue rescue;
 	struct sim_sock *gift; /* that it passed to the others in an exchange */
 	struct sim_sock *lanes[SIM_RANKS * SIM_LANES];
 	uint64_t begun_ns;     /* creation */
@@ -32,6 +69,7 @@ struct sim_player {
 	bool in_call;
 	uint64_t call_ns;      /* when it began, or the last one ended */
 	uint64_t done;         /* calls that succeeded */
+	bool undecided;        /* its error is one of agree, not of the communicator */
 	bool left;             /* of its own will, after all its calls */
 	int code;              /* its error; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
@@ -43,6 +81,8 @@ struct sim_job {
 	struct cx_secret secret, wrong;
 	struct sim_player player[SIM_PLAYERS];
 	int players;
+	struct sim_comm *comm[SIM_COMMS]; /* the first one, and all that came of it */
+	int comms;
 };
 extern struct sim_job sim_job;
 
@@ -51,8 +91,20 @@ const char *sim_job_run(struct sim_schedule *s, bool verbose);
 
 /* job.c: what a player does, and a record of when it took too long. */
 void sim_job_start(void);
+void sim_job_begin_timing(struct sim_player *p, uint64_t *since);
+/* create.c: as create.c of the library. at->ward NULL: for a rogue. */
+int sim_job_meeting(struct cx_meeting *m, const struct sim_player *p);
+int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m);
+/* recover.c: as recover.c of the library, with an eye on what is decided. */
+void sim_comm_begin(void);
+struct sim_stay *sim_stay_create(struct sim_comm *c);
+/* That rank of the job in it; -1: it is none of its. */
+int sim_comm_seat(const struct sim_comm *c, int rank);
+int sim_agree(struct sim_player *p);
+/* 0: next is the next communicator. */
+int sim_shrink(struct sim_player *p, struct sim_stay **next);
 /* lanes.c: calls without data. 0, or the error. */
-void sim_lanes_reset(void);
+struct sim_lanes *sim_lanes_create(void);
 int sim_lanes_call(struct sim_player *p, uint64_t seq);
 void sim_lanes_close(struct sim_player *p);
 /* stranger.c */
@@ -62,6 +114,14 @@ bool sim_rogue_is_early(const struct sim_player *p);
 void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
 /* judge.c */
 const char *sim_job_judge(void);
+/* judge_next.c: how survivors went on; NULL, or what was wrong. */
+const char *sim_judge_rescues(void);
+/* Was that rank, which others wait for, kept in creation by one that was stopped? */
+bool sim_judge_was_held_back(int rank);
+/* Can ranks lose sight of others who live? */
+bool sim_judge_may_part(void);
+/* May a decision of that rank end with this code? */
+bool sim_judge_may_fail(const struct sim_player *p, int code);
 /* May that rank have others below it in the tree? */
 bool sim_job_leads(int rank);
 /* A call that lasted longer than it may. */

@@ -61,12 +61,30 @@ static uint64_t ranks_in(const char *text)
 	return set;
 }
 
-static bool names(const char *text, int rank)
+/* A line has the numbers of its communicator; `rank` is the job's. */
+static bool names(const struct sim_player *p, const char *text, int rank)
 {
-	return ranks_in(text) >> rank & 1;
+	int seat = sim_comm_seat(p->at->comm, rank);
+
+	return seat >= 0 && ranks_in(text) >> seat & 1;
 }
 
 /* ---- which fault explains an error ---- */
+
+/* How long ranks may hear nothing of others because of all that there is. */
+static uint64_t quiet_ns(void)
+{
+	uint64_t ns = 0;
+
+	for (int i = 0; i < sim_job.plan->nfaults; i++) {
+		const struct sim_fault *f = &sim_job.plan->fault[i];
+
+		if (f->kind == SIM_PAUSE || f->kind == SIM_PAUSE_ALL || f->kind == SIM_CUT ||
+		    f->kind == SIM_CUT_ONE_WAY || f->kind == SIM_CUT_PAIR)
+			ns += cx_min(f->for_ns, 100 * SIM_S);
+	}
+	return ns;
+}
 
 /* A fault that everybody should be able to sit out. */
 static bool is_harmless(const struct sim_fault *f)
@@ -78,9 +96,16 @@ static bool is_harmless(const struct sim_fault *f)
 	case SIM_PAUSE_ALL:
 	case SIM_CUT:
 	case SIM_CUT_ONE_WAY:
+	case SIM_CUT_PAIR:
+		return quiet_ns() < cx_min(s->op_ns, s->silence_ns) / 2;
 	case SIM_STRAGGLER:
-		return f->for_ns < s->op_ns / 2 || (f->kind == SIM_STRAGGLER &&
-						    f->n > (uint64_t)s->ops);
+		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops;
+	case SIM_KILL_DECIDER:
+		return !f->struck;
+	case SIM_VOTE_OUT:
+		return true; /* for all calls */
+	case SIM_END:
+		return f->n > (uint64_t)s->ops;
 	case SIM_LATE:
 		return f->for_ns < s->create_ns / 2;
 	case SIM_MISMATCH:
@@ -113,7 +138,7 @@ static bool came_after_the_end(const struct sim_player *p)
 	    strstr(p->text, "rank 0 did not open its door"))
 		return true;
 	for (int r = 0; r < sim_job.plan->ranks; r++)
-		if (sim_job_leads(r) && names(p->text, r) && sim_job.player[r].code &&
+		if (sim_job_leads(r) && names(p, p->text, r) && sim_job.player[r].code &&
 		    !sim_job.player[r].created)
 			return true;
 	return false;
@@ -128,7 +153,7 @@ static bool is_no_creation(const struct sim_player *p, int rank)
 	case COLLX_ERR_PEER_LEFT:
 		if (came_after_the_end(p))
 			return true;
-		return !p->created && (names(p->text, rank) || p->rank == rank || rank == 0 ||
+		return !p->created && (names(p, p->text, rank) || p->rank == rank || rank == 0 ||
 				       sim_job_leads(rank) || strstr(p->text, "closed before") ||
 				       strstr(p->text, "nobody answered"));
 	case COLLX_ERR_AUTH:
@@ -140,8 +165,26 @@ static bool is_no_creation(const struct sim_player *p, int rank)
 
 static bool is_slow(const struct sim_player *p)
 {
-	return p->code == COLLX_ERR_TIMEOUT || p->code == COLLX_ERR_INIT_TIMEOUT ||
-	       p->code == COLLX_ERR_PEER_SILENT;
+	return p->code == COLLX_ERR_TIMEOUT || p->code == COLLX_ERR_INIT_TIMEOUT;
+}
+
+/* No heartbeat came from there; or from here, for the others. */
+static bool is_silence(const struct sim_player *p, int rank)
+{
+	return (p->code == COLLX_ERR_PEER_SILENT && names(p, p->text, rank)) ||
+	       (p->code == COLLX_ERR_EXCLUDED && p->rank == rank);
+}
+
+/* The ranks that a cut of hosts can silence: those of the host, and who leads the others. */
+static bool is_silence_by_cut(const struct sim_player *p, const struct sim_fault *f)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int r = 0; r < s->ranks; r++)
+		if (is_silence(p, r) && (s->host[r] == f->host || sim_job_leads(r) ||
+					 s->host[0] == f->host || f->kind == SIM_CUT_PAIR))
+			return true;
+	return false;
 }
 
 /* Where the line says who is missing it must be that one, and only those who have a
@@ -152,12 +195,12 @@ static bool is_slow_for(const struct sim_player *p, int rank)
 
 	if (!is_slow(p))
 		return false;
-	return !list || names(list, rank) || sim_job_leads(rank);
+	return !list || names(p, list, rank) || sim_job_leads(rank);
 }
 
 static bool is_death(const struct sim_player *p, int rank)
 {
-	return p->code == COLLX_ERR_PEER_DEAD && names(p->text, rank);
+	return p->code == COLLX_ERR_PEER_DEAD && names(p, p->text, rank);
 }
 
 /* Somebody had finished the call that p waits in, not knowing that it was another one. */
@@ -184,9 +227,18 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
-		    host[r] == host[leader] && names(p->text, r) && r != leader)
+		    host[r] == host[leader] && names(p, p->text, r) && r != leader)
 			return true;
 	return false;
+}
+
+/* Whose connection is full holds back who leads it into creation. */
+bool sim_judge_was_held_back(int rank)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_PAUSE, -1);
+
+	return f && sim_job_leads(rank) &&
+	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S;
 }
 
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
@@ -194,24 +246,35 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	int r = f->rank;
 
 	switch (f->kind) {
+	case SIM_KILL_DECIDER:
 	case SIM_KILL:
 		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p);
 	case SIM_RESTART: /* whose end a cut may hide */
 		return is_death(p, r) || is_no_creation(p, r) ||
-		       (p->code == COLLX_ERR_INVALID && names(p->text, r) &&
+		       (p->code == COLLX_ERR_INVALID && names(p, p->text, r) &&
 			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
 	case SIM_PAUSE:
+		for (int q = 0; q < sim_job.plan->ranks; q++)
+			if (is_silence(p, q) && sim_judge_was_held_back(q))
+				return true;
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
-		       is_no_creation(p, r);
+		       is_silence(p, r) || is_no_creation(p, r);
 	case SIM_LATE:
 	case SIM_STRAGGLER:
 		return is_slow_for(p, r) || is_no_creation(p, r);
 	case SIM_PAUSE_ALL:
+		return is_slow(p) || p->code == COLLX_ERR_LINK || is_no_creation(p, p->rank);
 	case SIM_CUT:
 	case SIM_CUT_ONE_WAY:
-		return is_slow(p) || p->code == COLLX_ERR_LINK || is_no_creation(p, p->rank);
+	case SIM_CUT_PAIR:
+		return is_slow(p) || p->code == COLLX_ERR_LINK || is_silence_by_cut(p, f) ||
+		       is_no_creation(p, p->rank);
+	case SIM_END:
+		return p->code == (f->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	case SIM_RESET:
+		if (is_slow(p) && sim_job.plan->agree_every)
+			return true; /* of the council's, who then agrees late */
 		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
@@ -220,21 +283,21 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_WRONG_SECRET:
 		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
 	case SIM_TWICE:
-		return (p->code == COLLX_ERR_INVALID && names(p->text, r)) || is_death(p, r) ||
+		return (p->code == COLLX_ERR_INVALID && names(p, p->text, r)) || is_death(p, r) ||
 		       is_no_creation(p, r);
 	case SIM_MISMATCH:
-		return (p->code == COLLX_ERR_MISMATCH && names(p->text, r)) ||
+		return (p->code == COLLX_ERR_MISMATCH && names(p, p->text, r)) ||
 		       (p->code == COLLX_ERR_TIMEOUT && left_before(p)) ||
 		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
 	case SIM_LEAVE_EARLY:
-		return p->code == COLLX_ERR_PEER_LEFT && names(p->text, r);
+		return p->code == COLLX_ERR_PEER_LEFT && names(p, p->text, r);
 	case SIM_ROGUE:
 		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
 			return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
 			       is_no_creation(p, r);
 		return (p->code == COLLX_ERR_CORRUPT ||
 			(p->code == COLLX_ERR_PEER_DEAD &&
-			 (sim_job_leads(r) || harmful() > 1))) && names(p->text, r);
+			 (sim_job_leads(r) || harmful() > 1))) && names(p, p->text, r);
 	default:
 		return false;
 	}
@@ -250,19 +313,31 @@ static bool blames_the_failed(const struct sim_player *p)
 	for (int i = 0; i < s->nfaults; i++) {
 		const struct sim_fault *f = &s->fault[i];
 		bool parts = f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY ||
+			     f->kind == SIM_CUT_PAIR ||
 			     f->kind == SIM_PAUSE_ALL || f->kind == SIM_PAUSE;
 
 		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
 			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT) &&
-			    names(p->text, r) &&
+			    names(p, p->text, r) &&
 			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
 				return true;
 	}
 	return false;
 }
 
+/* A rank that could not agree has left, and others need it. */
+static bool left_undecided(const struct sim_player *p)
+{
+	for (int i = 0; p->code == COLLX_ERR_PEER_LEFT && i < sim_job.players; i++)
+		if (sim_job.player[i].undecided && names(p, p->text, sim_job.player[i].rank))
+			return true;
+	return false;
+}
+
 static bool has_excuse(const struct sim_player *p)
 {
+	if (left_undecided(p))
+		return true;
 	if (blames_the_failed(p))
 		return true;
 	for (int i = 0; i < sim_job.plan->nfaults; i++)
@@ -272,6 +347,16 @@ static bool has_excuse(const struct sim_player *p)
 	return false;
 }
 
+/* As it was in a communicator of that generation; NULL. */
+static const struct sim_player *view(int player, int generation)
+{
+	const struct sim_player *p = &sim_job.player[player];
+
+	while (p && (!p->at || p->at->comm->generation != generation))
+		p = p->before;
+	return p;
+}
+
 /* ---- one player ---- */
 
 static bool is_survivor(const struct sim_player *p)
@@ -279,24 +364,27 @@ static bool is_survivor(const struct sim_player *p)
 	return !p->proc->killed || p->code;
 }
 
-static const char *judge_player(const struct sim_player *p)
+static const char *judge_player(const struct sim_player *p, bool last)
 {
 	const struct sim_schedule *s = sim_job.plan;
-	const struct sim_fault *early = sim_schedule_find(s, SIM_LEAVE_EARLY, p->rank);
+	const struct sim_fault *early = p->at->comm->generation
+						? NULL
+						: sim_schedule_find(s, SIM_LEAVE_EARLY, p->rank);
 	uint64_t calls = early ? cx_min((uint64_t)s->ops, early->n) : (uint64_t)s->ops;
 
-	if (p->proc->alive)
+	if (p->proc->alive && last)
 		return say("rank %d never ended: %s", p->rank,
 			   !p->created ? "it is in creation still"
+			   : p->rescue.tried && !p->rescue.done ? "it decides still"
 			   : p->in_call ? "it is in a call still" : "it has not left");
 	if (!is_survivor(p) || sim_schedule_find(s, SIM_ROGUE, p->rank))
 		return NULL;
-	if (!p->code && (!p->left || p->done != calls))
+	if (!p->code && ((last && !p->left) || p->done != calls))
 		return say("rank %d made %llu calls of %llu and has no error", p->rank,
 			   (unsigned long long)p->done, (unsigned long long)calls);
 	if (p->code > 0 || (p->code && !p->text[0]))
 		return say("rank %d has the code %d and the line '%s'", p->rank, p->code, p->text);
-	if (p->code && !has_excuse(p))
+	if (p->undecided ? !sim_judge_may_fail(p, p->code) : p->code && !has_excuse(p))
 		return say("rank %d got %s (%s), which nothing that happened explains", p->rank,
 			   collx_strerror((collx_result)p->code), p->text);
 	return NULL;
@@ -324,7 +412,7 @@ bool sim_job_leads(int rank)
  * creation by another one; when the network parts the ranks; where a broken connection
  * looks like a death.
  */
-static bool must_agree(uint64_t first_error_ns)
+static bool must_agree(int generation, uint64_t first_error_ns)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
@@ -333,7 +421,8 @@ static bool must_agree(uint64_t first_error_ns)
 
 		if (is_harmless(f))
 			continue;
-		if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY || f->kind == SIM_RESET ||
+		if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY ||
+		    f->kind == SIM_CUT_PAIR || f->kind == SIM_RESET ||
 		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE || f->kind == SIM_RESTART)
 			return false;
 		if (sim_job_leads(f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
@@ -341,9 +430,9 @@ static bool must_agree(uint64_t first_error_ns)
 			return false;
 	}
 	for (int i = 0; i < sim_job.players; i++) {
-		const struct sim_player *p = &sim_job.player[i];
+		const struct sim_player *p = view(i, generation);
 
-		if (!sim_job_leads(p->rank))
+		if (!p || !sim_job_leads(p->rank))
 			continue;
 		if (p->left && p->proc->ended_ns < first_error_ns)
 			return false;
@@ -355,17 +444,17 @@ static bool must_agree(uint64_t first_error_ns)
 
 static bool has_verdict(const struct sim_player *p)
 {
-	return p->created && p->code;
+	return p->created && p->code && !p->undecided;
 }
 
-static const struct sim_player *first_error(void)
+static const struct sim_player *first_error(int generation)
 {
 	const struct sim_player *first = NULL;
 
 	for (int i = 0; i < sim_job.players; i++) {
-		const struct sim_player *p = &sim_job.player[i];
+		const struct sim_player *p = view(i, generation);
 
-		if (has_verdict(p) && (!first || p->error_ns < first->error_ns))
+		if (p && has_verdict(p) && (!first || p->error_ns < first->error_ns))
 			first = p;
 	}
 	return first;
@@ -379,7 +468,8 @@ static bool may_miss(int rank)
 	for (int i = 0; i < s->nfaults; i++) {
 		enum sim_fault_kind k = s->fault[i].kind;
 
-		if (k == SIM_CUT || k == SIM_CUT_ONE_WAY || k == SIM_PAUSE_ALL ||
+		if (k == SIM_CUT || k == SIM_CUT_ONE_WAY || k == SIM_CUT_PAIR ||
+		    k == SIM_PAUSE_ALL ||
 		    s->fault[i].rank == rank)
 			return true;
 	}
@@ -392,22 +482,22 @@ static const char *judge_missing(const struct sim_player *p)
 	const char *list = p->code == COLLX_ERR_TIMEOUT ? strstr(p->text, "missing: ") : NULL;
 
 	for (int r = 0; list && r < sim_job.plan->ranks; r++)
-		if (names(list, r) && !may_miss(r))
+		if (names(p, list, r) && !may_miss(r))
 			return say("rank %d got %s (%s), but rank %d was well", p->rank,
 				   collx_strerror((collx_result)p->code), p->text, r);
 	return NULL;
 }
 
-static const char *judge_agreement(void)
+static const char *judge_agreement(int generation)
 {
-	const struct sim_player *first = first_error();
+	const struct sim_player *first = first_error(generation);
 
-	if (!first || !must_agree(first->error_ns))
+	if (!first || !must_agree(generation, first->error_ns))
 		return NULL;
 	for (int i = 0; i < sim_job.players; i++) {
-		const struct sim_player *p = &sim_job.player[i];
+		const struct sim_player *p = view(i, generation);
 
-		if (!has_verdict(p))
+		if (!p || !has_verdict(p) || p->code == COLLX_ERR_EXCLUDED)
 			continue;
 		if (judge_missing(p))
 			return why;
@@ -437,10 +527,19 @@ const char *sim_job_judge(void)
 {
 	const char *bad = sim.broken;
 
-	for (int i = 0; !bad && i < sim_job.players; i++)
-		bad = judge_player(&sim_job.player[i]);
+	for (int i = 0; !bad && i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (!p->at)
+			continue; /* it was killed before it began */
+		bad = judge_player(p, true);
+		for (p = p->before; p && !bad; p = p->before)
+			bad = judge_player(p, false);
+	}
+	for (int g = 0; !bad && g < SIM_GENERATIONS; g++)
+		bad = judge_agreement(g);
 	if (!bad)
-		bad = judge_agreement();
+		bad = sim_judge_rescues();
 	if (!bad && !any_killed() && sim_name_count())
 		bad = say("%d names of sockets are left", sim_name_count());
 	return bad;

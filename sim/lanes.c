@@ -21,27 +21,33 @@ struct lane {
 	bool closed;
 };
 
-static struct {
+struct sim_lanes {
 	struct lane lane[SIM_RANKS][SIM_RANKS]; /* [at][of] */
 	uint64_t count[SIM_RANKS][CALLS];       /* what each rank called */
 	struct sim_task *waiting[SIM_RANKS];
-} lanes;
+};
 
 struct message {
+	struct sim_lanes *on;
 	int to, from;
 	uint64_t seq; /* 0: the lane's end */
 };
 
-void sim_lanes_reset(void)
+struct sim_lanes *sim_lanes_create(void)
 {
-	memset(&lanes, 0, sizeof(lanes));
+	return sim_memory(sizeof(struct sim_lanes));
+}
+
+static struct sim_lanes *lanes_of(const struct sim_player *p)
+{
+	return p->at->comm->lanes;
 }
 
 static void arrive(void *arg)
 {
 	const struct message *m = arg;
 	const int *host = sim_job.plan->host;
-	struct lane *l = &lanes.lane[m->to][m->from];
+	struct lane *l = &m->on->lane[m->to][m->from];
 
 	/* A lane's end never overtakes what was said before. */
 	if (sim.cut[host[m->from]][host[m->to]] || (!m->seq && l->seen < l->sent)) {
@@ -52,12 +58,14 @@ static void arrive(void *arg)
 		l->seen = cx_max(l->seen, m->seq);
 	else
 		l->closed = true;
-	if (lanes.waiting[m->to])
-		sim_task_wake(lanes.waiting[m->to]);
+	if (m->on->waiting[m->to])
+		sim_task_wake(m->on->waiting[m->to]);
 }
 
-static void tell(int from, uint64_t seq)
+static void tell(const struct sim_player *p, uint64_t seq)
 {
+	struct sim_lanes *on = lanes_of(p);
+	int from = p->rank;
 	const struct sim_schedule *s = sim_job.plan;
 
 	for (int to = 0; to < s->ranks; to++) {
@@ -65,27 +73,27 @@ static void tell(int from, uint64_t seq)
 							     : s->params.net_ns;
 		struct message *m;
 
-		if (to == from)
+		if (to == from || sim_comm_seat(p->at->comm, to) < 0)
 			continue;
 		m = sim_memory(sizeof(*m));
-		*m = (struct message){ to, from, seq };
-		lanes.lane[to][from].sent = cx_max(lanes.lane[to][from].sent, seq);
+		*m = (struct message){ on, to, from, seq };
+		on->lane[to][from].sent = cx_max(on->lane[to][from].sent, seq);
 		sim_after(most + sim_rng_below(&sim.chance, most), arrive, m);
 	}
 }
 
 void sim_lanes_close(struct sim_player *p)
 {
-	tell(p->rank, 0);
+	tell(p, 0);
 }
 
 /* Operations with and without a root take turns as the seed wants it; -1: none. */
-static int root_of(uint64_t seq)
+static int root_of(const struct sim_comm *c, uint64_t seq)
 {
 	const struct sim_schedule *s = sim_job.plan;
 	struct sim_rng r = { s->seed ^ seq << 32 };
 
-	return sim_rng_once_in(&r, 3) ? (int)sim_rng_below(&r, (uint64_t)s->ranks) : -1;
+	return sim_rng_once_in(&r, 3) ? c->member[sim_rng_below(&r, (uint64_t)c->ranks)] : -1;
 }
 
 static bool needs(const struct sim_player *p, int other, int root)
@@ -96,29 +104,32 @@ static bool needs(const struct sim_player *p, int other, int root)
 /* What both called as that operation differs. */
 static bool differ(const struct sim_player *p, int other, uint64_t seq)
 {
-	return lanes.lane[p->rank][other].seen >= seq &&
-	       lanes.count[p->rank][seq % CALLS] != lanes.count[other][seq % CALLS];
+	return lanes_of(p)->lane[p->rank][other].seen >= seq &&
+	       lanes_of(p)->count[p->rank][seq % CALLS] != lanes_of(p)->count[other][seq % CALLS];
 }
 
 /* 1: it may end; 0: it must wait; or an error. */
 static int look(const struct sim_player *p, uint64_t seq, int root)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_MISMATCH, -1);
+	const struct sim_comm *c = p->at->comm;
 	int missing = 0;
 
 	for (int r = 0; r < sim_job.plan->ranks; r++) {
-		const struct lane *l = &lanes.lane[p->rank][r];
+		const struct lane *l = &lanes_of(p)->lane[p->rank][r];
 
-		if (r == p->rank)
+		if (r == p->rank || sim_comm_seat(c, r) < 0)
 			continue;
 		if (differ(p, r, seq) && f && f->meets)
 			return cx_fail(COLLX_ERR_MISMATCH,
-				       "rank %d called something else than rank %d", r, p->rank);
+				       "rank %d called something else than rank %d",
+				       sim_comm_seat(c, r), sim_comm_seat(c, p->rank));
 		if (!needs(p, r, root) || (l->seen >= seq && !differ(p, r, seq)))
 			continue;
 		missing++;
 		if (l->closed)
-			return cx_fail(COLLX_ERR_PEER_DEAD, "rank %d closed its lane", r);
+			return cx_fail(COLLX_ERR_PEER_DEAD, "rank %d closed its lane",
+				       sim_comm_seat(c, r));
 	}
 	return !missing;
 }
@@ -133,19 +144,19 @@ static int wait_for_others(struct sim_player *p, uint64_t seq, int root)
 
 		if (rc)
 			return rc < 0 ? rc : 0;
-		if (!cx_calls_may(&p->calls, seq))
+		if (!cx_calls_may(&p->at->calls, seq))
 			return COLLX_ERR_PEER_LEFT; /* or another verdict */
 		if (now - start > sim_job.plan->op_ns)
 			return cx_fail(COLLX_ERR_TIMEOUT, "operation %llu: rank %d waited %.1f s",
-				       (unsigned long long)seq, p->rank,
+				       (unsigned long long)seq, sim_comm_seat(p->at->comm, p->rank),
 				       (double)(now - start) / 1e9);
 		if (now - start > nudge_after_ns && (!nudged || now - nudged > nudge_again_ns)) {
 			nudged = now;
-			cx_guard_nudge(p->ward);
+			cx_guard_nudge(p->at->ward);
 		}
-		lanes.waiting[p->rank] = sim.running;
+		lanes_of(p)->waiting[p->rank] = sim.running;
 		sim_task_wait(5 * SIM_MS);
-		lanes.waiting[p->rank] = NULL;
+		lanes_of(p)->waiting[p->rank] = NULL;
 	}
 }
 
@@ -161,25 +172,25 @@ static int die(struct sim_player *p, int code)
 
 	snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, cx_error_text());
 	sim_lanes_close(p);
-	return cx_guard_report(p->ward, code, -1, is_hearsay(code), text);
+	return cx_guard_report(p->at->ward, code, -1, is_hearsay(code), text);
 }
 
 int sim_lanes_call(struct sim_player *p, uint64_t seq)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_MISMATCH, p->rank);
-	uint64_t count = f && f->n == seq ? 77 : 8;
-	int root = root_of(seq), rc;
+	uint64_t count = f && f->n == seq && !p->at->comm->generation ? 77 : 8;
+	int root = root_of(p->at->comm, seq), rc;
 
-	cx_calls_begin(&p->calls, seq, count,
+	cx_calls_begin(&p->at->calls, seq, count,
 		       cx_sign_what(root < 0 ? CX_ALLREDUCE : CX_BROADCAST, COLLX_FLOAT32,
-				    COLLX_SUM, root < 0 ? 0 : root));
-	lanes.count[p->rank][seq % CALLS] = count;
-	if (!cx_calls_may(&p->calls, seq))
+				    COLLX_SUM, root < 0 ? 0 : sim_comm_seat(p->at->comm, root)));
+	lanes_of(p)->count[p->rank][seq % CALLS] = count;
+	if (!cx_calls_may(&p->at->calls, seq))
 		return die(p, COLLX_ERR_PEER_LEFT);
-	tell(p->rank, seq);
+	tell(p, seq);
 	rc = wait_for_others(p, seq, root);
 	if (rc)
 		return die(p, rc);
-	cx_calls_end(&p->calls, seq);
+	cx_calls_end(&p->at->calls, seq);
 	return 0;
 }

@@ -12,6 +12,8 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 	[SIM_WRONG_SECRET] = "wrong secret", [SIM_TWICE] = "twice", [SIM_RESTART] = "restart",
 	[SIM_MISMATCH] = "mismatch", [SIM_STRAGGLER] = "straggler",
 	[SIM_LEAVE_EARLY] = "leave early", [SIM_ROGUE] = "rogue",
+	[SIM_KILL_DECIDER] = "kill a decider", [SIM_CUT_PAIR] = "cut a pair of hosts",
+	[SIM_VOTE_OUT] = "vote out", [SIM_END] = "end",
 };
 
 /* How often each kind is drawn. */
@@ -20,6 +22,7 @@ static const unsigned char weights[SIM_FAULT_KINDS] = {
 	[SIM_CUT_ONE_WAY] = 2, [SIM_RESET] = 3, [SIM_NO_MEMORY] = 4, [SIM_FEW_FILES] = 1,
 	[SIM_LATE] = 2, [SIM_WRONG_SECRET] = 2, [SIM_TWICE] = 2, [SIM_RESTART] = 4,
 	[SIM_MISMATCH] = 4, [SIM_STRAGGLER] = 3, [SIM_LEAVE_EARLY] = 4, [SIM_ROGUE] = 8,
+	[SIM_KILL_DECIDER] = 10, [SIM_CUT_PAIR] = 3, [SIM_VOTE_OUT] = 3, [SIM_END] = 4,
 };
 
 static uint64_t pick(struct sim_rng *r, const uint64_t *from, size_t n)
@@ -77,6 +80,20 @@ static void draw_strangers(struct sim_schedule *s, struct sim_rng *r)
 	}
 }
 
+static void draw_recovery(struct sim_schedule *s, struct sim_rng *r)
+{
+	static const uint64_t silences[] = { 1000, 1000, 1500, 3000 };
+	static const uint64_t op[] = { 1, 1, 3 }, decide[] = { 3, 12, 30 };
+
+	s->beat_ns = 100 * SIM_MS;
+	s->silence_ns = pick(r, silences, 4) * SIM_MS;
+	s->op_ns = pick(r, op, 3) * SIM_S;
+	s->decide_ns = pick(r, decide, 3) * SIM_S;
+	s->generations = sim_rng_once_in(r, 3) ? 1 : 2 + (int)sim_rng_below(r, 2);
+	s->shrinks_well = sim_rng_once_in(r, 4);
+	s->agree_every = sim_rng_once_in(r, 3) ? 1 + sim_rng_below(r, 4) : 0;
+}
+
 static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 {
 	static const uint64_t spans[] = { 1, 20, 300, 1500, 4000, 9000 };
@@ -94,12 +111,22 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 	f->host = (int)sim_rng_below(r, (uint64_t)s->hosts);
 	f->at_ns = sim_rng_below(r, 1 << (10 + sim_rng_below(r, 18))) * 1000 / 2;
 	f->for_ns = pick(r, spans, 6) * SIM_MS + sim_rng_below(r, 20 * SIM_MS);
-	if ((kind == SIM_CUT || kind == SIM_CUT_ONE_WAY) && sim_rng_once_in(r, 3))
+	if ((kind == SIM_CUT || kind == SIM_CUT_ONE_WAY || kind == SIM_CUT_PAIR) &&
+	    sim_rng_once_in(r, 3))
 		f->for_ns = UINT64_MAX;
 	f->n = sim_rng_below(r, s->ops ? (uint64_t)s->ops : 1) + 1;
 	f->meets = sim_rng_once_in(r, 2);
 	if (kind == SIM_KILL && sim_rng_once_in(r, 2))
 		f->at_call = 1 + sim_rng_below(r, 1 << (4 + sim_rng_below(r, 8)));
+	if (kind == SIM_KILL_DECIDER) {
+		f->at_call = 1 + sim_rng_below(r, 1 << (2 + sim_rng_below(r, 10)));
+		if (s->generations < 2)
+			f->kind = SIM_KILL;
+	}
+	if (kind == SIM_CUT_PAIR)
+		f->n = (uint64_t)(f->host + 1) % (uint64_t)s->hosts;
+	if (kind == SIM_VOTE_OUT)
+		f->n = sim_rng_below(r, 32);
 	if (kind == SIM_NO_MEMORY)
 		f->n = 1 + sim_rng_below(r, 24);
 	if (kind == SIM_FEW_FILES)
@@ -129,7 +156,6 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 	s->ranks = ranks ? ranks : (int)pick(&r, few, 12);
 	draw_hosts(s, &r);
 	s->create_ns = 5 * SIM_S;
-	s->op_ns = SIM_S;
 	s->exchanges = (int)sim_rng_below(&r, 3);
 	s->passes_fds = s->exchanges && sim_rng_once_in(&r, 2);
 	s->mesh = s->ranks <= 6 && sim_rng_once_in(&r, 3);
@@ -141,6 +167,7 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 		s->abrupt[i] = s->params.buffer > 4096 && sim_rng_once_in(&r, 4);
 	}
 	draw_strangers(s, &r);
+	draw_recovery(s, &r);
 	for (int n = faults ? (int)sim_rng_below(&r, 8) : 0; n > 0 && s->nfaults < 3; n -= 4)
 		draw_fault(s, &r);
 }
@@ -157,17 +184,19 @@ const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim
 static void print_fault(const struct sim_fault *f)
 {
 	printf("  fault: %s", kinds[f->kind]);
-	if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY)
+	if (f->kind == SIM_CUT || f->kind == SIM_CUT_ONE_WAY || f->kind == SIM_CUT_PAIR)
 		printf(" host %d", f->host);
 	else if (f->kind != SIM_PAUSE_ALL)
 		printf(" rank %d", f->rank);
 	if (f->at_call)
 		printf(", at its system call %llu", (unsigned long long)f->at_call);
-	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_TWICE)
+	else if (f->kind <= SIM_RESET || f->kind == SIM_CUT_PAIR || f->kind == SIM_RESTART ||
+		 f->kind == SIM_TWICE)
 		printf(", at %.3f ms", (double)f->at_ns / 1e6);
 	if (f->for_ns == UINT64_MAX)
 		printf(", for good");
 	else if ((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_LATE ||
+		 f->kind == SIM_CUT_PAIR ||
 		 f->kind == SIM_STRAGGLER || f->kind == SIM_RESTART)
 		printf(", for %.0f ms", (double)f->for_ns / 1e6);
 	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH)
@@ -188,6 +217,12 @@ void sim_schedule_print(const struct sim_schedule *s)
 	printf("\n  %d exchanges%s%s, %d operations; buffers of %zu bytes; %d strangers\n",
 	       s->exchanges, s->passes_fds ? " with descriptors" : "", s->mesh ? ", a mesh" : "",
 	       s->ops, s->params.buffer, s->nstrangers);
+	printf("  heartbeats of %.1f s, silence %.1f s, operations %.0f s, decisions %.0f s; "
+	       "%d generations%s, agrees every %d\n",
+	       (double)s->beat_ns / 1e9, (double)s->silence_ns / 1e9, (double)s->op_ns / 1e9,
+	       (double)s->decide_ns / 1e9, s->generations,
+	       s->shrinks_well ? ", when well, too" : "",
+	       (int)s->agree_every);
 	for (int i = 0; i < s->nfaults; i++)
 		print_fault(&s->fault[i]);
 }

@@ -27,6 +27,10 @@ enum sim_fault_kind {
 	SIM_STRAGGLER,     /* a rank computes for long before operation n */
 	SIM_LEAVE_EARLY,   /* a rank leaves after operation n */
 	SIM_ROGUE,         /* a rank speaks out of turn; n: how */
+	SIM_KILL_DECIDER,  /* so many system calls after it began to decide; meets: the chair */
+	SIM_CUT_PAIR,      /* two hosts are cut from each other; n: the other one */
+	SIM_VOTE_OUT,      /* others exclude a rank; n: who, meets: all of them */
+	SIM_END,           /* a rank ends the communicator before operation n */
 	SIM_FAULT_KINDS
 };
 
@@ -38,6 +42,7 @@ struct sim_fault {
 	uint64_t for_ns;  /* UINT64_MAX: for good */
 	uint64_t at_call; /* of SIM_KILL: not at a time but at this system call; 0: no */
 	uint64_t n;
+	bool struck;      /* it has, where that is not known before */
 	bool meets;       /* of SIM_MISMATCH: its messages reach others, who see it */
 };
 
@@ -50,6 +55,11 @@ struct sim_schedule {
 	int host[SIM_RANKS];
 	enum sim_meeting meeting;
 	uint64_t create_ns, op_ns;     /* time for creation, and for an operation */
+	uint64_t beat_ns, silence_ns;  /* of heartbeats */
+	uint64_t decide_ns;            /* time for a decision */
+	int generations;               /* communicators, at most */
+	bool shrinks_well;             /* a next one also where nothing is wrong */
+	uint64_t agree_every;          /* operations; 0: never */
 	int exchanges;
 	bool passes_fds, mesh;
 	int ops;

@@ -153,11 +153,11 @@ static void say(struct cx_wire *up, const struct sim_player *p, uint64_t how)
 	struct { uint64_t state, still; uint32_t answers, signs; } a = { 0, 0, 0, 9 };
 	struct cx_frame_head long_head = { CX_FRAME_LEAVE, CX_FRAME_MAX + 1, p->rank };
 	int other = someone_else(p, how), bad = bad_ranks[how / 16 % 4];
-	uint64_t seq = 1;
+	uint64_t seq[2] = { 1, 0 };
 
 	switch (how % 12) {
-	case 0: cx_wire_send(up, CX_FRAME_LEAVE, other, &seq, sizeof(seq), -1, 0); break;
-	case 1: cx_wire_send(up, CX_FRAME_LEAVE, bad, &seq, sizeof(seq), -1, 0); break;
+	case 0: cx_wire_send(up, CX_FRAME_LEAVE, other, seq, sizeof(seq), -1, 0); break;
+	case 1: cx_wire_send(up, CX_FRAME_LEAVE, bad, seq, sizeof(seq), -1, 0); break;
 	case 2: cx_wire_send(up, CX_FRAME_REPORT, other, &r, sizeof(r), -1, 0); break;
 	case 3: cx_wire_send(up, CX_FRAME_REPORT, bad, &r, sizeof(r), -1, 0); break;
 	case 4: cx_wire_send(up, CX_FRAME_SIGNS, other, &a, sizeof(a), -1, 0); break;
@@ -172,7 +172,7 @@ static void say(struct cx_wire *up, const struct sim_player *p, uint64_t how)
 		r.about = sim_job.plan->ranks;
 		cx_wire_send(up, CX_FRAME_REPORT, p->rank, &r, sizeof(r), -1, 0);
 		break;
-	default: cx_wire_send(up, CX_FRAME_LEAVE, p->rank, &seq, 3, -1, 0);
+	default: cx_wire_send(up, CX_FRAME_LEAVE, p->rank, seq, 3, -1, 0);
 	}
 }
 

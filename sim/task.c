@@ -241,11 +241,12 @@ void *sim_proc_alloc(struct sim_proc *p, size_t len)
 
 void sim_proc_release(struct sim_proc *p, void *mem)
 {
-	struct sim_block *b = (struct sim_block *)mem - 1;
+	struct sim_block *b;
 
 	(void)p;
 	if (!mem)
 		return;
+	b = (struct sim_block *)mem - 1;
 	*b->link = b->next;
 	if (b->next)
 		b->next->link = b->link;

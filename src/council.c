@@ -111,6 +111,28 @@ static void mark_dead(struct cx_council *c, int r)
 	c->seat[r] = (struct cx_councillor){ 0 };
 }
 
+/* Deaths, to those who do not know of them from this `source`. */
+static void tell_deaths(struct cx_council *c, int source)
+{
+	for (int r = 0; r < c->ranks; r++)
+		if (r != source && c->seat[r].sits)
+			tell(c, r, CX_FRAME_LOST, &c->dead, sizeof(c->dead));
+	if (c->seated && c->chair != source)
+		tell(c, c->chair, CX_FRAME_LOST, &c->dead, sizeof(c->dead));
+}
+
+static bool learn_deaths(struct cx_council *c, const struct cx_set *dead)
+{
+	bool more = false;
+
+	for (int r = 0; r < c->ranks; r++)
+		if (cx_set_has(dead, r) && r != c->rank && !cx_set_has(&c->dead, r)) {
+			mark_dead(c, r);
+			more = true;
+		}
+	return more;
+}
+
 /* ---- decisions ---- */
 
 static void clear_votes(struct cx_council *c)
@@ -309,9 +331,8 @@ static bool hear_join(struct cx_council *c, int rank, const struct cx_council_jo
 		tell(c, rank, CX_FRAME_RESIGN, &over, sizeof(over));
 		return true;
 	}
-	for (int r = 0; r < c->ranks; r++)
-		if (cx_set_has(&j->dead, r) && r != c->rank && !cx_set_has(&c->dead, r))
-			mark_dead(c, r);
+	if (learn_deaths(c, &j->dead))
+		tell_deaths(c, rank);
 	if (cx_set_has(&c->gone, rank) || c->decided - j->decided > 1)
 		return true;
 	cx_set_drop(&c->silent, rank);
@@ -404,6 +425,17 @@ static bool hear_resign(struct cx_council *c, int rank, const struct cx_council_
 	return true;
 }
 
+static bool hear_lost(struct cx_council *c, int rank, const struct cx_set *dead)
+{
+	if (!is_within(dead, c->ranks) || cx_set_has(dead, rank))
+		return false;
+	if (!c->seat[rank].sits && (rank != c->chair || !c->seated))
+		return true;
+	if (learn_deaths(c, dead))
+		tell_deaths(c, rank);
+	return true;
+}
+
 static bool hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const void *body,
 		 size_t len, uint64_t now_ns)
 {
@@ -414,6 +446,7 @@ static bool hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const 
 		struct cx_council_accept accept;
 		struct cx_council_resign resign;
 		struct cx_motion motion;
+		struct cx_set dead;
 	} b;
 
 	if (len > sizeof(b))
@@ -434,6 +467,8 @@ static bool hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const 
 		return len == sizeof(b.motion) && hear_decided(c, rank, &b.motion);
 	case CX_FRAME_RESIGN:
 		return len == sizeof(b.resign) && hear_resign(c, rank, &b.resign);
+	case CX_FRAME_LOST:
+		return len == sizeof(b.dead) && hear_lost(c, rank, &b.dead);
 	default:
 		return false;
 	}
@@ -470,6 +505,8 @@ void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns)
 	if (rank == c->rank || cx_set_has(&c->dead, rank))
 		return;
 	mark_dead(c, rank);
+	if (!c->code)
+		tell_deaths(c, rank);
 	settle(c, now_ns);
 }
 

@@ -19,6 +19,9 @@
  *                                     and a quorum
  *                                <-   DECIDED motion
  *
+ * Deaths that one of them learns of later are told (LOST), so that nobody waits for the
+ * dead whose end it could not see.
+ *
  * This is Paxos with the chair's rank as the ballot. Its first phase is the going to a
  * chair: a member hears only the chair it sits with and never goes back to a lower one,
  * so by joining it promises to accept nothing of those. The next chair finds among a
@@ -94,7 +97,7 @@ struct cx_motion {
 	collx_unique_id id;   /* SHRINK: of the lowest rank that is not out */
 };
 
-/* The frames' bodies; DECIDED is a motion. They are checked here, whoever sent them. */
+/* The frames' bodies; DECIDED is a motion, LOST a set. They are checked here, whoever sent them. */
 struct cx_council_join {
 	uint64_t decided;     /* number of the last decision known */
 	struct cx_set dead;

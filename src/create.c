@@ -164,7 +164,7 @@ static int make_rally(struct collx_comm *c, const struct cx_meeting *m, const st
 		.rank = c->rank, .ranks = c->size, .secret = &secret, .names = names,
 		.beat_ns = beat_ns(c, all),
 		.silence_ns = c->terms.silence_ms == COLLX_NO_TIMEOUT
-				      ? UINT64_MAX
+				      ? (uint64_t)1 << 55 /* a year */
 				      : (uint64_t)c->terms.silence_ms * 1000000,
 	};
 	int rc = names ? cx_secret_derive(&secret, &m->secret, ~c->nonce) : COLLX_ERR_NOMEM;

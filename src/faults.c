@@ -172,7 +172,7 @@ collx_result collx_comm_abort(collx_comm_t comm)
 	int rc = check(&comm, "abort");
 
 	if (!rc)
-		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
+		cx_guard_end_now(comm->guard, COLLX_ERR_ABORTED);
 	return rc;
 }
 
@@ -188,7 +188,7 @@ collx_result collx_comm_revoke(collx_comm_t comm)
 	int rc = check(&comm, "revoke");
 
 	if (!rc)
-		cx_guard_end(comm->guard, COLLX_ERR_REVOKED);
+		cx_guard_end_now(comm->guard, COLLX_ERR_REVOKED);
 	return rc;
 }
 
@@ -271,7 +271,7 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 		rc = deadline(now, "repair", opts, &until);
 	if (rc)
 		return rc;
-	cx_guard_end(now->guard, COLLX_ERR_REVOKED);
+	cx_guard_end_now(now->guard, COLLX_ERR_REVOKED);
 	rc = cx_recover_shrink(now, &nobody, until, &next);
 	if (rc)
 		return rc;

@@ -478,6 +478,20 @@ void cx_guard_end(struct cx_ward *w, int code)
 	cx_ward_adopt(w, &c);
 }
 
+void cx_guard_end_now(struct cx_ward *w, int code)
+{
+	const uint64_t patience_ns = 50000000;
+	uint64_t until = cx_now_ns() + patience_ns;
+	struct cx_cause c;
+
+	cx_guard_end(w, code);
+	/* The others are told first: the process may end when this returns. */
+	while (!cx_guard_verdict(w) && !guard.over && cx_now_ns() < until)
+		cx_sys->poll(NULL, 0, 1);
+	cx_ward_wish(w, code, &c);
+	cx_ward_adopt(w, &c);
+}
+
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)
 {
 	if (!cx_guard_verdict(w))
@@ -545,6 +559,7 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	/* The guard decides by then that somebody is late, which takes a moment. */
 	const uint64_t patience_ns = 2 * (w->rally ? w->rally->silence_ns : 0) + 1000000000;
 	uint64_t before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
+	struct pollfd answer;
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 
@@ -558,7 +573,11 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
 		return 0;
 	}
-	/* Pairs with the acquire in hold_council: the vote is there. */
+	if (w->reply < 0)
+		w->reply = cx_sys->bell();
+	if (w->reply < 0)
+		return cx_fail_errno(-w->reply, "a decision's eventfd");
+	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
 	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
 	ring();
 	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
@@ -567,10 +586,15 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 			return rc;
 		if (cx_now_ns() > last)
 			return COLLX_ERR_TIMEOUT;
-		cx_sys->poll(NULL, 0, 1);
+		answer = (struct pollfd){ .fd = w->reply, .events = POLLIN };
+		cx_sys->poll(&answer, 1, 20);
+		cx_sys->hush(w->reply);
 	}
 	*out = w->decision;
-	return 0;
+	/* What was decided is the others' then. */
+	return out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank)
+		       ? cx_guard_barred(w)
+		       : 0;
 }
 
 int cx_guard_losses(const struct cx_ward *w)

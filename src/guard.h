@@ -79,6 +79,9 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 /* Ends the communicator on all ranks with that code; safe in a signal handler. */
 void cx_guard_end(struct cx_ward *w, int code);
 
+/* The same, and it holds here when this returns. */
+void cx_guard_end_now(struct cx_ward *w, int code);
+
 /* Is there a verdict? What it is about. */
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out);
 

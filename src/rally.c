@@ -88,6 +88,11 @@ static void hear(struct cx_rally *r, int rank)
 			part(r, rank);
 			return;
 		}
+		if (kind == CX_FRAME_LEAVE) {
+			say(r, rank, CX_FRAME_PART, NULL, 0);
+			ended(r, rank);
+			return;
+		}
 		if (kind != CX_FRAME_BEAT &&
 		    !cx_council_hear(&r->council, rank, kind, s->wire.body, s->wire.head.len,
 				     r->now_ns)) {
@@ -95,6 +100,8 @@ static void hear(struct cx_rally *r, int rank)
 			cx_council_silent(&r->council, rank, r->now_ns);
 			return;
 		}
+		if (kind == CX_FRAME_JOIN && r->going)
+			say(r, rank, CX_FRAME_LEAVE, NULL, 0);
 		cx_wire_next(&s->wire);
 	}
 }
@@ -172,6 +179,8 @@ static void go(struct cx_rally *r)
 	cx_strand_open(&r->strands[chair], chair, r->visit.fd, r->now_ns);
 	r->visits = -1;
 	cx_council_seated(&r->council, r->now_ns);
+	if (r->going)
+		say(r, chair, CX_FRAME_LEAVE, NULL, 0);
 }
 
 static void go_where_council_wants(struct cx_rally *r)
@@ -218,6 +227,13 @@ static void forgive(struct cx_rally *r, uint64_t now_ns)
 
 /* ---- a step ---- */
 
+static void settle_left(struct cx_rally *r, int rank, uint64_t now_ns)
+{
+	if (r->left_at[rank] && r->left_at[rank] <= r->council.decided + 1 &&
+	    r->strands[rank].wire.fd < 0)
+		cx_council_dead(&r->council, rank, now_ns);
+}
+
 void cx_rally_convene(struct cx_rally *r, uint64_t now_ns)
 {
 	if (r->convened)
@@ -258,23 +274,54 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 	forgive(r, now_ns);
 	r->now_ns = now_ns;
 	r->poll = p ? p : &nothing;
+	if (!p) /* its number is of an earlier round */
+		r->visit.number = -1;
 	for (int i = 0; i < r->council.ranks; i++)
 		if (r->strands[i].wire.fd >= 0 && (!p || cx_poll_came(p, r->strands[i].number)))
 			hear(r, i);
 	if (p && r->door)
 		cx_door_serve(r->door, p);
+	for (int i = 0; i < r->council.ranks; i++)
+		settle_left(r, i, now_ns);
 	cx_council_tick(&r->council, now_ns);
 	go_where_council_wants(r);
 	due = cx_min(keep_alive(r), r->council.due_ns);
 	return r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
 }
 
-bool cx_rally_is_met(const struct cx_rally *r)
+bool cx_rally_is_needed(const struct cx_rally *r)
 {
-	for (int i = 0; i < r->council.ranks; i++)
-		if (r->strands[i].wire.fd >= 0)
+	const struct cx_council *c = &r->council;
+
+	for (int i = 0; i < c->ranks; i++)
+		if (i != c->rank && !cx_set_has(&c->dead, i) && !cx_set_has(&c->silent, i))
 			return true;
 	return false;
+}
+
+void cx_rally_left(struct cx_rally *r, int rank, uint64_t decided, uint64_t now_ns)
+{
+	r->left_at[rank] = cx_min(decided, UINT64_MAX - 1) + 1;
+	settle_left(r, rank, now_ns);
+}
+
+void cx_rally_going(struct cx_rally *r, uint64_t now_ns)
+{
+	const struct cx_council *c = &r->council;
+
+	r->now_ns = now_ns;
+	r->going = true;
+	for (int i = 0; i < c->ranks; i++)
+		if (c->seat[i].sits || (i == c->chair && c->seated))
+			say(r, i, CX_FRAME_LEAVE, NULL, 0);
+}
+
+bool cx_rally_all_said(const struct cx_rally *r)
+{
+	for (int i = 0; i < r->council.ranks; i++)
+		if (cx_strand_waits(&r->strands[i]))
+			return false;
+	return true;
 }
 
 bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns)
@@ -304,7 +351,8 @@ static int allocate(struct cx_rally *r, const struct cx_rally_config *c)
 	r->names = cx_alloc(n, sizeof(*r->names));
 	r->strands = cx_alloc(n, sizeof(*r->strands));
 	r->outs = cx_alloc(n, OUT_ROOM);
-	if (!r->secret || !r->names || !r->strands || !r->outs)
+	r->left_at = cx_alloc(n, sizeof(*r->left_at));
+	if (!r->secret || !r->names || !r->strands || !r->outs || !r->left_at)
 		return COLLX_ERR_NOMEM;
 	*r->secret = *c->secret;
 	memcpy(r->names, c->names, n * sizeof(*r->names));
@@ -358,5 +406,6 @@ void cx_rally_destroy(struct cx_rally *r)
 	cx_free(r->names);
 	cx_free(r->strands);
 	cx_free(r->outs);
+	cx_free(r->left_at);
 	cx_free(r);
 }

@@ -40,6 +40,8 @@ struct cx_rally {
 	char (*names)[CX_MEET_MAX];
 	uint64_t beat_ns, silence_ns;
 	bool convened, left;
+	uint64_t *left_at;          /* [rank]: 1 + decisions known when it left; 0: it has not */
+	bool going;                 /* this rank has left, and tells those who know the rest */
 	struct cx_door *door;
 	struct cx_visit visit;
 	struct cx_place goal;       /* of the visit */
@@ -65,8 +67,17 @@ void cx_rally_watch(struct cx_rally *r, struct cx_poll *p);
 /* p NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
 uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now_ns);
 
-/* Is anybody connected? */
-bool cx_rally_is_met(const struct cx_rally *r);
+/* Is there somebody who is neither dead nor silent, and may come yet? */
+bool cx_rally_is_needed(const struct cx_rally *r);
+
+/* That rank has left, knowing so many decisions. Where it is connected its last words
+ * come first, and that it left behind them. Where it knows more than this rank, it is
+ * not as good as dead: others go on by what it decided with them. */
+void cx_rally_left(struct cx_rally *r, int rank, uint64_t decided, uint64_t now_ns);
+/* This rank has left, and stays for a while for those who still come. */
+void cx_rally_going(struct cx_rally *r, uint64_t now_ns);
+/* Is nothing on its way out? */
+bool cx_rally_all_said(const struct cx_rally *r);
 
 /* This rank goes: others do not take its end for a death. True when all was said. */
 bool cx_rally_leave(struct cx_rally *r, uint64_t now_ns);

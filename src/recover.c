@@ -21,9 +21,9 @@ static int explain_late(const struct collx_comm *c, const struct cx_motion *m, c
 
 	for (int r = 0; r < c->size && at < sizeof(ranks) - 8; r++)
 		if (cx_set_has(&m->out, r))
-			at += (size_t)snprintf(ranks + at, sizeof(ranks) - at, " %d", r);
-	return cx_fail(COLLX_ERR_TIMEOUT, "%s: not called in time by rank%s, which live", name,
-		       ranks);
+			at += (size_t)snprintf(ranks + at, sizeof(ranks) - at,
+					       at ? ", %d" : "%d", r);
+	return cx_fail(COLLX_ERR_TIMEOUT, "%s: not called in time by rank %s", name, ranks);
 }
 
 /* A decision of all that live. `name` is the caller's, for error lines. */

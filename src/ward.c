@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One communicator under guard, step by step; see ward.h. */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "ward.h"
 
-enum { FRAMES = 256 /* of a wire in one step */, OUT_ROOM = 4096, OUT_ROOM_A_RANK = 24 };
+enum { FRAMES = 256 /* of a wire in one step */ };
 
 static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
 
@@ -18,6 +17,11 @@ struct report_body {
 	int32_t sys_errno;
 	uint64_t seq;
 	char text[CX_FAULT_TEXT_MAX];
+};
+
+/* Of a leave: the last finished operation, and the last decision that is known. */
+struct leave_body {
+	uint64_t seq, decided;
 };
 
 /* Of a verdict, cut behind its text. */
@@ -156,7 +160,7 @@ static void mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t no
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
-	else if (w->rally)
+	else if (w->rally && fate == COLLX_RANK_DEAD)
 		cx_council_dead(&w->rally->council, rank, now_ns);
 }
 
@@ -359,7 +363,7 @@ static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */
 static void forgive(struct cx_ward *w, uint64_t now_ns)
 {
-	if (w->stepped_ns && now_ns - w->stepped_ns > w->rally->silence_ns / 2)
+	if (now_ns - w->stepped_ns > w->rally->silence_ns / 2)
 		for (int i = 0; i < w->nstrands; i++)
 			w->strands[i].heard_ns = now_ns;
 }
@@ -438,25 +442,27 @@ static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
 static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	int who = s->wire.head.arg, towards;
-	uint64_t seq;
+	struct leave_body b;
 
-	if (s->wire.head.len != sizeof(seq) || who < 0 || who >= w->tree.ranks ||
+	if (s->wire.head.len != sizeof(b) || who < 0 || who >= w->tree.ranks ||
 	    who == w->tree.rank)
 		return false;
 	towards = cx_tree_towards(&w->tree, who);
 	if (is_up(w, s) ? towards >= 0 : towards != s->rank)
 		return false;
-	memcpy(&seq, s->wire.body, sizeof(seq));
-	if (left(w, who) || seq == UINT64_MAX)
-		return seq != UINT64_MAX;
-	atomic_store_explicit(&w->left[who], seq + 1, memory_order_release);
-	lower_last(w, seq);
+	memcpy(&b, s->wire.body, sizeof(b));
+	if (left(w, who) || b.seq == UINT64_MAX)
+		return b.seq != UINT64_MAX;
+	atomic_store_explicit(&w->left[who], b.seq + 1, memory_order_release);
+	lower_last(w, b.seq);
 	mark(w, who, COLLX_RANK_LEFT, now_ns);
+	if (w->rally)
+		cx_rally_left(w->rally, who, b.decided, now_ns);
 	if (!up(w))
-		cx_verdict_left(&w->decider, who, seq, now_ns);
+		cx_verdict_left(&w->decider, who, b.seq, now_ns);
 	else if (!is_up(w, s))
-		tell(w, up(w), CX_FRAME_LEAVE, who, &seq, sizeof(seq), now_ns);
-	tell_below(w, s, CX_FRAME_LEAVE, who, &seq, sizeof(seq), now_ns);
+		tell(w, up(w), CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
+	tell_below(w, s, CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
 	return true;
 }
 
@@ -702,12 +708,18 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 
 	if (code == COLLX_ERR_ABORTED && w->rally)
 		cx_council_bar(&w->rally->council, code);
-	if (!code || verdict(w))
+	if (!code || w->granted)
 		return;
+	w->granted = true;
 	cx_ward_wish(w, code, &c);
 	r = sight(w, code, w->tree.rank, c.text);
-	consider(w, &r, now_ns);
-	conclude(w, &c, now_ns);
+	if (up(w))
+		pass_up(w, &r, now_ns);
+	tell_verdict(w, &c, now_ns);
+	for (int i = 0; i < w->nstrands; i++)
+		cx_strand_flush(&w->strands[i]);
+	cx_ward_adopt(w, &c);
+	convene(w, now_ns);
 }
 
 /* Its votes go to the council, whose decisions come back. */
@@ -723,10 +735,14 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		convene(w, now_ns);
 		cx_council_vote(c, &w->vote, w->vote_by_ns, now_ns);
 	}
+	/* Ahead of a decision that excludes this rank. */
+	atomic_store_explicit(&w->barred, c->code, memory_order_release);
 	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
 		w->decision = c->last;
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
 		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
+		if (votes)
+			cx_sys->ring(w->reply);
 	}
 	if (w->convened)
 		atomic_store_explicit(&w->losses, cx_council_losses(c), memory_order_relaxed);
@@ -786,12 +802,15 @@ static bool all_is_said(const struct cx_ward *w)
 	for (int i = 0; i < w->nstrands; i++)
 		if (cx_strand_waits(&w->strands[i]))
 			return false;
-	return true;
+	return !w->rally || cx_rally_all_said(w->rally);
 }
 
 static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 {
-	uint64_t seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed) / 2;
+	const struct leave_body b = {
+		.seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed) / 2,
+		.decided = w->rally ? w->rally->council.decided : 0,
+	};
 	int leaving = atomic_load_explicit(&w->leaving, memory_order_acquire);
 
 	if (!leaving || w->said_farewell)
@@ -803,9 +822,11 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 		return;
 	w->leave_by_ns += farewell_ns;
 	for (int i = 0; i < w->nstrands; i++)
-		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &seq, sizeof(seq), now_ns);
+		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
+	if (w->rally)
+		cx_rally_going(w->rally, now_ns);
 	if (!up(w))
-		cx_verdict_left(&w->decider, w->tree.rank, seq, now_ns);
+		cx_verdict_left(&w->decider, w->tree.rank, b.seq, now_ns);
 }
 
 /* Is there somebody below who may have something to say yet? */
@@ -819,10 +840,11 @@ static bool is_needed(const struct cx_ward *w)
 	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
 }
 
-/* Who decided with others stays for a while, as they may not know the decision yet. */
+/* Who decided with others stays for a while: they may not know the decision yet, and the
+ * chair that told it may have died. */
 static bool lingers(const struct cx_ward *w, uint64_t now_ns)
 {
-	return w->convened && cx_rally_is_met(w->rally) && now_ns < w->linger_ns;
+	return w->convened && cx_rally_is_needed(w->rally) && now_ns < w->linger_ns;
 }
 
 /* The caller may go, and take with it what is its own. */
@@ -854,6 +876,7 @@ static void depart(struct cx_ward *w, uint64_t now_ns)
 	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
 	if (w->convened)
 		done &= cx_rally_leave(w->rally, now_ns) || now_ns >= w->leave_by_ns;
+	w->departed = done;
 	for (int i = 0; done && i < w->nstrands; i++)
 		cx_strand_cut(&w->strands[i]);
 }
@@ -899,6 +922,8 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 		cx_strand_flush(&w->strands[i]);
 	depart(w, now_ns);
 	due = cx_min(due, cx_min(w->give_up_ns, w->leave_by_ns));
+	if (w->said_farewell && now_ns < w->linger_ns)
+		due = cx_min(due, w->linger_ns);
 	return cx_min(due, w->decider.due_ns);
 }
 
@@ -907,90 +932,6 @@ bool cx_ward_has_gone(const struct cx_ward *w)
 	for (int i = 0; i < w->nstrands; i++)
 		if (w->strands[i].wire.fd >= 0)
 			return false;
-	return w->said_farewell;
-}
-
-/* ---- life ---- */
-
-static int count_wires(const struct cx_tree *t)
-{
-	int n = t->up.fd >= 0;
-
-	for (int r = 0; t->down && r < t->ranks; r++)
-		n += t->down[r].fd >= 0;
-	return n;
-}
-
-static void take_wire(struct cx_ward *w, struct cx_wire *from, int rank, uint64_t now_ns)
-{
-	struct cx_strand *s = &w->strands[w->nstrands];
-
-	if (from->fd < 0)
-		return;
-	cx_strand_open(s, rank, -1, now_ns);
-	s->wire = *from;
-	s->room = w->out_room;
-	s->out = w->outs + w->out_room * (size_t)w->nstrands++;
-	cx_wire_init(from, -1);
-}
-
-static int allocate(struct cx_ward *w, const struct cx_tree *t)
-{
-	size_t n = (size_t)count_wires(t), ranks = (size_t)t->ranks;
-
-	w->out_room = OUT_ROOM + OUT_ROOM_A_RANK * ranks;
-	w->left = cx_alloc(ranks, sizeof(*w->left));
-	w->news = cx_alloc(ranks, sizeof(*w->news));
-	w->strands = cx_alloc(n, sizeof(*w->strands));
-	w->outs = cx_alloc(n, w->out_room);
-	if (!w->left || !w->news || !w->strands || !w->outs)
-		return COLLX_ERR_NOMEM;
-	return cx_verdict_init(&w->decider, t->rank ? 0 : t->ranks);
-}
-
-int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *calls,
-		   struct cx_rally *rally)
-{
-	struct cx_ward *w = cx_alloc(1, sizeof(*w));
-	int rc = w ? allocate(w, tree) : COLLX_ERR_NOMEM;
-
-	if (rc) {
-		if (w)
-			cx_ward_destroy(w);
-		return rc;
-	}
-	assert(tree->above < 0 || tree->up.fd >= 0);
-	w->calls = calls;
-	w->rally = rally;
-	w->since_ns = cx_now_ns();
-	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
-	atomic_init(&w->bell, -1);
-	w->late.rank = -1;
-	take_wire(w, &tree->up, tree->above, w->since_ns);
-	for (int r = 0; tree->down && r < tree->ranks; r++)
-		take_wire(w, &tree->down[r], r, w->since_ns);
-	w->tree = *tree;
-	w->tree.down = NULL;
-	cx_free(tree->down);
-	*tree = (struct cx_tree){ .above = -1, .up.fd = -1, .up.passed_fd = -1 };
-	*out = w;
-	return 0;
-}
-
-void cx_ward_destroy(struct cx_ward *w)
-{
-	for (int i = 0; i < w->nstrands; i++)
-		cx_strand_cut(&w->strands[i]);
-	if (w->rally)
-		cx_rally_destroy(w->rally);
-	if (w->bell > 0) /* 0 is none of ours */
-		cx_sys->close(w->bell);
-	cx_verdict_fini(&w->decider);
-	cx_free(w->tree.leader);
-	cx_free(w->room);
-	cx_free(w->outs);
-	cx_free(w->strands);
-	cx_free(w->news);
-	cx_free(w->left);
-	cx_free(w);
+	/* A rally has others to talk to than the tree's neighbours. */
+	return w->said_farewell && (w->departed || !w->rally);
 }

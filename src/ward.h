@@ -47,6 +47,7 @@ struct cx_ward {
 	_Atomic bool nudged;
 	_Atomic int wish;     /* the code that the caller ends it with; 0: none */
 	struct cx_motion vote;
+	int reply;            /* rung with a decision, for who voted; -1: none yet */
 	uint64_t vote_by_ns;
 	_Atomic uint64_t votes; /* how many there were */
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
@@ -74,12 +75,14 @@ struct cx_ward {
 	struct cx_late late;   /* as last told */
 	uint64_t votes_taken, stepped_ns;
 	bool convened;
+	bool wired;            /* bell and reply have values */
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
+	bool granted;          /* the wish is known to the others */
 	bool told;             /* the verdict went down */
 	bool reported;         /* mine was taken */
 	bool passed_hearsay, passed_cause; /* such a report went up */
-	bool said_farewell;
+	bool said_farewell, departed;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
 	uint64_t leave_by_ns, linger_ns;
 	struct cx_calls own;   /* what calls points to once the caller has gone */

@@ -25,7 +25,7 @@ enum cx_frame_kind {
 	CX_FRAME_SEATS,        /* down, when all have come: the leaders of ranks arg, arg + 1... */
 	CX_FRAME_OVERDUE,      /* up: a deadline has passed, rank 0 knows who is missing */
 	/* afterwards, between guards */
-	CX_FRAME_LEAVE = 64, /* arg: who; the body is the last finished operation */
+	CX_FRAME_LEAVE = 64, /* arg: who; ward.c has the body */
 	CX_FRAME_REPORT,     /* up; arg: who saw it; ward.c has the body */
 	CX_FRAME_SIGNS,      /* up; arg: whose; the body is a struct cx_account */
 	CX_FRAME_VERDICT,    /* down; arg: code; the body is its text */
@@ -40,6 +40,7 @@ enum cx_frame_kind {
 	CX_FRAME_ACCEPT,     /* to the chair */
 	CX_FRAME_DECIDED,    /* from whoever knows */
 	CX_FRAME_RESIGN,     /* from the chair */
+	CX_FRAME_LOST,       /* between the chair and its members: who is dead */
 	/* of both */
 	CX_FRAME_BEAT = 112, /* I am here */
 	CX_FRAME_CONVENE,    /* a council begins */

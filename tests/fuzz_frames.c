@@ -28,7 +28,7 @@ static size_t usual_len(unsigned kind)
 	switch (kind) {
 	case CX_FRAME_RECORD: return RECORD;
 	case CX_FRAME_SEATS: return RANKS * sizeof(int32_t);
-	case CX_FRAME_LEAVE: return 8;
+	case CX_FRAME_LEAVE: return 16;
 	case CX_FRAME_FAULT: return 5;
 	default: return 0;
 	}

@@ -118,8 +118,9 @@ static size_t body_take(struct fuzz_input *in, struct cx_frame_head *head, uint8
 
 	switch (head->kind) {
 	case CX_FRAME_LEAVE:
+		memset(body, 0, 2 * sizeof(seq));
 		memcpy(body, &seq, sizeof(seq));
-		return sizeof(seq);
+		return 2 * sizeof(seq);
 	case CX_FRAME_REPORT: return report_take(in, body);
 	case CX_FRAME_SIGNS: return account_take(in, body);
 	case CX_FRAME_ASK: return 0;

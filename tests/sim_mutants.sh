@@ -12,6 +12,70 @@ few=${COLLX_MUTANTS:-6} # or all, or words of the names
 # name | source | seeds, and below it a sed -E expression. What is best in 'make check'
 # comes first.
 table='
+council: off-by-one quorum | council.c | 10000
+s/2 \* here > electors \|\|/2 * here + 1 > electors ||/
+council: half is enough without the lowest | council.c | 10000
+s/\(2 \* here == electors && is_in\(c, lowest\)\)/(2 * here == electors)/
+council: the tie goes to the wrong side | council.c | 10000
+s/2 \* here == electors && is_in\(c, lowest\)/2 * here == electors \&\& !is_in(c, lowest)/
+council: silent counts as dead | council.c | 10000
+/^static struct tally count/,/^}/s/cx_set_has\(&c->gone, r\)/cx_set_has(\&c->silent, r)/
+council: the number is not checked | council.c | 10000
+s/m->number != c->decided \+ 1 \|\|/0 \&\& m->number ||/
+council: an accepted motion is forgotten | council.c | 10000
+/^void cx_council_seated/,/^}/s/if \(c->accepted.ballot\)/if (0)/
+council: a found motion is not proposed | council.c | 10000
+/^static void find_motion/,/^}/s/if \(p->ballot\)/if (0)/
+council: a decision is not passed on | council.c | 10000
+/^static void decide/,/^}/s/tell_all\(c, CX_FRAME_DECIDED.*/;/
+council: the last decision is not told to who comes | council.c | 10000
+/^static bool hear_join/,/^}/s/if \(j->decided < c->decided\)/if (0)/
+council: who joins does not say what was decided | council.c | 10000
+/^void cx_council_seated/,/^}/s/if \(c->decided\)/if (0)/
+council: an exclusion is ignored | council.c | 10000
+/^static void make_motion/,/^}/s/unite\(&m->out, &c->exclude\);/;/
+council: who is excluded does not hear of it | guard.c | 10000
+/^int cx_guard_decide/,/^}/s/\? cx_guard_barred\(w\)/? 0/
+council: flags of one are enough | council.c | 10000
+s/flags &= c->seat\[r\].flags;/flags |= c->seat[r].flags;/
+council: the silent are not missed | council.c | 10000
+/^static void preside/,/^}/s/now_ns >= missed_ns\(c, r\)/0/
+council: accepted by those who are here at first | council.c | 10000
+/^static struct tally count/,/^}/s/t.accepted &= /t.accepted |= /
+council: deaths learnt later are kept | council.c | 10000
+/^static void tell_deaths/,/^}/s/tell\(c, .*/;/
+council: a chair is waited for without end | council.c | 10000
+s/now_ns >= c->since_ns \+ c->patience_ns/0/
+rally: who leaves takes its last words along | rally.c | 10000
+/^static void settle_left/,/^}/s/r->strands\[rank\].wire.fd < 0/1/
+rally: who left with a decision is as good as dead | rally.c | 10000
+s/r->left_at\[rank\] <= r->council.decided \+ 1/1/
+rally: no heartbeats | rally.c | 10000
+/^static uint64_t keep_alive/,/^}/s/say\(r, i, CX_FRAME_BEAT, NULL, 0\);/;/
+rally: a number of an earlier round | rally.c | 10000
+s/r->visit.number = -1;/;/
+ward: heartbeats are not sent | ward.c | 1000
+s/tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
+ward: who was stopped forgives nobody | ward.c | 10000
+/^static void forgive/,/^}/s/w->strands\[i\].heard_ns = now_ns/(void)i/
+ward: stopped before its first step | ward.c | 10000
+s/w->since_ns = w->stepped_ns = /w->since_ns = /
+ward: silence is never seen | ward.c | 10000
+s/now_ns - s->heard_ns >= silence_ns/0/
+ward: the silent do not hear the verdict | ward.c | 10000
+/^static void fell_silent/,/^}/s/s->silent = true;/s->silent = s->mute = true;/
+ward: a council is not called together | ward.c | 10000
+/^static void convene/,/^}/s/tell_below\(.*/;/
+ward: a council is not passed up | ward.c | 10000
+/^static void convene/,/^}/s/if \(up\(w\)\)/if (0)/
+ward: a revoke is dropped | ward.c | 10000
+/^static void grant/,/^}/s/consider\(w, &r, now_ns\);/;/
+ward: nobody lingers | ward.c | 10000
+/^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
+ward: it goes with the tree | ward.c | 10000
+s/\(w->departed \|\| !w->rally\)/1/
+guard: a ward is freed under its caller | guard.c | 10000
+/^static bool may_go/,/^}/s/!= CX_ALONE/!= 99/
 ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
 ward: a verdict is not relayed | ward.c | 300
@@ -30,9 +94,9 @@ ward: a verdict from below | ward.c | 3000
 s/if \(!is_up\(w, s\) \|\| !copy_line/if (!copy_line/
 ward: a question from below | ward.c | 3000
 /^static bool hear_ask/,/^}/s/!is_up\(w, s\) \|\| //
-ward: the out-buffer is cut | ward.c | 1000
+ward: the out-buffer is cut | strand.c | 1000
 s/s->at \+= \(size_t\)n;/s->at = s->len;/
-ward: room is taken twice | ward.c | 20000
+ward: room is taken twice | strand.c | 20000
 s/memmove\(s->out, s->out \+ s->at, waiting\)/memmove(s->out, s->out, waiting)/
 ward: a leaver is blamed too soon | ward.c | 1000
 s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
@@ -90,7 +154,7 @@ s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i
 
 cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base"
 parts="boot meet door mesh place place_open host net tree wire auth guard ward verdict sign plan
-	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
+	strand council rally vault 	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
 
 compile() { $cc -c "$1" -o "$2"; }
 export -f compile

@@ -902,7 +902,7 @@ Test(trees, lies_are_not_believed)
 	struct { int32_t about, code; uint32_t hearsay, unused; uint64_t seq; char text[8]; }
 	b = { -1, COLLX_ERR_NOMEM, 0, 0, 1, "ouch" };
 	struct cx_account a = account_of(9, true, 0);
-	uint64_t seq = 3;
+	uint64_t seq = 3, leave[2] = { 3, 0 };
 	struct grove g;
 	const struct {
 		const char *what;
@@ -915,9 +915,9 @@ Test(trees, lies_are_not_believed)
 		{ "rank 99's report", CX_FRAME_REPORT, 99, &b, sizeof(b) },
 		{ "nobody's report", CX_FRAME_REPORT, -5, &b, sizeof(b) },
 		{ "a short report", CX_FRAME_REPORT, 4, &b, 23 },
-		{ "another's leave", CX_FRAME_LEAVE, 5, &seq, sizeof(seq) },
-		{ "a far leave", CX_FRAME_LEAVE, 1, &seq, sizeof(seq) },
-		{ "a short leave", CX_FRAME_LEAVE, 4, &seq, 4 },
+		{ "another's leave", CX_FRAME_LEAVE, 5, &leave, sizeof(leave) },
+		{ "a far leave", CX_FRAME_LEAVE, 1, &leave, sizeof(leave) },
+		{ "a short leave", CX_FRAME_LEAVE, 4, &leave, 4 },
 		{ "another's signs", CX_FRAME_SIGNS, 3, &a, sizeof(a) },
 		{ "short signs", CX_FRAME_SIGNS, 4, &a, sizeof(a) - 1 },
 		{ "a verdict", CX_FRAME_VERDICT, COLLX_ERR_NOMEM, "ha", 2 },

@@ -238,6 +238,20 @@ static const struct scene scenes[] = {
 	{ .script = "trap '' TERM INT HUP; echo ready; setsid sleep 1000", .sig = SIGKILL,
 	  .status = 137 },
 	{ .script = "/no/such/command", .status = 127 },
+	/* --keep-going: the rest comes after those who failed */
+	{ .script = "case $COLLX_RANK in 1) kill -9 $$ ;; 2) exit 7 ;; esac; sleep 1; echo went on",
+	  .options = { "--keep-going" },
+	  .says = { "went on\nwent on\ncollx-run: rank ", "collx-run: rank 1 (pid ",
+		    ") exited with status 7" } },
+	{ .script = "test $COLLX_RANK = 2 || { sleep 0.5; kill -9 $$; }; exit 5",
+	  .options = { "--keep-going" }, .status = 5,
+	  .says = { "collx-run: rank 0 (pid ", "collx-run: rank 2 (pid ", "killed by signal 9" } },
+	{ .script = "test $COLLX_RANK != 1 || exit 7; sleep 1000",
+	  .options = { "--keep-going", "--timeout", "1.2" }, .status = 124,
+	  .says = { "1.2 s have passed: ending 3 of 4 ranks", "collx-run: rank 1 (pid " },
+	  .most_ms = 30000 },
+	{ .script = "trap 'exit 0' INT; test $COLLX_RANK != 1 || exit 7; echo ready; " LINGER,
+	  .options = { "--keep-going" }, .sig = SIGINT, .status = 130, .most_ms = 30000 },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
 
@@ -304,6 +318,20 @@ Test(hosts, a_rank_that_a_signal_killed_is_the_cause, .timeout = 300)
 		run_whole(&r, words); /* again where this machine was too busy for 250 ms */
 	cr_expect_eq(r.status, 137, "status %d:\n%s", r.status, r.text);
 	cr_expect(strstr(r.text, "rank 0 (pid ") && !strstr(r.text, "rank 3"), "%s", r.text);
+}
+
+/* Its ranks end, the others go on. */
+Test(hosts, a_host_that_is_lost_does_not_end_the_others, .timeout = 120)
+{
+	static const char *const words[WORDS] = {
+		"--hosts", "die:2,b:2", "--keep-going", "--agent", "AGENT", "sh", "-c",
+		"test $COLLX_RANK -lt 2 && sleep 1000; sleep 3; echo $COLLX_RANK went on" };
+	static struct run r;
+
+	run_whole(&r, words);
+	cr_expect_eq(r.status, 0, "status %d:\n%s", r.status, r.text);
+	cr_expect(strstr(r.text, "2 went on\n") && strstr(r.text, "3 went on\n"), "%s", r.text);
+	cr_expect(strstr(r.text, "collx-run: host die: its agent (pid "), "%s", r.text);
 }
 
 /* ---- what ranks get ---- */

@@ -24,6 +24,7 @@ enum { KEY_SERVE = 256 };
 static const struct argp_option options[] = {
 	{ "ranks", 'n', "N", 0, "Ranks to start (as many as this process may use processors)", 0 },
 	{ "prefix", 'p', NULL, 0, "Begin each line of output with the rank that wrote it", 0 },
+	{ "keep-going", 'k', NULL, 0, "A rank that fails does not end the others", 0 },
 	{ "timeout", 't', "SECONDS", 0, "End the job after this time, with status 124", 0 },
 	{ "hosts", 'H', "HOST[:N],...", 0, "Start ranks on these hosts, N (1) on each", 1 },
 	{ "agent", 'a', "COMMAND", 0, "Reaches a host: COMMAND HOST PROGRAM... (ssh)", 1 },
@@ -90,6 +91,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 'p':
 		w->opts.prefix = true;
 		return 0;
+	case 'k':
+		w->opts.keep_going = true;
+		return 0;
 	case 't':
 		w->opts.timeout_s = parse_number(arg, 0.001, 1e9, state, "--timeout");
 		return 0;
@@ -124,7 +128,7 @@ static const struct argp parser = {
 	.args_doc = "[--] COMMAND [ARGUMENT...]",
 	.doc = "Starts COMMAND as the ranks of a libcollx job, on this host or on several.\v"
 	       "The exit status is that of the rank that failed first, 128 + the signal that "
-	       "killed it, or 0. See collx-run(1).",
+	       "killed it, or 0; with --keep-going 0 when any rank returned 0. See collx-run(1).",
 };
 
 /* The child that does the work; it ends the job when its parent is gone. */
@@ -137,9 +141,10 @@ static int work(const struct run_options *opts, pid_t parent)
 	return opts->shares ? run_hosts(opts) : run_here(opts);
 }
 
-static int watch(pid_t child)
+/* `set` is blocked since before the child was there: asking for it again would set SIGCHLD
+ * to its default, which drops one that is pending. */
+static int watch(pid_t child, sigset_t set)
 {
-	sigset_t set = run_own_signals();
 	int sig, status;
 
 	for (;;) {
@@ -171,7 +176,7 @@ int main(int argc, char **argv)
 		exit(work(&w.opts, self));
 	if (child < 0)
 		run_complain("fork");
-	status = child < 0 ? 1 : watch(child);
+	status = child < 0 ? 1 : watch(child, set);
 	run_shares_free(w.opts.shares, w.opts.nshares);
 	return status;
 }

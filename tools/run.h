@@ -49,6 +49,7 @@ struct run_share {
 struct run_options {
 	int ranks;
 	bool prefix;
+	bool keep_going;  /* a rank that fails does not end the others */
 	double timeout_s; /* 0: none */
 	char **cmd;
 	struct run_share *shares; /* NULL: all ranks are of this host */
@@ -192,6 +193,23 @@ void run_ranks_reap(struct run_job *job);
 void run_end_text(char *text, size_t len, int rank, const siginfo_t *end);
 /* Processes that left their rank's group; as subreaper this one inherits them. */
 void run_strays_kill(void);
+
+/* The ends of ranks in a job that goes on without those who fail. */
+struct run_toll {
+	int good, bad;           /* ranks that ended with status 0, and others */
+	int status;              /* exit status for the first of the others */
+	struct run_buffer lines; /* about them, to be said at the end */
+};
+
+bool run_end_is_good(const siginfo_t *end);
+/* As a shell shows it. */
+int run_end_status(const siginfo_t *end);
+/* `host` NULL: this one. */
+void run_toll_take(struct run_toll *t, int rank, const siginfo_t *end, const char *host);
+/* One of which no more will be heard. */
+void run_toll_miss(struct run_toll *t, const char *text);
+/* The job's exit status. */
+int run_toll_status(const struct run_toll *t);
 
 /* ---- run_stream.c ---- */
 

@@ -22,6 +22,7 @@ struct here {
 	int status;   /* exit code so far */
 	int failed;   /* the rank that failed first, of those found ended at once; or -1 */
 	siginfo_t how;
+	struct run_toll toll; /* with --keep-going */
 };
 
 static void end_job(struct here *h, int status, int sig)
@@ -143,7 +144,9 @@ static void note_end(struct run_job *job, int rank, const siginfo_t *end)
 {
 	struct here *h = (struct here *)job;
 
-	if (end->si_code == CLD_EXITED && !end->si_status)
+	if (h->opts->keep_going && !job->ending)
+		run_toll_take(&h->toll, rank, end, NULL);
+	if (h->opts->keep_going || run_end_is_good(end))
 		return;
 	if (h->failed >= 0 && (h->how.si_code != CLD_EXITED || end->si_code == CLD_EXITED))
 		return;
@@ -161,7 +164,7 @@ static void reap(struct here *h)
 		return;
 	run_end_text(text, sizeof(text), h->failed, &h->how);
 	snprintf(h->cause, sizeof(h->cause), "collx-run: %s\n", text);
-	end_job(h, h->how.si_status + (h->how.si_code == CLD_EXITED ? 0 : 128), SIGTERM);
+	end_job(h, run_end_status(&h->how), SIGTERM);
 }
 
 static void deadline_passed(struct here *h)
@@ -231,6 +234,10 @@ static void keep(struct here *h)
 		run_stream_drain(&h->job, &h->job.ranks[i].err, i);
 	}
 	write_all(h, &h->to[1], h->cause, strlen(h->cause));
+	write_all(h, &h->to[1], h->toll.lines.data, h->toll.lines.len);
+	run_buffer_free(&h->toll.lines);
+	if (h->opts->keep_going && !h->job.ending)
+		h->status = run_toll_status(&h->toll);
 }
 
 static int prepare(struct here *h)

@@ -46,6 +46,7 @@ struct launch {
 	char addr[RUN_ADDR_BYTES];
 	bool started, ending;
 	int status; /* exit status so far */
+	struct run_toll toll; /* with --keep-going */
 	int sig;    /* what the ranks were sent */
 	char cause[RUN_TEXT_MAX]; /* until it is said */
 	enum weight weight;
@@ -235,14 +236,16 @@ static void take_end(struct launch *l, struct run_host *h, const struct run_fram
 		return;
 	end.si_pid = pid;
 	h->alive--;
-	if (end.si_code == CLD_EXITED && !end.si_status)
+	if (l->opts->keep_going && !l->ending)
+		run_toll_take(&l->toll, f->arg, &end, h->share->name);
+	if (l->opts->keep_going || run_end_is_good(&end))
 		return;
 	run_end_text(text, sizeof(text), f->arg, &end);
 	if (end.si_code == CLD_EXITED)
-		blame(l, WEIGHT_EXIT, end.si_status, SIGTERM, "%s on host %s", text,
+		blame(l, WEIGHT_EXIT, run_end_status(&end), SIGTERM, "%s on host %s", text,
 		      h->share->name);
 	else if (!l->ending || end.si_status != l->sig)
-		blame(l, WEIGHT_LOSS, 128 + end.si_status, SIGTERM, "%s on host %s", text,
+		blame(l, WEIGHT_LOSS, run_end_status(&end), SIGTERM, "%s on host %s", text,
 		      h->share->name);
 }
 
@@ -349,8 +352,18 @@ static void show_chatter(struct launch *l, struct run_host *h)
 		run_buffer_add(to, "\n", 1);
 }
 
+/* Its ranks end as soon as they hear of it; with --keep-going the others go on. */
+static void lose(struct launch *l, const char *text)
+{
+	if (l->opts->keep_going && l->started && !l->ending)
+		run_toll_miss(&l->toll, text);
+	else
+		blame(l, WEIGHT_LOSS, 1, SIGTERM, "%s", text);
+}
+
 static void agent_ended(struct launch *l, struct run_host *h, int status)
 {
+	char text[RUN_TEXT_MAX];
 	const char *when = h->marked ? "before its ranks had ended" : "before it served";
 	const char *hint = WIFEXITED(status) && WEXITSTATUS(status) == 127 && !h->marked
 				   ? ": is collx-run there, under the same path?"
@@ -360,11 +373,11 @@ static void agent_ended(struct launch *l, struct run_host *h, int status)
 		;
 	if (!h->marked && !l->ending)
 		show_chatter(l, h);
+	snprintf(text, sizeof(text), "host %.80s: its agent (pid %d) %s %d %s%s", h->share->name,
+		 (int)h->agent, WIFEXITED(status) ? "exited with status" : "was killed by signal",
+		 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), when, hint);
 	if (!h->done)
-		blame(l, WEIGHT_LOSS, 1, SIGTERM, "host %s: its agent (pid %d) %s %d %s%s",
-		      h->share->name, (int)h->agent,
-		      WIFEXITED(status) ? "exited with status" : "was killed by signal",
-		      WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), when, hint);
+		lose(l, text);
 	h->agent = 0;
 	h->patience_ms = -1;
 	run_link_close(&h->link);
@@ -561,6 +574,10 @@ int run_hosts(const struct run_options *opts)
 		work_once(&l);
 	run_strays_kill();
 	say_cause(&l);
+	run_buffer_add(&l.outlets[1].pending, l.toll.lines.data, l.toll.lines.len);
+	run_buffer_free(&l.toll.lines);
+	if (opts->keep_going && !l.ending)
+		l.status = run_toll_status(&l.toll);
 	write_rest(&l);
 	for (int i = 0; i < l.n; i++)
 		run_link_close(&l.hosts[i].link);

@@ -298,6 +298,49 @@ void run_end_text(char *text, size_t len, int rank, const siginfo_t *end)
 			 status, strsignal(status));
 }
 
+bool run_end_is_good(const siginfo_t *end)
+{
+	return end->si_code == CLD_EXITED && !end->si_status;
+}
+
+int run_end_status(const siginfo_t *end)
+{
+	return end->si_status + (end->si_code == CLD_EXITED ? 0 : 128);
+}
+
+static void add_loss(struct run_toll *t, int status, const char *text)
+{
+	char line[RUN_TEXT_MAX + 16];
+	int n = snprintf(line, sizeof(line), "collx-run: %.*s\n", RUN_TEXT_MAX - 1, text);
+
+	if (!t->bad++)
+		t->status = status;
+	run_buffer_add(&t->lines, line, (size_t)n);
+}
+
+void run_toll_take(struct run_toll *t, int rank, const siginfo_t *end, const char *host)
+{
+	char text[RUN_TEXT_MAX - 128], line[RUN_TEXT_MAX];
+
+	if (run_end_is_good(end)) {
+		t->good++;
+		return;
+	}
+	run_end_text(text, sizeof(text), rank, end);
+	snprintf(line, sizeof(line), host ? "%s on host %.80s" : "%s", text, host);
+	add_loss(t, run_end_status(end), line);
+}
+
+void run_toll_miss(struct run_toll *t, const char *text)
+{
+	add_loss(t, 1, text);
+}
+
+int run_toll_status(const struct run_toll *t)
+{
+	return t->good ? 0 : t->status;
+}
+
 /* A leader is looked at first and reaped last: while it is a zombie, its number still
  * names its group and no other. */
 void run_ranks_reap(struct run_job *job)

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How the ranks of a job make a communicator; see job.h. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "boot.h"
+#include "job.h"
+#include "mesh.h"
+
+static void fill_record(unsigned char *out, size_t len, int rank, int round)
+{
+	struct sim_rng r = { (uint64_t)rank << 32 ^ (uint64_t)round ^ sim_job.plan->seed << 8 };
+
+	for (size_t i = 0; i < len; i++)
+		out[i] = (unsigned char)sim_rng_next(&r);
+}
+
+static size_t record_len(int round)
+{
+	struct sim_rng r = { sim_job.plan->seed ^ (uint64_t)round << 16 };
+
+	return 1 + sim_rng_below(&r, SIM_RECORD);
+}
+
+static void check_records(const struct sim_player *p, const struct sim_stay *at,
+			  const unsigned char *all, size_t len, int round)
+{
+	unsigned char want[SIM_RECORD];
+
+	for (int r = 0; r < at->comm->ranks; r++) {
+		fill_record(want, len, at->comm->member[r], round);
+		if (memcmp(want, all + (size_t)r * len, len))
+			sim_broken("rank %d has a wrong record of rank %d", p->rank, r);
+	}
+}
+
+static bool is_gift_of(int rank, const struct sim_sock *got)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].rank == rank && sim_job.player[i].gift == got)
+			return true;
+	return false;
+}
+
+static void check_gifts(const struct sim_player *p, const int *fds)
+{
+	for (int r = 0; r < sim_job.plan->ranks; r++) {
+		struct sim_sock *got = fds[r] < 0 ? NULL : sim_fd_get(p->proc, fds[r]);
+
+		if (got && !is_gift_of(r, got))
+			sim_broken("rank %d has a wrong descriptor of rank %d", p->rank, r);
+		if (!got && sim_job.plan->meeting == SIM_UNIX)
+			sim_broken("rank %d has no descriptor of rank %d", p->rank, r);
+		if (fds[r] >= 0)
+			cx_sys->close(fds[r]);
+	}
+}
+
+static int exchange(struct sim_player *p, struct sim_stay *at, int round, uint64_t deadline_ns)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	size_t len = record_len(round);
+	unsigned char mine[SIM_RECORD], *all = cx_alloc((size_t)at->comm->ranks, len);
+	int fds[SIM_RANKS], bell = -1, rc = all ? 0 : COLLX_ERR_NOMEM;
+	bool gifts = s->passes_fds && !round && !at->comm->generation;
+
+	fill_record(mine, len, p->rank, round);
+	if (!rc && gifts) {
+		bell = cx_sys->bell();
+		rc = bell < 0 ? cx_fail_errno(-bell, "a bell") : 0;
+		p->gift = bell < 0 ? NULL : sim_fd_get(p->proc, bell);
+	}
+	if (!rc && round == s->exchanges && sim_rogue_is_early(p))
+		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->boot)->up, len);
+	if (!rc)
+		rc = cx_boot_exchange(at->boot, mine, len, bell, all, gifts ? fds : NULL,
+				      deadline_ns);
+	if (!rc)
+		check_records(p, at, all, len, round);
+	if (!rc && gifts)
+		check_gifts(p, fds);
+	if (bell >= 0)
+		cx_sys->close(bell);
+	cx_free(all);
+	return rc;
+}
+
+static void check_lanes(struct sim_player *p, const int *fds)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->ranks * SIM_LANES; i++) {
+		const struct sim_player *q = &sim_job.player[i / SIM_LANES];
+		struct sim_sock *other = q->lanes[p->rank * SIM_LANES + i % SIM_LANES];
+
+		p->lanes[i] = fds[i] < 0 ? NULL : sim_fd_get(p->proc, fds[i]);
+		if (q->rank != p->rank && !p->lanes[i])
+			sim_broken("rank %d has no lane to rank %d", p->rank, q->rank);
+		if (other && p->lanes[i] && !sim_sock_is_pair(p->lanes[i], other) &&
+		    sim_job.players == s->ranks && !sim_schedule_find(s, SIM_RESET, -1))
+			sim_broken("a lane of rank %d leads elsewhere than to rank %d", p->rank,
+				   q->rank);
+	}
+}
+
+static int connect_lanes(struct sim_player *p, struct sim_stay *at, const struct cx_meeting *m)
+{
+	int n = sim_job.plan->ranks * SIM_LANES, rc;
+	unsigned char wanted[SIM_RANKS];
+	int fds[SIM_RANKS * SIM_LANES];
+
+	memset(wanted, 1, sizeof(wanted));
+	rc = cx_mesh_open(at->boot, m, sim_job.plan->seed, SIM_LANES, wanted, fds);
+	if (!rc)
+		check_lanes(p, fds);
+	for (int i = 0; !rc && i < n; i++)
+		if (fds[i] >= 0)
+			cx_sys->close(fds[i]);
+	return rc;
+}
+
+int sim_job_meeting(struct cx_meeting *m, const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	char near[CX_MEET_MAX];
+	int rc;
+
+	snprintf(near, sizeof(near), "unix:/tmp/collx-%u/0123456789abcdef0123456789abcdef",
+		 (unsigned)geteuid());
+	*m = (struct cx_meeting){ .rank = p->rank, .ranks = s->ranks };
+	m->secret = sim_schedule_find(s, SIM_WRONG_SECRET, p->rank) ? sim_job.wrong
+								    : sim_job.secret;
+	m->deadline_ns = cx_now_ns() + s->create_ns;
+	rc = cx_place_parse(&m->place, s->meeting == SIM_UNIX ? near : "tcp:10.0.0.1:7000");
+	if (!rc && s->meeting == SIM_TCP_AND_LOCAL)
+		rc = cx_place_parse(&m->local, near);
+	return rc;
+}
+
+/* When nothing is wrong a host has one leader. */
+static void check_leaders(const struct cx_tree *t)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int r = 0; s->meeting == SIM_TCP_AND_LOCAL && !s->nfaults && r < s->ranks; r++)
+		for (int q = 0; q < r; q++)
+			if (s->host[r] == s->host[q] && t->leader[r] != t->leader[q])
+				sim_broken("ranks %d and %d of one host have leaders %d and %d", q,
+					   r, t->leader[q], t->leader[r]);
+}
+
+/* ---- where the ranks will find each other when something has failed ---- */
+
+struct introduction {
+	char nest[CX_MEET_MAX];
+	uint64_t nonce;
+	int32_t rank, generation;
+};
+
+static int make_rally(struct sim_stay *at, const struct cx_meeting *m,
+		      const struct introduction *all)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	int n = at->comm->ranks, rc;
+	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)n, sizeof(*names));
+	struct cx_secret secret;
+	const struct cx_rally_config config = {
+		.rank = m->rank, .ranks = n, .secret = &secret,
+		.names = names, .beat_ns = s->beat_ns, .silence_ns = s->silence_ns,
+	};
+
+	rc = names ? cx_secret_derive(&secret, &m->secret, ~all[0].nonce) : COLLX_ERR_NOMEM;
+	for (int r = 0; !rc && r < n; r++)
+		memcpy(names[r], all[r].nest, sizeof(names[r]));
+	if (!rc)
+		rc = cx_rally_create(&at->rally, &config, &at->nest);
+	cx_free(names);
+	return rc;
+}
+
+/* The ranks' nests; and whether each is who it should be. */
+static int introduce(struct sim_player *p, struct sim_stay *at, const struct cx_meeting *m)
+{
+	struct introduction mine = { .rank = p->rank, .generation = at->comm->generation };
+	struct introduction *all = cx_alloc((size_t)at->comm->ranks, sizeof(*all));
+	int rc = all ? cx_nest_open(&at->nest, m) : COLLX_ERR_NOMEM;
+
+	memcpy(mine.nest, at->nest.place.name, sizeof(mine.nest));
+	if (!rc)
+		rc = cx_sys->random(&mine.nonce, sizeof(mine.nonce));
+	if (!rc)
+		rc = cx_boot_exchange(at->boot, &mine, sizeof(mine), -1, all, NULL,
+				      m->deadline_ns);
+	for (int r = 0; !rc && r < at->comm->ranks; r++)
+		if (all[r].rank != at->comm->member[r] ||
+		    all[r].generation != at->comm->generation)
+			sim_broken("rank %d met rank %d of the job as rank %d", p->rank,
+				   (int)all[r].rank, r);
+	if (!rc)
+		rc = make_rally(at, m, all);
+	cx_free(all);
+	return rc;
+}
+
+static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	bool first = !at->comm->generation;
+	int rc = cx_boot_open(&at->boot, m);
+
+	if (!rc && at->comm->ranks > 1)
+		rc = introduce(p, at, m);
+	for (int i = 0; !rc && first && i < s->exchanges; i++)
+		rc = exchange(p, at, i, m->deadline_ns);
+	if (!rc && s->mesh && first)
+		rc = connect_lanes(p, at, m);
+	return rc ? rc : exchange(p, at, s->exchanges, m->deadline_ns);
+}
+
+static int fail_to_create(struct sim_stay *at, int rc)
+{
+	if (at->boot)
+		cx_boot_tell(at->boot, rc, cx_error_text());
+	if (at->boot)
+		cx_boot_close(at->boot);
+	if (at->rally)
+		cx_rally_destroy(at->rally);
+	cx_nest_close(&at->nest);
+	at->boot = NULL;
+	at->rally = NULL;
+	return rc;
+}
+
+/* As create.c does it. */
+int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m)
+{
+	const struct sim_fault *rogue = sim_schedule_find(sim_job.plan, SIM_ROGUE, p->rank);
+	struct cx_tree tree;
+	int rc;
+
+	at->nest.fd = -1;
+	rc = connect_all(p, at, m);
+	if (rc)
+		return fail_to_create(at, rc);
+	cx_boot_finish(at->boot, &tree);
+	at->boot = NULL;
+	if (!at->comm->generation)
+		check_leaders(&tree);
+	if (!rogue) {
+		rc = cx_guard_open(&at->ward, &tree, &at->calls, at->rally);
+		at->rally = NULL;
+		return rc;
+	}
+	sim_rogue_speak(p, &tree.up, rogue->n);
+	cx_tree_fini(&tree);
+	fail_to_create(at, 0);
+	return 0;
+}

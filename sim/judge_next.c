@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Did the survivors go on as they should? That what they decide is the same everywhere,
+ * and that they do not part, is seen in recover.c. Here: who is well and can reach most
+ * of the others is in the next communicator, soon; who is not in it has a reason.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/base.h"
+#include "job.h"
+
+static char why[1024];
+
+static const char *say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static const char *say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	return why;
+}
+
+/* Nothing but processes that end: of their own will, or without a word. */
+static bool only_ends(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		enum sim_fault_kind k = s->fault[i].kind;
+
+		if (k != SIM_KILL && k != SIM_KILL_DECIDER && k != SIM_LEAVE_EARLY &&
+		    k != SIM_MISMATCH && k != SIM_END)
+			return false;
+	}
+	return true;
+}
+
+/* Is there something by which others may lose sight of that rank? */
+static bool may_be_lost(int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		const struct sim_fault *f = &s->fault[i];
+
+		switch (f->kind) {
+		case SIM_CUT:
+		case SIM_CUT_ONE_WAY:
+		case SIM_CUT_PAIR:
+			return true;
+		case SIM_VOTE_OUT:
+		case SIM_PAUSE:
+		case SIM_FEW_FILES:
+		case SIM_NO_MEMORY:
+		case SIM_ROGUE:
+		case SIM_TWICE:
+		case SIM_RESTART:
+		case SIM_RESET:
+			if (f->rank == rank || f->kind == SIM_RESET)
+				return true;
+			break;
+		default:
+			break;
+		}
+	}
+	return false;
+}
+
+bool sim_judge_may_part(void)
+{
+	for (int r = 0; r < sim_job.plan->ranks; r++)
+		if (may_be_lost(r))
+			return true;
+	return false;
+}
+
+static bool has_ended(int rank, uint64_t before_ns)
+{
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (p->rank == rank && (!p->proc->alive || p->left) &&
+		    p->proc->ended_ns < before_ns)
+			return true;
+	}
+	return false;
+}
+
+/* Whom a decision leaves out without a reason; -1. */
+static int lost_without_reason(const struct sim_comm *c, const struct cx_motion *m)
+{
+	for (int r = 0; m->kind <= CX_MOTION_GROW && r < c->ranks; r++)
+		if (cx_set_has(&m->out, r) && !may_be_lost(c->member[r]) &&
+		    !sim_judge_was_held_back(c->member[r]) &&
+		    !has_ended(c->member[r], sim.now) && !sim_job.player[c->member[r]].left)
+			return c->member[r];
+	return -1;
+}
+
+static const char *judge_decisions(const struct sim_comm *c)
+{
+	for (int n = 1; n < SIM_DECISIONS; n++) {
+		int r = c->decided[n].kind ? lost_without_reason(c, &c->decided[n]) : -1;
+
+		if (r >= 0)
+			return say("decision %d of generation %d leaves rank %d out, which was "
+				   "well", n, c->generation, r);
+	}
+	return NULL;
+}
+
+static uint64_t last_end_ns(uint64_t before_ns)
+{
+	uint64_t last = 0;
+
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_proc *p = sim_job.player[i].proc;
+
+		if (!p->alive && p->ended_ns < before_ns)
+			last = cx_max(last, p->ended_ns);
+	}
+	return last;
+}
+
+/* When the last of those who went on together began to. */
+static uint64_t last_begin_ns(const struct sim_comm *c)
+{
+	uint64_t last = 0;
+
+	for (int i = 0; i < sim_job.players; i++)
+		for (const struct sim_player *p = &sim_job.player[i]; p; p = p->before)
+			if (p->at && p->at->comm == c && p->rescue.tried)
+				last = cx_max(last, p->rescue.begun_ns);
+	return last;
+}
+
+/* Has everybody who was well come to decide? Who left before is of no help, and whose
+ * end nobody was connected to see is waited for. */
+static bool all_came(const struct sim_comm *c, uint64_t by_ns, int *ends)
+{
+	bool all = true;
+
+	*ends = 0;
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		while (p->before && p->at->comm != c)
+			p = p->before;
+		if (!p->at || p->at->comm != c)
+			continue;
+		if (!p->rescue.done || !p->created || sim_job.player[i].proc->ended_ns < by_ns)
+			++*ends;
+		all &= p->rescue.done || p->proc->killed || !p->created;
+	}
+	return all;
+}
+
+/* Where processes end and nothing else happens, all others go on, and soon. */
+static const char *judge_after_ends(const struct sim_player *p)
+{
+	const struct sim_rescue *r = &p->rescue;
+	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
+	uint64_t most = SIM_S;
+	int ends;
+
+	if (!only_ends() || !all_came(p->at->comm, p->rescue.ended_ns, &ends) ||
+	    r->code == COLLX_ERR_ABORTED)
+		return NULL;
+	if (ends > 1)
+		most += 5 * sim_job.plan->silence_ns;
+	if (r->code == COLLX_ERR_TIMEOUT && sim_job.plan->decide_ns < most)
+		return NULL;
+	if (2 * ends >= p->at->comm->ranks && r->code == COLLX_ERR_NO_QUORUM && ends > 1)
+		return NULL;
+	if (r->code)
+		return say("rank %d did not go on: %s (%s), though others only ended", p->rank,
+			   collx_strerror((collx_result)r->code), r->text);
+	since = cx_max(since, r->begun_ns);
+	if (r->ended_ns > since + most)
+		return say("rank %d went on %.3f s after the last one was there, or had ended",
+			   p->rank, (double)(r->ended_ns - since) / 1e9);
+	return NULL;
+}
+
+static bool any_kind(enum sim_fault_kind a, enum sim_fault_kind b)
+{
+	return sim_schedule_find(sim_job.plan, a, -1) || sim_schedule_find(sim_job.plan, b, -1);
+}
+
+/* A straggler makes the others late, who are told so. */
+static bool any_straggler(void)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_STRAGGLER, -1);
+
+	return f && f->for_ns > SIM_S;
+}
+
+static bool somebody_left(const struct sim_player *p)
+{
+	int ends;
+
+	return !all_came(p->at->comm, p->rescue.ended_ns, &ends) || ends > 1;
+}
+
+bool sim_judge_may_fail(const struct sim_player *p, int code)
+{
+	switch (code) {
+	case COLLX_ERR_EXCLUDED:
+		return may_be_lost(p->rank) || sim_judge_was_held_back(p->rank);
+	case COLLX_ERR_TIMEOUT:
+	case COLLX_ERR_NO_QUORUM:
+		return !only_ends() || any_straggler() || somebody_left(p);
+	case COLLX_ERR_ABORTED:
+		return sim_schedule_find(sim_job.plan, SIM_END, -1);
+	case COLLX_ERR_MISMATCH: /* others shrink, who know more */
+		return sim_job.plan->agree_every && sim_job.plan->generations > 1 &&
+		       sim_job.plan->nfaults;
+	case COLLX_ERR_NOMEM:
+	case COLLX_ERR_NOFILES:
+		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES);
+	default:
+		return false;
+	}
+}
+
+static const char *judge_code(const struct sim_player *p)
+{
+	const struct sim_rescue *r = &p->rescue;
+
+	if (sim_judge_may_fail(p, r->code))
+		return NULL;
+	return say("rank %d could not go on: %s (%s), which nothing that happened explains",
+		   p->rank,
+		   collx_strerror((collx_result)r->code), r->text);
+}
+
+static const char *judge_rescue(const struct sim_player *p)
+{
+	const struct sim_rescue *r = &p->rescue;
+
+	if (!r->done)
+		return NULL;
+	if (judge_after_ends(p))
+		return why;
+	return r->code ? judge_code(p) : NULL;
+}
+
+/* ---- a cut that nothing else comes with ---- */
+
+static const struct sim_fault *lone_cut(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_fault *f = &s->fault[0];
+
+	return s->nfaults == 1 && f->kind == SIM_CUT && f->for_ns == UINT64_MAX ? f : NULL;
+}
+
+static bool was_there(const struct sim_player *p, const struct sim_fault *f)
+{
+	return p->created && p->created_ns < f->at_ns + 1000 * SIM_S;
+}
+
+/* The side with more ranks goes on, or of equal ones that with rank 0; no other. */
+static const char *judge_cut(const struct sim_fault *f)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	int inside = 0, rescued = 0;
+	bool wins;
+
+	for (int r = 0; r < s->ranks; r++) {
+		const struct sim_player *p = &sim_job.player[r];
+
+		while (p->before)
+			p = p->before;
+		if (!was_there(p, f) || !p->code || !p->rescue.tried || p->left)
+			return NULL;
+		inside += s->host[r] == f->host;
+		rescued++;
+	}
+	wins = 2 * inside > s->ranks || (2 * inside == s->ranks && s->host[0] == f->host);
+	for (int r = 0; rescued && r < s->ranks; r++) {
+		const struct sim_player *p = &sim_job.player[r];
+		bool should = (s->host[r] == f->host) == wins;
+
+		while (p->before)
+			p = p->before;
+		if (should != !p->rescue.code && p->rescue.code != COLLX_ERR_TIMEOUT)
+			return say("rank %d is of the side that should%s go on, and got %d (%s)", r,
+				   should ? "" : " not", p->rescue.code, p->rescue.text);
+		if (should && p->rescue.code && s->decide_ns > 8 * s->silence_ns)
+			return say("rank %d had %.0f s to go on after a cut: %s", r,
+				   (double)s->decide_ns / 1e9, p->rescue.text);
+	}
+	return NULL;
+}
+
+/* ---- all ---- */
+
+const char *sim_judge_rescues(void)
+{
+	const char *bad = NULL;
+
+	for (int i = 0; !bad && i < sim_job.comms; i++)
+		bad = judge_decisions(sim_job.comm[i]);
+	for (int i = 0; !bad && i < sim_job.players; i++)
+		for (const struct sim_player *p = &sim_job.player[i]; p && !bad; p = p->before)
+			bad = p->at ? judge_rescue(p) : NULL;
+	if (!bad && lone_cut())
+		bad = judge_cut(lone_cut());
+	return bad;
+}
