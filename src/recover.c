@@ -159,6 +159,10 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 			rc = decide(c, "shrink", &vote, until_ns, &m);
 		if (rc)
 			return rc;
+		/* It must not come, in the place of the first one who is to. */
+		if (cx_set_has(&m.out, c->rank))
+			return cx_fail(COLLX_ERR_EXCLUDED, "the other ranks go on without rank %d",
+				       c->rank);
 		next = NULL;
 		rc = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
 				&next);

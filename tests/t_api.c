@@ -110,6 +110,108 @@ static void overlaps(collx_comm_t c, int rank, int size)
 	}
 }
 
+/* The functions for when something failed. */
+static void null_for_faults(collx_comm_t c)
+{
+	collx_error e = COLLX_ERROR_INIT;
+	collx_rank_health h[2];
+	collx_comm_t none = NULL;
+	uint64_t flags = 1;
+
+	REFUSED(NULL, collx_comm_error(NULL, &e), "error: comm");
+	REFUSED(NULL, collx_comm_event_fd(NULL), "event_fd: comm");
+	REFUSED(NULL, collx_comm_set_callback(NULL, NULL, NULL), "set_callback: comm");
+	REFUSED(NULL, collx_comm_abort(NULL), "abort: comm");
+	REFUSED(NULL, collx_comm_revoke(NULL), "revoke: comm");
+	REFUSED(NULL, collx_comm_health(NULL, h, 1), "health: comm");
+	REFUSED(NULL, collx_comm_dump(NULL, 1), "dump: comm");
+	REFUSED(NULL, collx_comm_agree(NULL, &flags, NULL, NULL), "agree: comm");
+	REFUSED(NULL, collx_comm_shrink(NULL, NULL, 0, &none, NULL), "shrink: comm");
+	REFUSED(NULL, collx_comm_repair(NULL, NULL), "repair: comm");
+	REFUSED(NULL, collx_comm_repair(&none, NULL), "repair: comm");
+	REFUSED(NULL, collx_comm_grow(NULL, 1, NULL, &none, NULL), "grow: comm");
+	REFUSED(NULL, collx_comm_origin(NULL, 0), "origin");
+	REFUSED(c, collx_comm_set_callback(c, NULL, NULL), "fn");
+	REFUSED(c, collx_comm_error(c, NULL), "COLLX_ERROR_INIT");
+	e.size = sizeof(e) - 1;
+	REFUSED(c, collx_comm_error(c, &e), "COLLX_ERROR_INIT");
+	REFUSED(c, collx_comm_health(c, NULL, 1), "health");
+	REFUSED(c, collx_comm_health(c, h, 2), "room for 2 of 1");
+	REFUSED(c, collx_comm_health(c, h, -1), "room for -1");
+	REFUSED(c, collx_comm_agree(c, NULL, NULL, NULL), "flags");
+	collx_comm_abort_from_signal(NULL);
+}
+
+static void wrong_for_faults(collx_comm_t c, const collx_unique_id *id)
+{
+	const int beyond = 1, below = -1;
+	collx_comm_t out = (void *)8;
+	collx_opts o = COLLX_OPTS_INIT;
+	uint64_t flags = 1;
+
+	REFUSED(c, collx_comm_shrink(c, NULL, 0, NULL, NULL), "out");
+	REFUSED(c, collx_comm_shrink(c, NULL, 1, &out, NULL), "exclude");
+	REFUSED(c, collx_comm_shrink(c, &beyond, -1, &out, NULL), "exclude");
+	REFUSED(c, collx_comm_shrink(c, &beyond, 2, &out, NULL), "exclude");
+	REFUSED(c, collx_comm_shrink(c, &beyond, 1, &out, NULL), "rank 1 of 1");
+	REFUSED(c, collx_comm_shrink(c, &below, 1, &out, NULL), "rank -1 of 1");
+	REFUSED(c, collx_comm_grow(c, 1, id, NULL, NULL), "out");
+	REFUSED(c, collx_comm_grow(c, 0, id, &out, NULL), "no joiners");
+	REFUSED(c, collx_comm_grow(c, -1, id, &out, NULL), "no joiners");
+	REFUSED(c, collx_comm_grow(c, 1, NULL, &out, NULL), "id");
+	REFUSED(c, collx_comm_origin(c, 1), "rank 1 of 1");
+	REFUSED(c, collx_comm_origin(c, -1), "rank -1 of 1");
+	o.size = 1;
+	REFUSED(c, collx_comm_agree(c, &flags, NULL, &o), "opts");
+	REFUSED(c, collx_comm_shrink(c, NULL, 0, &out, &o), "opts");
+	REFUSED(c, collx_comm_repair(&c, &o), "opts");
+	REFUSED(c, collx_comm_grow(c, 1, id, &out, &o), "opts");
+	EXPECT(out == (void *)8 && flags == 1, "an out-parameter was written");
+	EXPECT(collx_comm_dump(c, 999) < 0, "a dump to no descriptor");
+	EXPECT(collx_barrier(c, NULL) == 0, "spoilt: %s", collx_last_error(c));
+}
+
+/* One rank alone: everything works that makes sense. */
+static void alone(collx_comm_t c)
+{
+	collx_error e = COLLX_ERROR_INIT;
+	unsigned char alive[1] = { 7 };
+	collx_comm_t next = NULL;
+	uint64_t flags = 5;
+	collx_rank_health h;
+
+	EXPECT(collx_comm_error(c, &e) == 0 && e.code == COLLX_OK, "%s", e.text);
+	EXPECT(collx_comm_event_fd(c) >= 0, "%s", collx_last_error(c));
+	EXPECT(!collx_comm_health(c, &h, 1) && h.state == COLLX_RANK_ALIVE, "health");
+	EXPECT(!collx_comm_agree(c, &flags, alive, NULL) && flags == 5 && alive[0] == 1, "agree");
+	EXPECT(!collx_comm_shrink(c, NULL, 0, &next, NULL) && collx_comm_size(next) == 1, "%s",
+	       collx_last_error(NULL));
+	EXPECT(!collx_barrier(next, NULL) && !collx_barrier(c, NULL), "they work");
+	EXPECT(!collx_comm_repair(&next, NULL) && !collx_barrier(next, NULL), "repaired");
+	EXPECT(!collx_comm_abort(next) && collx_barrier(next, NULL) == COLLX_ERR_ABORTED, "%s",
+	       collx_last_error(next));
+	collx_comm_destroy(next);
+	EXPECT(!collx_barrier(c, NULL), "%s", collx_last_error(c));
+}
+
+static void faults_functions(collx_comm_t c, int rank, int size, void *arg)
+{
+	collx_unique_id id;
+
+	(void)rank, (void)size, (void)arg;
+	EXPECT(!collx_get_unique_id(&id), "%s", collx_last_error(NULL));
+	null_for_faults(c);
+	wrong_for_faults(c, &id);
+	alone(c);
+}
+
+Test(arguments, of_what_is_for_faults)
+{
+	const struct world w = { .size = 1, .fn = faults_functions };
+
+	cr_assert_eq(world_run(&w), 0);
+}
+
 /* Buffers that only touch, and counts of 0 with anything, are right. */
 static void right_ones(collx_comm_t c)
 {

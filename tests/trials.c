@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The cases of faults; the ids are those of the reference's tables. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/trial.h"
+#include "tests/world.h"
+
+static const size_t counts[] = { MIDDLE, SMALL, LARGE };
+
+/* ---- variations ---- */
+
+void trial_vary(struct trial *t, enum trial_fault fault, collx_result want, int i)
+{
+	t->fault = fault;
+	t->want = want;
+	t->how = (enum trial_how)(i / PATHS % HOWS);
+	t->count = counts[i % 3];
+	t->op = (enum trial_op)((unsigned)i * 5 % OPS);
+	t->actor = (int)trial_draw(t, 2, (unsigned)t->ranks);
+}
+
+void trial_lose(struct trial *t, enum trial_fault fault, collx_result want, int i)
+{
+	trial_vary(t, fault, want, i);
+	t->victims = 1u << t->actor;
+}
+
+static void vary_a1(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	t->how = HOW_IDLE;
+}
+
+static void vary_a2(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	t->how = i % 2 ? HOW_THREAD : HOW_CALL;
+	t->op = OP_ALLREDUCE;
+	t->count = i == 3 ? BIGGEST : BIG;
+}
+
+static void vary_a4(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	t->how = i % 2 ? HOW_THREAD : HOW_CALL;
+	t->op = i % 2 ? OP_REDUCE : OP_BROADCAST;
+	t->root = t->actor;
+}
+
+static void vary_a5(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	t->victims |= 1u << (t->actor + 1) % t->ranks;
+}
+
+static void vary_a5_all(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	t->victims ^= trial_all(t);
+	t->actor = -1;
+}
+
+/* Another one dies while the rest repair, or shortly after. */
+static int kill_again(struct trial *t)
+{
+	unsigned first = 1u << t->actor, second = t->victims & ~first;
+
+	if (trial_await(t, trial_all(t), 1))
+		return 1;
+	t->hit_ns = trial_now_ns();
+	trial_signal(t, first, SIGKILL);
+	if (trial_await(t, trial_all(t) & ~t->victims, 2))
+		return 1;
+	usleep(trial_draw(t, 5, 30000));
+	trial_signal(t, second, SIGKILL);
+	if (trial_await(t, trial_all(t) & ~t->victims, 8))
+		return 1;
+	__atomic_store_n(&t->stop, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static void vary_a6(struct trial *t, int i)
+{
+	int first = i % t->ranks;
+
+	vary_a5(t, i);
+	t->actor = first;
+	t->victims = 1u << first | 1u << (first + 1 + (int)trial_draw(t, 4, 3)) % t->ranks;
+	t->how = HOW_CALL;
+	t->drive = kill_again;
+}
+
+static void vary_a7(struct trial *t, int i)
+{
+	static const enum trial_fault ways[] = { FAULT_EXIT, FAULT_ABORT, FAULT_SEGV, FAULT_EXEC };
+
+	trial_lose(t, ways[i % 4], COLLX_ERR_PEER_DEAD, i / 4 + i);
+}
+
+static void vary_a8(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_CHILD, COLLX_ERR_PEER_DEAD, i);
+}
+
+static void vary_a11(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_LEAVE, COLLX_ERR_PEER_LEFT, i);
+	t->how = HOW_CALL;
+}
+
+static void vary_b1(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_STOP, COLLX_ERR_PEER_SILENT, i);
+	t->how = i % 2 ? HOW_IDLE : HOW_CALL;
+}
+
+/* ---- B2, I5: who was given up wakes ---- */
+
+int trial_wake(struct trial *t)
+{
+	int status = -1;
+
+	trial_signal(t, t->victims, SIGCONT);
+	if (trial_await(t, t->victims, 9))
+		return 1;
+	waitpid(t->pids[t->actor], &status, 0);
+	t->pids[t->actor] = 0;
+	__atomic_store_n(&t->stop, 1, __ATOMIC_RELEASE);
+	return status != 0;
+}
+
+static int stop_and_wake(struct trial *t)
+{
+	if (trial_await(t, trial_all(t), 1))
+		return 1;
+	t->hit_ns = trial_now_ns();
+	trial_signal(t, t->victims, SIGSTOP);
+	if (trial_await(t, trial_all(t) & ~t->victims, 8))
+		return 1;
+	return trial_wake(t);
+}
+
+static void vary_b2(struct trial *t, int i)
+{
+	vary_b1(t, i);
+	t->how = HOW_CALL;
+	t->drive = stop_and_wake;
+}
+
+/* ---- B3, B4, B7: no false verdict ---- */
+
+static void live_until_stop(struct trial *t, int rank)
+{
+	struct worker w;
+
+	if (worker_open(&w, t, rank))
+		return;
+	worker_until_stop(&w);
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+static int strobe(struct trial *t)
+{
+	unsigned who = t->victims ? t->victims : trial_all(t);
+	int times = t->victims ? 4 : 1;
+
+	t->victims = 0;
+	if (trial_await(t, trial_all(t), 1))
+		return 1;
+	for (int i = 0; i < times; i++) {
+		trial_signal(t, who, SIGSTOP);
+		nap_ms(times > 1 ? 500 : 3000);
+		trial_signal(t, who, SIGCONT);
+		nap_ms(300);
+	}
+	t->hit_ns = trial_now_ns();
+	__atomic_store_n(&t->stop, 1, __ATOMIC_RELEASE);
+	return trial_await(t, trial_all(t), 9);
+}
+
+static void vary_b3(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_NONE, COLLX_OK, i);
+	t->live = live_until_stop;
+	t->drive = strobe;
+}
+
+static void vary_b4(struct trial *t, int i)
+{
+	vary_b3(t, i);
+	t->victims = 0;
+}
+
+static int starve(struct trial *t)
+{
+	const char *seconds = getenv("COLLX_TRIAL_SECONDS");
+	pid_t busy[16];
+	int rc = trial_await(t, trial_all(t), 1);
+
+	for (int i = 0; i < 16; i++) {
+		busy[i] = rank_fork();
+		if (busy[i] == 0)
+			for (;;)
+				__asm__ volatile("");
+	}
+	nap_ms(1000 * (unsigned)(seconds ? atoi(seconds) : 4));
+	for (int i = 0; i < 16; i++) {
+		kill(busy[i], SIGKILL);
+		waitpid(busy[i], NULL, 0);
+	}
+	__atomic_store_n(&t->stop, 1, __ATOMIC_RELEASE);
+	return rc || trial_await(t, trial_all(t), 9);
+}
+
+static void vary_b7(struct trial *t, int i)
+{
+	vary_b4(t, i);
+	t->count = SMALL;
+	t->op = OP_ALLREDUCE;
+	t->config.op_timeout_ms = 60000;
+	t->drive = starve;
+}
+
+/* ---- B5, B6: late for a call ---- */
+
+/* What a rank that waits can know of the late one. */
+static void *look_at_the_late(void *arg)
+{
+	struct worker *w = arg;
+	collx_rank_health h[TRIAL_RANKS];
+	int rc, late = w->t->actor;
+
+	nap_ms(700);
+	rc = collx_comm_health(w->c, h, w->t->ranks);
+	EXPECT(rc == 0 && h[late].state == COLLX_RANK_ALIVE, "rank %d: rank %d is %d", w->me, late,
+	       h[late].state);
+	w->t->note[w->me].flags[0] = h[w->me].begun > h[late].begun;
+	return NULL;
+}
+
+static void be_late(struct trial *t, int rank)
+{
+	struct worker w;
+	pthread_t thread;
+	int rc;
+
+	if (worker_open(&w, t, rank))
+		return;
+	EXPECT(!pthread_create(&thread, NULL, look_at_the_late, &w), "no thread");
+	if (rank == t->actor)
+		nap_ms(t->want ? 2500 : 1500);
+	else if (!t->hit_ns)
+		t->hit_ns = trial_now_ns();
+	rc = worker_call(&w);
+	for (int i = 0; !rc && i < 3; i++)
+		rc = worker_call(&w);
+	t->note[rank].known_ns = trial_now_ns();
+	pthread_join(thread, NULL);
+	if (t->want)
+		worker_expect_error(&w, rc);
+	else
+		EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(w.c));
+	if (t->want && t->note[rank].code == COLLX_ERR_TIMEOUT) {
+		char who[32];
+
+		snprintf(who, sizeof(who), "missing: rank %d ", t->actor);
+		EXPECT(strstr(collx_last_error(w.c), who), "rank %d: %s", rank,
+		       collx_last_error(w.c));
+	}
+	if (t->want && worker_settle(&w, t->ranks))
+		return;
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+int trial_wait(struct trial *t)
+{
+	return trial_await(t, trial_all(t), 9);
+}
+
+static void vary_b5(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_OK, i);
+	t->op = OP_ALLREDUCE;
+	t->live = be_late;
+	t->drive = trial_wait;
+}
+
+static void vary_b6(struct trial *t, int i)
+{
+	vary_b5(t, i);
+	t->config.op_timeout_ms = 1000;
+	t->want = COLLX_ERR_TIMEOUT;
+}
+
+/* ---- D: calls that differ ---- */
+
+static void vary_d(struct trial *t, int i)
+{
+	static const enum trial_op ops[] = { OP_ALLREDUCE, OP_REDUCE, OP_REDUCE_SCATTER };
+
+	trial_vary(t, (enum trial_fault)(FAULT_COUNT + i % 6), COLLX_ERR_MISMATCH, i / 6 + i);
+	t->op = t->fault == FAULT_ROOT ? OP_REDUCE : ops[i % 3];
+	t->how = HOW_CALL;
+	t->count = t->count < 3 ? 3 : t->count;
+}
+
+/* D7: two communicators in another order. */
+static void call_crosswise(struct trial *t, int rank)
+{
+	struct worker w;
+	int32_t one = 1, sum = 0;
+	collx_comm_t other = NULL, first, second;
+	int rc, again;
+
+	if (worker_open(&w, t, rank))
+		return;
+	rc = rank ? 0 : collx_get_unique_id(&t->second);
+	if (!rc)
+		rc = collx_broadcast(&t->second, &w.t->second, sizeof(t->second), COLLX_UINT8, 0,
+				     w.c, NULL);
+	if (!rc)
+		rc = collx_comm_create(&other, t->ranks, &t->second, rank, &t->config);
+	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL));
+	first = rank == t->actor ? w.c : other;
+	second = rank == t->actor ? other : w.c;
+	/* One of them can still come about, when the others give up the other one first. */
+	rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, first, NULL);
+	EXPECT(rc == COLLX_ERR_TIMEOUT || (rc == 0 && sum == t->ranks), "rank %d: %s", rank,
+	       collx_last_error(first));
+	again = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, second, NULL);
+	EXPECT(again == COLLX_ERR_TIMEOUT || (again == 0 && rc && sum == t->ranks),
+	       "rank %d: %s, then %s: %s", rank, collx_strerror(rc), collx_strerror(again),
+	       collx_last_error(second));
+	t->note[rank].known_ns = trial_now_ns();
+	EXPECT(!collx_comm_repair(&other, NULL), "rank %d: %s", rank, collx_last_error(NULL));
+	if (worker_settle(&w, t->ranks))
+		return;
+	rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, other, NULL);
+	EXPECT(rc == 0 && sum == t->ranks, "rank %d: %s", rank, collx_last_error(other));
+	collx_comm_destroy(other);
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+static void vary_d7(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_ERR_TIMEOUT, i);
+	t->config.op_timeout_ms = 700;
+	t->live = call_crosswise;
+	t->drive = trial_wait;
+}
+
+/* D8: they do not agree on who they are. */
+static void come_wrongly(struct trial *t, int rank)
+{
+	collx_config config = t->config;
+	collx_comm_t c = NULL;
+	int size = t->ranks, as = rank, rc;
+
+	if (rank == t->actor && t->seed % 2)
+		size++;
+	else if (rank == t->actor)
+		as = (rank + 1) % t->ranks;
+	config.create_timeout_ms = 1500;
+	t->note[rank].step = 1;
+	rc = collx_comm_create(&c, size, &t->id, as, &config);
+	EXPECT(rc < 0 && !c && strlen(collx_last_error(NULL)) > 10, "rank %d: %s", rank,
+	       collx_strerror(rc));
+	collx_comm_destroy(c);
+	t->note[rank].step = 9;
+}
+
+static void vary_d8(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_OK, i);
+	t->live = come_wrongly;
+	t->drive = trial_wait;
+}
+
+/* Two communicators, of all and of those who stay: the second one knows nothing. */
+static void lose_one_of_two(struct trial *t, int rank)
+{
+	struct worker w;
+	int32_t one = 1, sum = 0;
+	collx_comm_t few = NULL;
+	collx_unique_id *id = &t->second;
+	int rc, n = t->ranks - 1, mine = rank - (rank > t->actor);
+
+	if (worker_open(&w, t, rank))
+		return;
+	rc = rank == 0 ? collx_get_unique_id(id) : 0;
+	EXPECT(!rc && !collx_barrier(w.c, NULL), "rank %d: %s", rank, collx_last_error(NULL));
+	rc = rank == t->actor ? 0 : collx_comm_create(&few, n, id, mine, &t->config);
+	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL));
+	worker_step(&w, 2);
+	for (int i = 0; i < 400 && few; i++) {
+		rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, few, NULL);
+		if (!EXPECT(rc == 0 && sum == n, "rank %d: the other communicator: %s", rank,
+			    collx_last_error(few)))
+			return;
+		nap_ms(i > 200);
+	}
+	rc = worker_until_error(&w);
+	worker_expect_error(&w, rc);
+	if (worker_settle(&w, n))
+		return;
+	rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, few, NULL);
+	EXPECT(rc == 0 && sum == n, "rank %d: the other communicator: %s", rank,
+	       collx_last_error(few));
+	collx_comm_destroy(few);
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+static int kill_one_of_two(struct trial *t)
+{
+	if (trial_await(t, trial_all(t), 2))
+		return 1;
+	t->hit_ns = trial_now_ns();
+	trial_signal(t, t->victims, SIGKILL);
+	return trial_await(t, trial_all(t) & ~t->victims, 9);
+}
+
+static void vary_two(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
+	t->how = HOW_CALL;
+	t->live = lose_one_of_two;
+	t->drive = kill_one_of_two;
+}
+
+/* ---- H: fork, abort, revoke ---- */
+
+static void expect_forked(collx_comm_t c)
+{
+	collx_error e = COLLX_ERROR_INIT;
+	collx_rank_health h;
+	uint64_t flags = 1;
+	collx_comm_t out = c;
+	int bad = 0;
+
+	bad |= collx_comm_error(c, &e) != COLLX_ERR_FORKED;
+	bad |= collx_comm_event_fd(c) != COLLX_ERR_FORKED;
+	bad |= collx_comm_health(c, &h, 1) != COLLX_ERR_FORKED;
+	bad |= collx_comm_dump(c, 2) != COLLX_ERR_FORKED;
+	bad |= collx_comm_abort(c) != COLLX_ERR_FORKED;
+	bad |= collx_comm_revoke(c) != COLLX_ERR_FORKED;
+	bad |= collx_comm_agree(c, &flags, NULL, NULL) != COLLX_ERR_FORKED;
+	bad |= collx_comm_shrink(c, NULL, 0, &out, NULL) != COLLX_ERR_FORKED;
+	bad |= collx_comm_repair(&out, NULL) != COLLX_ERR_FORKED;
+	bad |= collx_comm_destroy(c) != COLLX_ERR_FORKED;
+	collx_comm_abort_from_signal(c); /* the parent's, so nothing */
+	_exit(bad);
+}
+
+static void fork_and_go_on(struct trial *t, int rank)
+{
+	struct worker w;
+	int status = -1;
+	pid_t pid;
+
+	if (worker_open(&w, t, rank))
+		return;
+	if (rank == t->actor) {
+		pid = rank_fork();
+		if (pid == 0)
+			expect_forked(w.c);
+		waitpid(pid, &status, 0);
+		EXPECT(status == 0, "the child: %#x", (unsigned)status);
+		__atomic_store_n(&t->stop, 1, __ATOMIC_RELEASE);
+	}
+	worker_until_stop(&w);
+	for (int i = 0; i < 20; i++)
+		EXPECT(!worker_call(&w), "rank %d: %s", rank, collx_last_error(w.c));
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+static void vary_h3(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_OK, i);
+	t->live = fork_and_go_on;
+	t->drive = trial_wait;
+}
+
+static void vary_h5(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_ABORT_COMM, COLLX_ERR_ABORTED, i);
+}
+
+static void vary_h5_twice(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_ABORT_TWICE, COLLX_ERR_ABORTED, i);
+}
+
+static void vary_h6(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_SIGNAL, COLLX_ERR_ABORTED, i);
+}
+
+static void vary_revoke(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_REVOKE, COLLX_ERR_REVOKED, i);
+}
+
+/* H5: in creation, which nobody else comes to. */
+static int wish;
+
+static void *wish_it(void *arg)
+{
+	nap_ms(100);
+	*(uint64_t *)arg = trial_now_ns();
+	__atomic_store_n(&wish, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void abort_creation(struct trial *t, int rank)
+{
+	collx_config config = t->config;
+	collx_comm_t c = NULL;
+	pthread_t thread;
+	uint64_t hit;
+	int rc;
+
+	config.abort = &wish;
+	pthread_create(&thread, NULL, wish_it, &hit);
+	rc = rank == t->actor ? COLLX_ERR_ABORTED
+			      : collx_comm_create(&c, t->ranks, &t->id, rank, &config);
+	pthread_join(thread, NULL);
+	t->hit_ns = hit;
+	t->note[rank].known_ns = trial_now_ns();
+	EXPECT(rc == COLLX_ERR_ABORTED && !c, "rank %d: %s: %s", rank, collx_strerror(rc),
+	       collx_last_error(NULL));
+	t->note[rank].step = 9;
+}
+
+static void vary_h5_init(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_ERR_ABORTED, i);
+	t->live = abort_creation;
+	t->drive = trial_wait;
+}
+
+/* ---- the table ---- */
+
+const struct trial_case trial_cases[] = {
+	{ "A1", "killed, all outside", vary_a1, { 100, 250 }, 1000, 0, false },
+	{ "A2", "killed in a large allreduce", vary_a2, { 100, 250 }, 1000, 0, true },
+	{ "A4", "the root killed", vary_a4, { 100, 250 }, 1000, 0, false },
+	{ "A5", "two killed at once", vary_a5, { 500, 500 }, 1000, 0, false },
+	{ "A5x", "all killed but one", vary_a5_all, { 500, 500 }, 1000, 0, false },
+	{ "A6", "another killed in the repair", vary_a6, { 100, 250 }, 2000, 5, false },
+	{ "A7", "exit, abort, segfault, exec", vary_a7, { 250, 250 }, 1000, 0, false },
+	{ "A8", "killed, its child lives", vary_a8, { 250, 250 }, 1000, 0, false },
+	{ "A11", "left, the others call", vary_a11, { 250, 250 }, 1000, 0, false },
+	{ "B1", "stopped", vary_b1, { 1500, 1500 }, 1000, 0, true },
+	{ "B2", "stopped, given up, woken", vary_b2, { 1500, 1500 }, 1000, 0, true },
+	{ "B3", "stopped 0.5 s, 4 times", vary_b3, { 0, 0 }, 0, 0, true },
+	{ "B4", "all stopped 3 s", vary_b4, { 0, 0 }, 0, 0, true },
+	{ "B5", "late by 1.5 s", vary_b5, { 0, 0 }, 0, 0, true },
+	{ "B6", "later than the deadline", vary_b6, { 2600, 2600 }, 1000, 0, true },
+	{ "B7", "16 busy processes", vary_b7, { 0, 0 }, 0, 0, true },
+	{ "D1-6", "calls that differ", vary_d, { 250, 250 }, 1000, 0, false },
+	{ "D7", "two communicators crosswise", vary_d7, { 0, 0 }, 1000, 0, true },
+	{ "D8", "wrong rank or size", vary_d8, { 0, 0 }, 0, 0, true },
+	{ "one2", "one of two communicators fails", vary_two, { 0, 0 }, 1000, 0, false },
+	{ "H3", "fork", vary_h3, { 0, 0 }, 0, 0, false },
+	{ "H5", "abort by another thread", vary_h5, { 50, 250 }, 1000, 0, false },
+	{ "H5b", "abort twice, by two threads", vary_h5_twice, { 50, 250 }, 1000, 0, false },
+	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false },
+	{ "H6", "abort in a signal handler", vary_h6, { 50, 250 }, 1000, 0, false },
+	{ "H7", "revoke", vary_revoke, { 50, 250 }, 1000, 0, false },
+	{ "I2", "one shrinks, the others call", trial_i2, { 250, 250 }, 1000, 0, false },
+	{ "I3", "8 ranks, killed one by one", trial_i3, { 0, 0 }, 0, 8, true },
+	{ "I5", "replaced by a new rank", trial_i5, { 0, 0 }, 0, 0, true },
+	{ "I6", "an in-place input stays", trial_i6, { 100, 250 }, 1000, 0, false },
+	{ "I7", "all succeed or none", trial_i7, { 100, 250 }, 1000, 0, false },
+	{ "I8", "killed while they agree", trial_i8, { 0, 0 }, 1000, 5, false },
+	{ "cont", "the call goes on by itself", trial_continue, { 1000, 1000 }, 0, 0, false },
+	{ "G9", "a joiner dies, lies, is late", trial_g9, { 0, 0 }, 0, 3, true },
+	{ "well", "shrink in health, aborted", trial_healthy, { 0, 0 }, 0, 0, false },
+	{ "call", "wrong use in the callback", trial_callback, { 100, 250 }, 1000, 0, false },
+};
+const int ntrial_cases = sizeof(trial_cases) / sizeof(trial_cases[0]);
+
+int trial_case_run(const struct trial_case *k, int i, struct trial *t)
+{
+	collx_config config = COLLX_CONFIG_INIT;
+
+	config.heartbeat_ms = 100;
+	config.silence_ms = 1000;
+	config.op_timeout_ms = 20000;
+	config.create_timeout_ms = 20000;
+	*t = (struct trial){ .ranks = k->ranks ? k->ranks : 4, .root = -1, .actor = -1,
+			     .config = config, .live = worker_live };
+	t->path = (enum trial_path)(i % PATHS);
+	for (const char *p = k->id; *p; p++)
+		t->seed = t->seed * 31 + (unsigned char)*p;
+	t->seed = t->seed % 1000 * 1000 + (unsigned)i;
+	k->vary(t, i);
+	return trial_run(t);
+}
