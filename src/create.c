@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "comm.h"
+#include "host.h"
 #include "mesh.h"
 
 enum { HOST_BYTES = 36 /* of the boot id */ };
@@ -23,6 +24,8 @@ struct hello {
 	char transport[16]; /* the one for all ranks; empty: by where they lie */
 	unsigned char host[HOST_BYTES];
 	char nest[CX_MEET_MAX];
+	uint64_t home;           /* cx_host_id */
+	struct cx_process process;
 	uint32_t heartbeat_ms, silence_ms;
 	struct cx_topo topo;
 	struct cx_select_agreed agreed;
@@ -51,6 +54,8 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	h->chunk = cx_topo_chunk(&c->topo, c->size, CX_LANES);
 	snprintf(h->transport, sizeof(h->transport), "%s", forced ? forced : "");
 	memcpy(h->nest, c->nest.place.name, sizeof(h->nest));
+	h->home = cx_host_id();
+	cx_sys->process(&h->process);
 	h->heartbeat_ms = c->terms.heartbeat_ms;
 	h->silence_ms = c->terms.silence_ms;
 	h->topo = c->topo;
@@ -155,25 +160,41 @@ static uint64_t beat_ns(const struct collx_comm *c, const struct hello *all)
 	return cx_min(cx_max(many, 1) * c->terms.heartbeat_ms, c->terms.silence_ms / 3) * 1000000;
 }
 
+/* The processes of this host, as far as they can be told. */
+static void find_near(const struct collx_comm *c, const struct hello *all,
+		      struct cx_process *near)
+{
+	const struct hello *own = &all[c->rank];
+
+	for (int r = 0; r < c->size; r++)
+		if (all[r].home == own->home && all[r].process.space == own->process.space)
+			near[r] = all[r].process;
+}
+
 /* Where the ranks will find each other when something has failed. */
 static int make_rally(struct collx_comm *c, const struct cx_meeting *m, const struct hello *all)
 {
 	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)c->size, sizeof(*names));
+	struct cx_process *near = cx_alloc((size_t)c->size, sizeof(*near));
 	struct cx_secret secret;
 	struct cx_rally_config config = {
-		.rank = c->rank, .ranks = c->size, .secret = &secret, .names = names,
+		.rank = c->rank, .ranks = c->size, .secret = &secret, .names = names, .near = near,
 		.beat_ns = beat_ns(c, all),
 		.silence_ns = c->terms.silence_ms == COLLX_NO_TIMEOUT
 				      ? (uint64_t)1 << 55 /* a year */
 				      : (uint64_t)c->terms.silence_ms * 1000000,
 	};
-	int rc = names ? cx_secret_derive(&secret, &m->secret, ~c->nonce) : COLLX_ERR_NOMEM;
+	int rc = names && near ? cx_secret_derive(&secret, &m->secret, ~c->nonce)
+			       : COLLX_ERR_NOMEM;
 
 	for (int r = 0; !rc && r < c->size; r++)
 		memcpy(names[r], all[r].nest, sizeof(names[r]));
 	if (!rc)
+		find_near(c, all, near);
+	if (!rc)
 		rc = cx_rally_create(&c->rally, &config, &c->nest);
 	cx_secret_wipe(&secret);
+	cx_free(near);
 	cx_free(names);
 	return rc;
 }

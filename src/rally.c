@@ -11,6 +11,7 @@
 
 enum { FRAMES = 64 /* of a strand in one step */, OUT_ROOM = 4096, SLICE_MS = 1000 };
 static const uint64_t again_ns = 20000000; /* after a visit that failed */
+static const uint64_t look_ns = 20000000;
 
 /* ---- nests ---- */
 
@@ -234,6 +235,24 @@ static void settle_left(struct cx_rally *r, int rank, uint64_t now_ns)
 		cx_council_dead(&r->council, rank, now_ns);
 }
 
+/* A rank of this host that has not come: does its process live? Without a connection its
+ * end is known by nothing else. When to look again. */
+static uint64_t look_for_the_gone(struct cx_rally *r)
+{
+	const struct cx_council *c = &r->council;
+
+	if (!r->near)
+		return UINT64_MAX;
+	if (r->now_ns - r->looked_ns < look_ns)
+		return r->looked_ns + look_ns;
+	r->looked_ns = r->now_ns;
+	for (int i = 0; i < c->ranks; i++)
+		if (r->near[i].number && i != c->rank && r->strands[i].wire.fd < 0 &&
+		    !cx_set_has(&c->dead, i) && cx_sys->is_gone(&r->near[i]))
+			cx_council_dead(&r->council, i, r->now_ns);
+	return r->now_ns + look_ns;
+}
+
 void cx_rally_convene(struct cx_rally *r, uint64_t now_ns)
 {
 	if (r->convened)
@@ -283,9 +302,10 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 		cx_door_serve(r->door, p);
 	for (int i = 0; i < r->council.ranks; i++)
 		settle_left(r, i, now_ns);
+	due = look_for_the_gone(r);
 	cx_council_tick(&r->council, now_ns);
 	go_where_council_wants(r);
-	due = cx_min(keep_alive(r), r->council.due_ns);
+	due = cx_min(due, cx_min(keep_alive(r), r->council.due_ns));
 	return r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
 }
 
@@ -354,6 +374,12 @@ static int allocate(struct cx_rally *r, const struct cx_rally_config *c)
 	r->left_at = cx_alloc(n, sizeof(*r->left_at));
 	if (!r->secret || !r->names || !r->strands || !r->outs || !r->left_at)
 		return COLLX_ERR_NOMEM;
+	if (c->near) {
+		r->near = cx_alloc(n, sizeof(*r->near));
+		if (!r->near)
+			return COLLX_ERR_NOMEM;
+		memcpy(r->near, c->near, n * sizeof(*r->near));
+	}
 	*r->secret = *c->secret;
 	memcpy(r->names, c->names, n * sizeof(*r->names));
 	for (size_t i = 0; i < n; i++) {
@@ -407,5 +433,6 @@ void cx_rally_destroy(struct cx_rally *r)
 	cx_free(r->strands);
 	cx_free(r->outs);
 	cx_free(r->left_at);
+	cx_free(r->near);
 	cx_free(r);
 }

@@ -31,6 +31,8 @@ struct cx_rally_config {
 	const struct cx_secret *secret;  /* of the communicator; copied into a vault */
 	char (*names)[CX_MEET_MAX];      /* [rank]: the nests' places; copied */
 	uint64_t beat_ns, silence_ns;
+	const struct cx_process *near;   /* [rank]: of this host; number 0: of another. Copied;
+					    NULL: not known */
 };
 
 struct cx_rally {
@@ -50,6 +52,8 @@ struct cx_rally {
 	unsigned char *outs;
 	const struct cx_poll *poll; /* of the step */
 	uint64_t now_ns;            /* of the step */
+	struct cx_process *near;    /* [rank]; NULL */
+	uint64_t looked_ns;         /* which of them are gone, when last */
 };
 
 /* Takes the nest over. */

@@ -39,6 +39,12 @@ void cx_error_clear(void);
  * in one table so that a test or the simulator (sim/) can stand in for the world.
  * Never NULL.
  */
+/* Which process: its number in a space of numbers, and when it began. */
+struct cx_process {
+	uint64_t space, start;
+	int32_t number; /* 0: none */
+};
+
 struct cx_sys {
 	uint64_t (*now_ns)(void);                /* monotonic */
 	int (*random)(void *buf, size_t len);    /* 0 or -errno */
@@ -79,6 +85,10 @@ struct cx_sys {
 	int (*bell)(void);                       /* readable once it was rung; fd or -errno */
 	void (*ring)(int bell);
 	void (*hush)(int bell);                  /* not readable until it is rung again */
+
+	/* processes of this host; both may be NULL where there is no way to know */
+	void (*process)(struct cx_process *own); /* number 0: it cannot be known */
+	int (*is_gone)(const struct cx_process *p); /* of the same space: 1 when it has ended */
 };
 extern const struct cx_sys *cx_sys;
 extern const struct cx_sys cx_sys_real;

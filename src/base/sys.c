@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -285,6 +286,53 @@ static void real_hush(int bell)
 		;
 }
 
+/* The state, and when it began, from /proc; 0: there is no such process. */
+static int read_process(int number, char *state, uint64_t *start)
+{
+	char path[32], text[512], *at;
+	unsigned long long began;
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", number);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n < 0)
+		return errno == ESRCH ? 0 : -errno;
+	text[n] = '\0';
+	at = strrchr(text, ')'); /* the name before it may contain anything */
+	if (!at || sscanf(at, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			      "%*d %*d %*d %llu", state, &began) != 2)
+		return -EIO;
+	*start = began;
+	return 1;
+}
+
+static void real_process(struct cx_process *own)
+{
+	struct stat st;
+	char state;
+
+	*own = (struct cx_process){ .number = (int32_t)getpid() };
+	if (read_process(own->number, &state, &own->start) != 1 ||
+	    stat("/proc/self/ns/pid", &st))
+		own->number = 0;
+	else
+		own->space = (uint64_t)st.st_ino;
+}
+
+static int real_is_gone(const struct cx_process *p)
+{
+	uint64_t start;
+	char state;
+	int rc = read_process(p->number, &state, &start);
+
+	return rc == 0 || (rc == 1 && (start != p->start || state == 'Z' || state == 'X'));
+}
+
 const struct cx_sys cx_sys_real = {
 	.now_ns = real_now_ns,
 	.random = real_random,
@@ -320,6 +368,8 @@ const struct cx_sys cx_sys_real = {
 	.bell = real_bell,
 	.ring = real_ring,
 	.hush = real_hush,
+	.process = real_process,
+	.is_gone = real_is_gone,
 };
 
 const struct cx_sys *cx_sys = &cx_sys_real;
