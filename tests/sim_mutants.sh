@@ -12,6 +12,42 @@ few=${COLLX_MUTANTS:-6} # or all, or words of the names
 # name | source | seeds, and below it a sed -E expression. What is best in 'make check'
 # comes first.
 table='
+ward: heartbeats are not sent | ward.c | 1000
+s/tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
+ward: a verdict is not relayed | ward.c | 300
+/^static void tell_verdict/,/^}/s/w->told = true;/w->told = true; return;/
+ward: a leaver is forgotten | ward.c | 300
+s/store_explicit\(&w->left\[who\], b.seq \+ 1/store_explicit(\&w->left[who], 0/
+wire: the rest of a frame is lost | wire.c | 300
+s/v->iov_len -= \(size_t\)n;/;/
+verdict: hearsay is believed | verdict.c | 300
+s/doubt_ns = [0-9]+/doubt_ns = 0/
+ward: the out-buffer is cut | strand.c | 1000
+s/s->at \+= \(size_t\)n;/s->at = s->len;/
+ward: a leaver is blamed too soon | ward.c | 1000
+s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
+ward: the dead are not noticed | ward.c | 1000
+/^static void ended/,/^}/s/notice\(w, COLLX_ERR_PEER_DEAD/(void)(w, COLLX_ERR_PEER_DEAD/
+verdict: nobody is waited for | verdict.c | 1000
+/^static bool all_answered/,/^}/s/return false/return true/
+verdict: no call is compared | verdict.c | 300
+s/found = s->seq;/found = 0;/
+guard: a report rings no bell | guard.c | 1000
+/^int cx_guard_report/,/^}/s/\t\tring\(\);/\t\t;/
+meet: its doors stay open | meet.c | 300
+/^int cx_meet\(/,/^}/s/close_doors\(&t\);/;/
+meet: rank 0 is waited for | meet.c | 1000
+s/cx_now_ns\(\) \+ cx_meet_patience_ns\(t->t\)/cx_now_ns() + 9 * cx_meet_patience_ns(t->t)/
+meet: seats end too early | meet.c | 300
+s/first \+ n == tree->ranks/first + n > tree->ranks/
+boot: records are sent up twice | boot.c | 1000
+s/b->have\[r\] \|= SENT_UP;/;/
+door: a part of a proof is lost | door.c | 300
+s/\*have \+= \(size_t\)n;/*have = (size_t)n;/
+place: a name is left | place_open.c | 300
+/^void cx_place_unlisten/,/^}/s/cx_sys->unlink.*/;/
+mesh: lanes are mixed up | mesh.c | 1000
+s/\(size_t\)w->lanes \+ claim->conn;/(size_t)w->lanes + (claim->conn ^ 1);/
 council: off-by-one quorum | council.c | 10000
 s/2 \* here > electors \|\|/2 * here + 1 > electors ||/
 council: half is enough without the lowest | council.c | 10000
@@ -54,11 +90,9 @@ rally: no heartbeats | rally.c | 10000
 /^static uint64_t keep_alive/,/^}/s/say\(r, i, CX_FRAME_BEAT, NULL, 0\);/;/
 rally: a number of an earlier round | rally.c | 10000
 s/r->visit.number = -1;/;/
-ward: heartbeats are not sent | ward.c | 1000
-s/tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
 ward: who was stopped forgives nobody | ward.c | 10000
 /^static void forgive/,/^}/s/w->strands\[i\].heard_ns = now_ns/(void)i/
-ward: stopped before its first step | ward.c | 10000
+ward: stopped before its first step | ward_life.c | 10000
 s/w->since_ns = w->stepped_ns = /w->since_ns = /
 ward: silence is never seen | ward.c | 10000
 s/now_ns - s->heard_ns >= silence_ns/0/
@@ -76,28 +110,16 @@ ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
 ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
-ward: a verdict is not relayed | ward.c | 300
-/^static void tell_verdict/,/^}/s/tell_below\(.*/(void)now_ns;/
-ward: a leaver is forgotten | ward.c | 300
-s/store_explicit\(&w->left\[who\], seq \+ 1/store_explicit(\&w->left[who], 0/
 meet: a rank may come twice | meet.c | 2000
 s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->rank/
-wire: the rest of a frame is lost | wire.c | 300
-s/v->iov_len -= \(size_t\)n;/;/
-verdict: hearsay is believed | verdict.c | 300
-s/doubt_ns = [0-9]+/doubt_ns = 0/
 ward: a leave of any origin | ward.c | 2000
 s/^.*is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
 ward: a verdict from below | ward.c | 3000
 s/if \(!is_up\(w, s\) \|\| !copy_line/if (!copy_line/
 ward: a question from below | ward.c | 3000
 /^static bool hear_ask/,/^}/s/!is_up\(w, s\) \|\| //
-ward: the out-buffer is cut | strand.c | 1000
-s/s->at \+= \(size_t\)n;/s->at = s->len;/
 ward: room is taken twice | strand.c | 20000
 s/memmove\(s->out, s->out \+ s->at, waiting\)/memmove(s->out, s->out, waiting)/
-ward: a leaver is blamed too soon | ward.c | 1000
-s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
 ward: an unknown frame is skipped | ward.c | 3000
 s/default: return false;/default: return true;/
 ward: who leaves relays nothing | ward.c | 20000
@@ -106,53 +128,32 @@ wire: the rest is not read | wire.c | 3000
 s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
-ward: the dead are not noticed | ward.c | 1000
-/^static void ended/,/^}/s/notice\(w, COLLX_ERR_PEER_DEAD/(void)(w, COLLX_ERR_PEER_DEAD/
 verdict: the last cause counts | verdict.c | 20000
 s/v->phase == CX_ASKING \|\| \(v->phase == CX_DOUBTING && r->hearsay\)/false/
-verdict: nobody is waited for | verdict.c | 1000
-/^static bool all_answered/,/^}/s/return false/return true/
-verdict: no call is compared | verdict.c | 300
-s/found = s->seq;/found = 0;/
 verdict: who left is not blamed | verdict.c | 3000
 /^static bool blame_leaver/,/^}/s/!v->known\[r\].left \|\| v->known\[r\].left > v->first.seq/true/
-guard: a report rings no bell | guard.c | 1000
-/^int cx_guard_report/,/^}/s/\t\tring\(\);/\t\t;/
 tree: any number is a rank | tree.c | 3000
 s/r < 0 \|\| r >= t->ranks \|\| r == t->rank/r == t->rank/
 meet: nobody hears who is gone | meet.c | 3000
 s/tell\(&tree->up, CX_FRAME_GONE, child\) : 0/0 : 0/
-meet: its doors stay open | meet.c | 300
-/^int cx_meet\(/,/^}/s/close_doors\(&t\);/;/
-meet: rank 0 is waited for | meet.c | 1000
-s/cx_now_ns\(\) \+ cx_meet_patience_ns\(t->t\)/cx_now_ns() + 9 * cx_meet_patience_ns(t->t)/
-meet: seats end too early | meet.c | 300
-s/first \+ n == tree->ranks/first + n > tree->ranks/
 boot: a record of any origin | boot.c | 3000
 s/\(side == FROM_BELOW && cx_tree_towards\(t, who\) != from\) \|\|//
 boot: an error is not passed on | boot.c | 2000
 /^static int set_fault/,/^}/s/cx_meet_send_fault\(&t->down\[r\].*/;/
-boot: records are sent up twice | boot.c | 1000
-s/b->have\[r\] \|= SENT_UP;/;/
-door: a part of a proof is lost | door.c | 300
-s/\*have \+= \(size_t\)n;/*have = (size_t)n;/
 door: another user may speak | door.c | 3000
 s/uid == geteuid\(\)/uid \|\| !uid/
 auth: any proof will do | auth.c | 3000
 s/if \(CRYPTO_memcmp\(want, proof \+ PROOF_MAC, MAC_BYTES\)\)/if (0)/
-place: a name is left | place_open.c | 300
-/^void cx_place_unlisten/,/^}/s/cx_sys->unlink.*/;/
 place: whoever listens is dead | place_open.c | 20000
 s/return rc != -ECONNREFUSED && rc != -ENOENT;/return 0;/
-mesh: lanes are mixed up | mesh.c | 1000
-s/\(size_t\)w->lanes \+ claim->conn;/(size_t)w->lanes + (claim->conn ^ 1);/
 mesh: an error leaves lanes open | mesh.c | 3000
 s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i < 1; i++)/
 '
 
 cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base"
 parts="boot meet door mesh place place_open host net tree wire auth guard ward verdict sign plan
-	strand council rally vault 	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
+	ward_life strand council rally vault
+	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
 
 compile() { $cc -c "$1" -o "$2"; }
 export -f compile
