@@ -58,6 +58,14 @@ static void say(struct cx_rally *r, int rank, enum cx_frame_kind kind, const voi
 		s->heard_ns = 0;
 }
 
+/* Gives the connection up. The other end may live, though it said nothing or nonsense: without
+ * this word it would take the end for this rank's death, and tell others of it. */
+static void turn_away(struct cx_rally *r, int rank)
+{
+	say(r, rank, CX_FRAME_PART, NULL, 0);
+	part(r, rank);
+}
+
 static void send_for_council(void *ctx, int rank, enum cx_frame_kind kind, const void *body,
 			     size_t len)
 {
@@ -85,7 +93,11 @@ static void hear(struct cx_rally *r, int rank)
 			return;
 		}
 		s->heard_ns = r->now_ns;
-		if (rc < 0 || kind == CX_FRAME_PART) {
+		if (rc < 0) {
+			turn_away(r, rank);
+			return;
+		}
+		if (kind == CX_FRAME_PART) {
 			part(r, rank);
 			return;
 		}
@@ -97,7 +109,7 @@ static void hear(struct cx_rally *r, int rank)
 		if (kind != CX_FRAME_BEAT &&
 		    !cx_council_hear(&r->council, rank, kind, s->wire.body, s->wire.head.len,
 				     r->now_ns)) {
-			part(r, rank);
+			turn_away(r, rank);
 			cx_council_silent(&r->council, rank, r->now_ns);
 			return;
 		}
@@ -152,10 +164,8 @@ static void leave_old_chairs(struct cx_rally *r)
 	int chair = r->council.chair;
 
 	for (int i = 0; i < r->council.rank; i++)
-		if (i != chair && r->strands[i].wire.fd >= 0) {
-			say(r, i, CX_FRAME_PART, NULL, 0);
-			part(r, i);
-		}
+		if (i != chair && r->strands[i].wire.fd >= 0)
+			turn_away(r, i);
 }
 
 /* Goes where the council wants to. */
@@ -205,7 +215,7 @@ static uint64_t keep_alive(struct cx_rally *r)
 		struct cx_strand *s = &r->strands[i];
 
 		if (s->wire.fd >= 0 && r->now_ns - s->heard_ns >= r->silence_ns) {
-			part(r, i);
+			turn_away(r, i);
 			cx_council_silent(&r->council, i, r->now_ns);
 		}
 		if (s->wire.fd < 0)
