@@ -86,6 +86,8 @@ rally: who leaves takes its last words along | rally.c | 10000
 /^static void settle_left/,/^}/s/r->strands\[rank\].wire.fd < 0/1/
 rally: who left with a decision is as good as dead | rally.c | 10000
 s/r->left_at\[rank\] <= r->council.decided \+ 1/1/
+rally: who is given up is not told | rally.c | 10000
+/^static void turn_away/,/^}/s/say\(r, rank, CX_FRAME_PART, NULL, 0\);/;/
 rally: no heartbeats | rally.c | 10000
 /^static uint64_t keep_alive/,/^}/s/say\(r, i, CX_FRAME_BEAT, NULL, 0\);/;/
 rally: a number of an earlier round | rally.c | 10000
