@@ -124,7 +124,7 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *request, unsig
 	struct collx_comm *first = c;
 
 	if (rc)
-		return rc;
+		return cx_comm_die(c, &r, rc);
 	for (;;) {
 		rc = cx_comm_run(c, &r, timeout_ns);
 		over = flags & (COLLX_UNIFORM | CX_GOES_ON)

@@ -390,7 +390,8 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	rc = cx_comm_check_fork(comm, name);
 	if (rc)
 		return rc;
-	if (comm->error)
+	flags = promises(comm, r, opts);
+	if (comm->error && !(flags & CX_GOES_ON))
 		return cx_comm_run(comm, r, 0);
 	rc = cx_comm_check_opts(comm, name, opts, &timeout_ns);
 	if (!rc && r->coll > CX_NCOLL)
@@ -399,7 +400,6 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 		rc = check_request(comm, r, name);
 	if (rc || (r->count == 0 && r->coll < CX_NCOLL))
 		return rc;
-	flags = promises(comm, r, opts);
 	return flags ? cx_careful_run(comm, r, flags, timeout_ns)
 		     : cx_comm_run(comm, r, timeout_ns);
 }

@@ -162,6 +162,7 @@ collx_result collx_comm_dump(collx_comm_t comm, int fd)
 	fprintf(f, ",\n");
 	print_ranks(f, comm);
 	fprintf(f, "}\n");
+	cx_fd_disown(copy); /* it is closed by number, not by us */
 	return fclose(f) ? cx_fail_errno(errno, "dump: writing") : COLLX_OK;
 }
 
@@ -179,7 +180,7 @@ collx_result collx_comm_abort(collx_comm_t comm)
 void collx_comm_abort_from_signal(collx_comm_t comm)
 {
 	comm = cx_comm_now(comm);
-	if (comm)
+	if (comm && comm->forks == cx_fork_count())
 		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
 }
 
@@ -290,6 +291,8 @@ collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_
 		rc = cx_fail(COLLX_ERR_INVALID, !out       ? "grow: out is NULL"
 						: joiners < 1 ? "grow: no joiners"
 							      : "grow: rank 0 gives the id");
+	if (!rc && joiners > CX_COUNCIL_RANKS)
+		rc = cx_fail(COLLX_ERR_INVALID, "grow: %d joiners are too many", joiners);
 	if (!rc)
 		rc = deadline(comm, "grow", opts, &until);
 	return rc ? rc : cx_recover_grow(comm, joiners, id, until, out);

@@ -469,7 +469,11 @@ void cx_guard_end(struct cx_ward *w, int code)
 	struct cx_cause c;
 	int none = 0;
 
-	atomic_compare_exchange_strong(&w->wish, &none, code);
+	/* An abort is more than a revoke. */
+	if (code == COLLX_ERR_ABORTED)
+		atomic_store(&w->wish, code);
+	else
+		atomic_compare_exchange_strong(&w->wish, &none, code);
 	if (w->nstrands) {
 		ring();
 		return;
@@ -557,7 +561,8 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		    struct cx_motion *out)
 {
 	/* The guard decides by then that somebody is late, which takes a moment. */
-	const uint64_t patience_ns = 2 * (w->rally ? w->rally->silence_ns : 0) + 1000000000;
+	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
+	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, most_ns);
 	uint64_t before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
 	struct pollfd answer;
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
@@ -568,6 +573,8 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	w->vote = *vote;
 	w->vote.number = before + 1;
 	w->vote_by_ns = until_ns;
+	if (!w->rally && cx_guard_verdict(w) == COLLX_ERR_ABORTED)
+		return cx_guard_fail(w);
 	if (!w->rally) {
 		*out = w->vote;
 		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
@@ -582,7 +589,7 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		rc = cx_guard_barred(w);
 		if (rc)
 			return rc;
-		if (cx_now_ns() > last)
+		if (cx_now_ns() > last || guard.over)
 			return COLLX_ERR_TIMEOUT;
 		answer = (struct pollfd){ .fd = w->reply, .events = POLLIN };
 		cx_sys->poll(&answer, w->reply >= 0, w->reply >= 0 ? 20 : 1);

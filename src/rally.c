@@ -11,7 +11,7 @@
 
 enum { FRAMES = 64 /* of a strand in one step */, OUT_ROOM = 4096, SLICE_MS = 1000 };
 static const uint64_t again_ns = 20000000; /* after a visit that failed */
-static const uint64_t look_ns = 20000000;
+static const uint64_t look_ns = 20000000; /* while a decision is waited for */
 
 /* ---- nests ---- */
 
@@ -53,6 +53,9 @@ static void say(struct cx_rally *r, int rank, enum cx_frame_kind kind, const voi
 {
 	struct cx_strand *s = &r->strands[rank];
 
+	if (cx_strand_say(s, kind, r->council.rank, body, len, r->now_ns))
+		return;
+	cx_strand_flush(s);
 	/* It has not read for long, and is silent from here on. */
 	if (!cx_strand_say(s, kind, r->council.rank, body, len, r->now_ns))
 		s->heard_ns = 0;
@@ -251,7 +254,7 @@ static uint64_t look_for_the_gone(struct cx_rally *r)
 {
 	const struct cx_council *c = &r->council;
 
-	if (!r->near)
+	if (!r->near || !c->voted)
 		return UINT64_MAX;
 	if (r->now_ns - r->looked_ns < look_ns)
 		return r->looked_ns + look_ns;

@@ -121,7 +121,7 @@ static int all_have(struct collx_comm *c, bool mine, const struct cx_set *out, u
 		    bool *all)
 {
 	uint64_t flags = mine;
-	struct cx_set failed;
+	struct cx_set failed = { { 0 } };
 	int rc = cx_recover_agree(c, &flags, &failed, until_ns);
 
 	*all = !rc && flags;
@@ -142,16 +142,19 @@ static void keep_origins(const struct collx_comm *c, const struct cx_set *out,
 /* How long the next one may take to be made: all are there, or it is not worth a wait. */
 static uint64_t patience_ns(const struct collx_comm *c)
 {
-	return 2 * (uint64_t)c->terms.silence_ms * 1000000;
+	return cx_min(2 * (uint64_t)c->terms.silence_ms, 20000) * 1000000;
 }
+
+enum { TRIES = 8 /* at a next communicator that does not come about */ };
 
 int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64_t until_ns,
 		      struct collx_comm **out)
 {
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK, .out = *exclude }, m;
+	char why[CX_FAULT_TEXT_MAX];
 	struct collx_comm *next;
+	int rc, made, tries = 0;
 	bool all;
-	int rc;
 
 	for (;;) {
 		rc = offer(c, &vote);
@@ -164,9 +167,11 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 			return cx_fail(COLLX_ERR_EXCLUDED, "the other ranks go on without rank %d",
 				       c->rank);
 		next = NULL;
-		rc = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
-				&next);
-		rc = all_have(c, !rc, &m.out, until_ns, &all);
+		made = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
+				  &next);
+		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
+		cx_uid_drop(&vote.id);
+		rc = all_have(c, !made, &m.out, until_ns, &all);
 		if (!rc && all) {
 			keep_origins(c, &m.out, next);
 			*out = next;
@@ -175,6 +180,8 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		cx_comm_close(next);
 		if (rc)
 			return rc;
+		if (made && ++tries == TRIES)
+			return cx_fail(made, "shrink: %s", why);
 	}
 }
 
@@ -208,7 +215,9 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 	if (made)
 		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
 	/* Its time is over where somebody did not come, and the last word needs some. */
-	rc = all_have(c, !made, &m.out, cx_max(until_ns, cx_now_ns()) + patience_ns(c), &all);
+	until_ns = cx_max(until_ns, cx_now_ns());
+	rc = all_have(c, !made, &m.out,
+		      cx_min(until_ns, UINT64_MAX - patience_ns(c)) + patience_ns(c), &all);
 	if (!rc && all) {
 		*out = next;
 		return 0;

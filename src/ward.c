@@ -706,8 +706,10 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	struct cx_cause c;
 	struct cx_report r;
 
-	if (code == COLLX_ERR_ABORTED && w->rally)
+	if (code == COLLX_ERR_ABORTED && w->rally && !w->rally->council.code) {
+		cx_rally_going(w->rally, now_ns); /* who waits for it goes on without */
 		cx_council_bar(&w->rally->council, code);
+	}
 	if (!code || w->granted)
 		return;
 	w->granted = true;
@@ -816,7 +818,7 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 	if (!leaving || w->said_farewell)
 		return;
 	w->said_farewell = true;
-	w->linger_ns = now_ns + (w->rally ? w->rally->silence_ns : 0);
+	w->linger_ns = now_ns + (w->rally ? cx_min(w->rally->silence_ns, farewell_ns) : 0);
 	w->leave_by_ns = now_ns;
 	if (leaving != 1)
 		return;

@@ -291,13 +291,16 @@ static int read_process(int number, char *state, uint64_t *start)
 {
 	char path[32], text[512], *at;
 	unsigned long long began;
+	long threads;
 	ssize_t n = -1;
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", number);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT) /* gone, or hidden from us */
+		return kill(number, 0) && errno == ESRCH ? 0 : -EPERM;
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
+		return -errno;
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	if (n < 0)
@@ -305,8 +308,10 @@ static int read_process(int number, char *state, uint64_t *start)
 	text[n] = '\0';
 	at = strrchr(text, ')'); /* the name before it may contain anything */
 	if (!at || sscanf(at, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-			      "%*d %*d %*d %llu", state, &began) != 2)
+			      "%*d %ld %*d %llu", state, &threads, &began) != 3)
 		return -EIO;
+	if (threads > 1 && *state == 'Z')
+		*state = 'S'; /* its first thread ended alone */
 	*start = began;
 	return 1;
 }
