@@ -151,7 +151,7 @@ pid_t rank_fork(void)
 
 #ifdef __SANITIZE_ADDRESS__
 int __lsan_do_recoverable_leak_check(void);
-const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) __attribute__((visibility("default")));
 
 /* What libcrypto keeps for a thread is known by a pthread key alone, which the checker
  * does not see while that thread, the guard's, runs on. */
