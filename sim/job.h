@@ -113,6 +113,8 @@ void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how);
 bool sim_rogue_is_early(const struct sim_player *p);
 void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
 /* judge.c */
+/* The text of what went wrong, until the next one. */
+const char *sim_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *sim_job_judge(void);
 /* judge_next.c: how survivors went on; NULL, or what was wrong. */
 const char *sim_judge_rescues(void);

@@ -16,9 +16,7 @@
 
 static char why[2048];
 
-static const char *say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static const char *say(const char *fmt, ...)
+const char *sim_say(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -374,20 +372,21 @@ static const char *judge_player(const struct sim_player *p, bool last)
 	uint64_t calls = early ? cx_min((uint64_t)s->ops, early->n) : (uint64_t)s->ops;
 
 	if (p->proc->alive && last)
-		return say("rank %d never ended: %s", p->rank,
-			   !p->created ? "it is in creation still"
-			   : p->rescue.tried && !p->rescue.done ? "it decides still"
-			   : p->in_call ? "it is in a call still" : "it has not left");
+		return sim_say("rank %d never ended: %s", p->rank,
+			       !p->created ? "it is in creation still"
+			       : p->rescue.tried && !p->rescue.done ? "it decides still"
+			       : p->in_call ? "it is in a call still" : "it has not left");
 	if (!is_survivor(p) || sim_schedule_find(s, SIM_ROGUE, p->rank))
 		return NULL;
 	if (!p->code && ((last && !p->left) || p->done != calls))
-		return say("rank %d made %llu calls of %llu and has no error", p->rank,
-			   (unsigned long long)p->done, (unsigned long long)calls);
+		return sim_say("rank %d made %llu calls of %llu and has no error", p->rank,
+			       (unsigned long long)p->done, (unsigned long long)calls);
 	if (p->code > 0 || (p->code && !p->text[0]))
-		return say("rank %d has the code %d and the line '%s'", p->rank, p->code, p->text);
+		return sim_say("rank %d has the code %d and the line '%s'", p->rank, p->code,
+			       p->text);
 	if (p->undecided ? !sim_judge_may_fail(p, p->code) : p->code && !has_excuse(p))
-		return say("rank %d got %s (%s), which nothing that happened explains", p->rank,
-			   collx_strerror((collx_result)p->code), p->text);
+		return sim_say("rank %d got %s (%s), which nothing that happened explains", p->rank,
+			       collx_strerror((collx_result)p->code), p->text);
 	return NULL;
 }
 
@@ -484,8 +483,8 @@ static const char *judge_missing(const struct sim_player *p)
 
 	for (int r = 0; list && r < sim_job.plan->ranks; r++)
 		if (names(p, list, r) && !may_miss(r))
-			return say("rank %d got %s (%s), but rank %d was well", p->rank,
-				   collx_strerror((collx_result)p->code), p->text, r);
+			return sim_say("rank %d got %s (%s), but rank %d was well", p->rank,
+				       collx_strerror((collx_result)p->code), p->text, r);
 	return NULL;
 }
 
@@ -503,13 +502,13 @@ static const char *judge_agreement(int generation)
 		if (judge_missing(p))
 			return why;
 		if (p->code != first->code || strcmp(p->text, first->text))
-			return say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
-				   collx_strerror((collx_result)first->code), first->text, p->rank,
-				   collx_strerror((collx_result)p->code), p->text);
+			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
+				       collx_strerror((collx_result)first->code), first->text,
+				       p->rank, collx_strerror((collx_result)p->code), p->text);
 		if (p->call_ns <= first->error_ns && !p->proc->paused_ns &&
 		    p->error_ns - first->error_ns > 400 * SIM_MS)
-			return say("rank %d heard of the error %.3f s after rank %d", p->rank,
-				   (double)(p->error_ns - first->error_ns) / 1e9, first->rank);
+			return sim_say("rank %d heard of the error %.3f s after rank %d", p->rank,
+				       (double)(p->error_ns - first->error_ns) / 1e9, first->rank);
 	}
 	return NULL;
 }
@@ -542,6 +541,6 @@ const char *sim_job_judge(void)
 	if (!bad)
 		bad = sim_judge_rescues();
 	if (!bad && !any_killed() && sim_name_count())
-		bad = say("%d names of sockets are left", sim_name_count());
+		bad = sim_say("%d names of sockets are left", sim_name_count());
 	return bad;
 }

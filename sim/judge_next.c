@@ -10,20 +10,6 @@
 #include "base/base.h"
 #include "job.h"
 
-static char why[1024];
-
-static const char *say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static const char *say(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(why, sizeof(why), fmt, ap);
-	va_end(ap);
-	return why;
-}
-
 /* Nothing but processes that end: of their own will, or without a word. */
 static bool only_ends(void)
 {
@@ -107,8 +93,8 @@ static const char *judge_decisions(const struct sim_comm *c)
 		int r = c->decided[n].kind ? lost_without_reason(c, &c->decided[n]) : -1;
 
 		if (r >= 0)
-			return say("decision %d of generation %d leaves rank %d out, which was "
-				   "well", n, c->generation, r);
+			return sim_say("decision %d of generation %d leaves rank %d out, which was "
+				       "well", n, c->generation, r);
 	}
 	return NULL;
 }
@@ -177,12 +163,12 @@ static const char *judge_after_ends(const struct sim_player *p)
 	if (2 * ends >= p->at->comm->ranks && r->code == COLLX_ERR_NO_QUORUM && ends > 1)
 		return NULL;
 	if (r->code)
-		return say("rank %d did not go on: %s (%s), though others only ended", p->rank,
-			   collx_strerror((collx_result)r->code), r->text);
+		return sim_say("rank %d did not go on: %s (%s), though others only ended", p->rank,
+			       collx_strerror((collx_result)r->code), r->text);
 	since = cx_max(since, r->begun_ns);
 	if (r->ended_ns > since + most)
-		return say("rank %d went on %.3f s after the last one was there, or had ended",
-			   p->rank, (double)(r->ended_ns - since) / 1e9);
+		return sim_say("rank %d went on %.3f s after the last one was there, or had ended",
+			       p->rank, (double)(r->ended_ns - since) / 1e9);
 	return NULL;
 }
 
@@ -233,20 +219,21 @@ static const char *judge_code(const struct sim_player *p)
 
 	if (sim_judge_may_fail(p, r->code))
 		return NULL;
-	return say("rank %d could not go on: %s (%s), which nothing that happened explains",
-		   p->rank,
-		   collx_strerror((collx_result)r->code), r->text);
+	return sim_say("rank %d could not go on: %s (%s), which nothing that happened explains",
+		       p->rank, collx_strerror((collx_result)r->code), r->text);
 }
 
 static const char *judge_rescue(const struct sim_player *p)
 {
 	const struct sim_rescue *r = &p->rescue;
+	const char *bad;
 
 	if (!r->done)
 		return NULL;
-	if (judge_after_ends(p))
-		return why;
-	return r->code ? judge_code(p) : NULL;
+	bad = judge_after_ends(p);
+	if (!bad && r->code)
+		bad = judge_code(p);
+	return bad;
 }
 
 /* ---- a cut that nothing else comes with ---- */
@@ -289,11 +276,12 @@ static const char *judge_cut(const struct sim_fault *f)
 		while (p->before)
 			p = p->before;
 		if (should != !p->rescue.code && p->rescue.code != COLLX_ERR_TIMEOUT)
-			return say("rank %d is of the side that should%s go on, and got %d (%s)", r,
-				   should ? "" : " not", p->rescue.code, p->rescue.text);
+			return sim_say("rank %d is of the side that should%s go on, and got %d "
+				       "(%s)", r, should ? "" : " not", p->rescue.code,
+				       p->rescue.text);
 		if (should && p->rescue.code && s->decide_ns > 8 * s->silence_ns)
-			return say("rank %d had %.0f s to go on after a cut: %s", r,
-				   (double)s->decide_ns / 1e9, p->rescue.text);
+			return sim_say("rank %d had %.0f s to go on after a cut: %s", r,
+				       (double)s->decide_ns / 1e9, p->rescue.text);
 	}
 	return NULL;
 }

@@ -259,29 +259,11 @@ static int describe_next(const struct sim_player *p, const struct sim_comm *c,
 	return rc ? rc : cx_place_parse(&m->local, near);
 }
 
-/* Somebody was lost after the decision: those who are left decide anew. */
-struct losses {
-	const struct cx_ward *guard;
-	int before;
-};
-
-static int lost_more(void *ctx)
-{
-	const struct losses *l = ctx;
-	int rc = cx_guard_barred(l->guard);
-
-	if (rc)
-		return rc;
-	return cx_guard_losses(l->guard) > l->before
-		       ? cx_fail(COLLX_ERR_PEER_DEAD, "a rank was lost meanwhile")
-		       : 0;
-}
-
 static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t until_ns,
 		      struct sim_stay **next)
 {
 	struct sim_comm *c = comm_of(p->at->comm, m);
-	struct losses losses = { p->at->ward, cx_set_count(&m->out) };
+	struct cx_losses losses = { p->at->ward, cx_set_count(&m->out) };
 	struct cx_meeting meeting;
 	uint64_t since, begun = cx_now_ns();
 	int rc;
@@ -292,7 +274,7 @@ static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t 
 	*next = sim_stay_create(c);
 	sim_job_begin_timing(p, &since);
 	rc = describe_next(p, c, m, until_ns, &meeting);
-	meeting.stop = lost_more;
+	meeting.stop = cx_guard_lost_more;
 	meeting.stop_ctx = &losses;
 	if (!rc)
 		rc = sim_job_create(p, *next, &meeting);

@@ -149,6 +149,12 @@ static int settle(struct collx_comm *c, const struct hello *all)
 	return decide_waiting(c, ranks_of_host(all, c->size, c->rank, &topo));
 }
 
+/* A larger one has neither heartbeats nor decisions. */
+static bool holds_council(const struct collx_comm *c)
+{
+	return c->size > 1 && c->size <= CX_COUNCIL_RANKS;
+}
+
 /* Signs of life are rarer where ranks share cores, up to a third of the silence. */
 static uint64_t beat_ns(const struct collx_comm *c, const struct hello *all)
 {
@@ -208,7 +214,7 @@ static int agree(struct collx_comm *c, const struct cx_meeting *m, struct hello 
 		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, m->deadline_ns);
 	if (!rc)
 		rc = settle(c, all);
-	if (!rc && c->size > 1)
+	if (!rc && holds_council(c))
 		rc = make_rally(c, m, all);
 	if (!rc)
 		*zero = all[0];
@@ -493,7 +499,7 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 
 	if (!rc)
 		rc = cx_topo_read(&c->topo);
-	if (!rc && c->size > 1)
+	if (!rc && holds_council(c))
 		rc = cx_nest_open(&c->nest, m);
 	if (!rc)
 		rc = agree(c, m, &zero);

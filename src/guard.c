@@ -183,9 +183,9 @@ static void at_exit(void)
 {
 	if (pthread_mutex_trylock(&guard.lock))
 		return; /* another thread opens or closes a communicator while the process ends */
-	guard.over = true;
 	if (guard.started)
 		stop();
+	guard.over = true; /* from here on who waits for the thread does not */
 	pthread_mutex_unlock(&guard.lock);
 }
 
@@ -336,6 +336,8 @@ static enum cx_fate await_fate(const _Atomic int *fate)
 
 		if (now != CX_SERVED)
 			return (enum cx_fate)now;
+		if (guard.over)
+			return CX_SERVED;
 		if (i < 100)
 			cx_sys->yield();
 		else
@@ -371,6 +373,10 @@ void cx_guard_close(struct cx_ward *w, bool leave)
 		atomic_store_explicit(&w->leaving, leave ? 1 : 2, memory_order_release);
 		ring();
 		fate = await_fate(&told);
+		if (fate == CX_SERVED) { /* exit() came between */
+			close_at_exit(w, leave);
+			return;
+		}
 		pthread_mutex_lock(&guard.lock);
 		guard.callers--;
 		if (fate == CX_CLOSED)
@@ -603,9 +609,16 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		       : 0;
 }
 
-int cx_guard_losses(const struct cx_ward *w)
+int cx_guard_lost_more(void *losses)
 {
-	return atomic_load_explicit(&w->losses, memory_order_relaxed);
+	const struct cx_losses *l = losses;
+	int rc = cx_guard_barred(l->guard);
+
+	if (rc)
+		return rc;
+	return atomic_load_explicit(&l->guard->losses, memory_order_relaxed) > l->out
+		       ? cx_fail(COLLX_ERR_PEER_DEAD, "a rank was lost meanwhile")
+		       : 0;
 }
 
 const struct cx_place *cx_guard_place(const struct cx_ward *w)

@@ -22,10 +22,11 @@
  * then, and whoever dies is known only to who has a connection to it; so that nobody
  * waits for ever, cx_guard_is_blind puts a limit to their waiting.
  *
- * The thread blocks all signals, allocates nothing, writes no log and calls nobody
- * back. It begins with a process's first communicator and ends when the last one was
- * left and nobody is below it; at the latest when the process does. In a forked child
- * there is none; its first communicator makes one.
+ * The thread blocks all signals, writes no log and calls nobody back. It allocates
+ * nothing until a council begins, whose door and proofs take memory. It begins with a
+ * process's first communicator and ends when the last one was left and nobody is below
+ * it; at the latest when the process does. In a forked child there is none; its first
+ * communicator makes one.
  *
  * sign.h has what a call costs; the decision is verdict.h, the frames are ward.h.
  */
@@ -97,8 +98,13 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		    struct cx_motion *out);
 /* Why this rank takes part in no decision any more; 0: it does. */
 int cx_guard_barred(const struct cx_ward *w);
-/* How many ranks are known to be dead or silent. */
-int cx_guard_losses(const struct cx_ward *w);
+/* For a meeting's stop (boot.h) after a decision: somebody else than those who are out by
+ * it was lost, or this rank takes part no more. */
+struct cx_losses {
+	const struct cx_ward *guard;
+	int out; /* by the decision */
+};
+int cx_guard_lost_more(void *losses);
 /* Where this rank can be met. */
 const struct cx_place *cx_guard_place(const struct cx_ward *w);
 /* Makes a secret one that only ranks of this communicator can know. */

@@ -48,18 +48,19 @@ static int start(struct cx_herald *h)
 
 int cx_herald_start(struct collx_comm *c, collx_event_fn fn, void *ctx)
 {
-	struct cx_herald *h;
+	struct cx_herald *h, *none = NULL;
 	int rc;
 
-	if (c->herald)
-		return cx_fail(COLLX_ERR_INVALID, "set_callback: there is one already");
 	h = cx_alloc(1, sizeof(*h));
 	if (!h)
 		return COLLX_ERR_NOMEM;
 	h->comm = c;
 	h->fn = fn;
 	h->ctx = ctx;
-	c->herald = h;
+	if (!atomic_compare_exchange_strong(&c->herald, &none, h)) {
+		cx_free(h);
+		return cx_fail(COLLX_ERR_INVALID, "set_callback: there is one already");
+	}
 	rc = start(h);
 	if (rc) {
 		c->herald = NULL;

@@ -75,33 +75,15 @@ static int rank_among(const struct cx_set *out, int r)
 	return n;
 }
 
-/* Somebody was lost after the decision: those who are left decide anew. */
-struct losses {
-	const struct cx_ward *guard;
-	int before;
-};
-
-static int lost_more(void *ctx)
-{
-	const struct losses *l = ctx;
-	int rc = cx_guard_barred(l->guard);
-
-	if (rc)
-		return rc;
-	return cx_guard_losses(l->guard) > l->before
-		       ? cx_fail(COLLX_ERR_PEER_DEAD, "a rank was lost meanwhile")
-		       : 0;
-}
-
 static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix, int joiners,
 		      uint64_t until_ns, struct collx_comm **out)
 {
-	struct losses losses = { c->guard, cx_set_count(&m->out) };
+	struct cx_losses losses = { c->guard, cx_set_count(&m->out) };
 	struct cx_meeting meeting = {
 		.rank = rank_among(&m->out, c->rank),
 		.ranks = rank_among(&m->out, c->size) + joiners,
 		.deadline_ns = until_ns,
-		.stop = lost_more,
+		.stop = cx_guard_lost_more,
 		.stop_ctx = &losses,
 	};
 	int rc = cx_uid_read(&m->id, &meeting);

@@ -75,7 +75,6 @@ struct cx_ward {
 	struct cx_late late;   /* as last told */
 	uint64_t votes_taken, stepped_ns;
 	bool convened;
-	bool wired;            /* bell and reply have values */
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
 	bool granted;          /* the wish is known to the others */

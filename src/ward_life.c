@@ -47,11 +47,15 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 		   struct cx_rally *rally)
 {
 	struct cx_ward *w = cx_alloc(1, sizeof(*w));
-	int rc = w ? allocate(w, tree) : COLLX_ERR_NOMEM;
+	int rc;
 
+	if (!w)
+		return COLLX_ERR_NOMEM;
+	atomic_init(&w->bell, -1);
+	w->reply = -1;
+	rc = allocate(w, tree);
 	if (rc) {
-		if (w)
-			cx_ward_destroy(w);
+		cx_ward_destroy(w);
 		return rc;
 	}
 	assert(tree->above < 0 || tree->up.fd >= 0);
@@ -59,9 +63,6 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	w->rally = rally;
 	w->since_ns = w->stepped_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
-	atomic_init(&w->bell, -1);
-	w->reply = -1;
-	w->wired = true;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);
 	for (int r = 0; tree->down && r < tree->ranks; r++)
@@ -80,9 +81,9 @@ void cx_ward_destroy(struct cx_ward *w)
 		cx_strand_cut(&w->strands[i]);
 	if (w->rally)
 		cx_rally_destroy(w->rally);
-	if (w->wired && w->bell >= 0)
+	if (w->bell >= 0)
 		cx_sys->close(w->bell);
-	if (w->wired && w->reply >= 0)
+	if (w->reply >= 0)
 		cx_sys->close(w->reply);
 	cx_verdict_fini(&w->decider);
 	cx_free(w->tree.leader);
