@@ -20,7 +20,8 @@ c_files=() scripts=() pages=()
 for f in "${all[@]}"; do
 	case $f in
 	*.[ch] | *.cu | *.cuh) c_files+=("$f") ;;
-	*.sh | tools/* | perf/side-by-side | perf/strays | perf/many-hosts | .ci/run) scripts+=("$f") ;;
+	*.sh | tools/* | perf/side-by-side | perf/strays | perf/many-hosts | .ci/run)
+		scripts+=("$f") ;;
 	man/*) pages+=("$f") ;;
 	esac
 done

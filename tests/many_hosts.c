@@ -2,7 +2,8 @@
 /*
  * many_hosts FILE SECONDS: one rank of a job that perf/many-hosts starts, each on a host of
  * its own. What the control tree costs while nothing happens, how soon all know when a rank
- * dies, and how soon the others go on, beside the first creation. The ranks share FILE; rank 0 prints.
+ * dies, and how soon the others go on, beside the first creation. The ranks share FILE;
+ * rank 0 prints.
  */
 #include <fcntl.h>
 #include <poll.h>
