@@ -248,7 +248,7 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_KILL:
 		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p);
 	case SIM_RESTART: /* whose end a cut may hide */
-		return is_death(p, r) || is_no_creation(p, r) ||
+		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p) ||
 		       (p->code == COLLX_ERR_INVALID && names(p, p->text, r) &&
 			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
@@ -276,7 +276,10 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
-	case SIM_FEW_FILES:
+	case SIM_FEW_FILES: /* a chair that could not let others in went on without them */
+		for (int q = r + 1; q < sim_job.plan->ranks; q++)
+			if (is_silence(p, q))
+				return true;
 		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_slow_for(p, r) ||
 		       is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
@@ -434,12 +437,22 @@ static bool must_agree(int generation, uint64_t first_error_ns)
 
 		if (!p || !sim_job_leads(p->rank))
 			continue;
-		if (p->left && p->proc->ended_ns < first_error_ns)
+		if ((p->left || p->undecided) && p->proc->ended_ns < first_error_ns)
 			return false;
 		if (p->created ? p->created_ns > first_error_ns : !p->proc->killed)
 			return false;
 	}
 	return true;
+}
+
+/* Who ends a communicator has that error at once, as do those who hear of it before they
+ * hear of something else that happened. */
+static bool is_end_among_others(const struct sim_player *p, const struct sim_player *q)
+{
+	int end = p->code == COLLX_ERR_REVOKED || p->code == COLLX_ERR_ABORTED ? p->code : q->code;
+
+	return (end == COLLX_ERR_REVOKED || end == COLLX_ERR_ABORTED) && p->code != q->code &&
+	       harmful() > 1 && sim_schedule_find(sim_job.plan, SIM_END, -1);
 }
 
 static bool has_verdict(const struct sim_player *p)
@@ -501,7 +514,8 @@ static const char *judge_agreement(int generation)
 			continue;
 		if (judge_missing(p))
 			return why;
-		if (p->code != first->code || strcmp(p->text, first->text))
+		if (!is_end_among_others(p, first) &&
+		    (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,
 				       p->rank, collx_strerror((collx_result)p->code), p->text);

@@ -312,6 +312,15 @@ static int all_have(struct sim_player *p, bool mine, const struct cx_set *out, u
 	return rc;
 }
 
+static void note_rescue(struct sim_rescue *r, int code)
+{
+	r->code = code;
+	r->text[0] = '\0';
+	if (code)
+		snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
+			 cx_error_text());
+}
+
 static int shrink_once(struct sim_player *p, struct cx_motion *vote, uint64_t until_ns,
 		       struct sim_stay **next, bool *all)
 {
@@ -324,6 +333,7 @@ static int shrink_once(struct sim_player *p, struct cx_motion *vote, uint64_t un
 		rc = decide(p, vote, until_ns, &m);
 	if (!rc)
 		made = meet_again(p, &m, cx_min(until_ns, cx_now_ns() + patience), next);
+	note_rescue(&p->rescue, made);
 	if (kept >= 0)
 		cx_sys->close(kept);
 	if (!rc)
@@ -346,28 +356,31 @@ static void add_excluded(const struct sim_player *p, struct cx_set *out)
 		cx_set_add(out, seat);
 }
 
+enum { TRIES = 8 /* as there */ };
+
 int sim_shrink(struct sim_player *p, struct sim_stay **next)
 {
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK };
 	struct sim_rescue *r = &p->rescue;
 	bool all = false;
 	uint64_t until = cx_now_ns() + sim_job.plan->decide_ns;
-	int rc;
+	int rc, tries = 0;
 
 	add_excluded(p, &vote.out);
 	r->tried = true;
 	r->begun_ns = sim.now;
 	do /* others may have called agree, not knowing of the error yet */
 		rc = shrink_once(p, &vote, until, next, &all);
-	while ((rc == COLLX_ERR_MISMATCH || (!rc && !all)) && cx_now_ns() < until);
+	while ((rc == COLLX_ERR_MISMATCH || (!rc && !all && ++tries < TRIES)) &&
+	       cx_now_ns() < until);
+	if (!rc && !all && tries == TRIES)
+		rc = cx_fail(r->code ? r->code : COLLX_ERR_PEER_DEAD, "tried %d times: %s",
+			     tries, r->text);
 	if (!rc && !all)
 		rc = cx_fail(COLLX_ERR_TIMEOUT, "no next communicator in time");
+	note_rescue(r, rc);
 	r->done = true;
-	r->code = rc;
 	r->ended_ns = sim.now;
-	if (rc)
-		snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
-			 cx_error_text());
 	sim_trace(p->proc, rc ? "DOES NOT GO ON: %s" : "shrinks%s", rc ? r->text : "");
 	return rc;
 }

@@ -518,6 +518,13 @@ void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns)
 	settle(c, now_ns);
 }
 
+void cx_council_forgive(struct cx_council *c, uint64_t now_ns)
+{
+	c->since_ns = now_ns;
+	if (c->late_ns != UINT64_MAX)
+		c->late_ns = cx_max(c->late_ns, now_ns + c->patience_ns / 2);
+}
+
 static void send_vote(struct cx_council *c, uint64_t now_ns)
 {
 	struct cx_council_vote v = { .motion = c->vote };

@@ -182,6 +182,10 @@ void cx_council_begin(struct cx_council *c, uint64_t now_ns);
 void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns);
 void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns);
 
+/* This rank was stopped itself: that nobody came meanwhile says nothing, and what came may
+ * not have been heard yet. Those who are waited for get their time anew. */
+void cx_council_forgive(struct cx_council *c, uint64_t now_ns);
+
 /* How many are dead or silent. */
 int cx_council_losses(const struct cx_council *c);
 

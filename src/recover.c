@@ -133,7 +133,7 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		      struct collx_comm **out)
 {
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK, .out = *exclude }, m;
-	char why[CX_FAULT_TEXT_MAX];
+	char why[CX_FAULT_TEXT_MAX] = "a rank failed to";
 	struct collx_comm *next;
 	int rc, made, tries = 0;
 	bool all;
@@ -151,7 +151,8 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		next = NULL;
 		made = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
 				  &next);
-		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
+		if (made)
+			snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
 		cx_uid_drop(&vote.id);
 		rc = all_have(c, !made, &m.out, until_ns, &all);
 		if (!rc && all) {
@@ -162,8 +163,8 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		cx_comm_close(next);
 		if (rc)
 			return rc;
-		if (made && ++tries == TRIES)
-			return cx_fail(made, "shrink: %s", why);
+		if (++tries == TRIES) /* on all ranks alike */
+			return cx_fail(made ? made : COLLX_ERR_PEER_DEAD, "shrink: %s", why);
 	}
 }
 

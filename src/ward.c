@@ -150,18 +150,19 @@ static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t n
 		   offsetof(struct verdict_body, text) + len, now_ns);
 }
 
-/* That rank's fate, where it is known as a fact or by its silence. */
-static void mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
+/* That rank's fate, where it is known as a fact or by its silence. Is it news? */
+static bool mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
 {
 	int was = atomic_load_explicit(&w->news[rank].fate, memory_order_relaxed);
 
 	if (was == COLLX_RANK_DEAD || was == COLLX_RANK_LEFT || rank == w->tree.rank)
-		return;
+		return false;
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
 	else if (w->rally && fate == COLLX_RANK_DEAD)
 		cx_council_dead(&w->rally->council, rank, now_ns);
+	return true;
 }
 
 /* The others gave this rank up. */
@@ -334,13 +335,33 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 	lost(w, s, code, text, now_ns);
 }
 
+/* A death that was seen at one place, for all: the verdict may be about something else. */
+static void tell_death(struct cx_ward *w, const struct cx_strand *from, int rank, uint64_t now_ns)
+{
+	if (!mark(w, rank, COLLX_RANK_DEAD, now_ns) || !w->rally)
+		return;
+	if (up(w) && up(w) != from)
+		tell(w, up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
+	tell_below(w, from, CX_FRAME_LOST, rank, NULL, 0, now_ns);
+}
+
+static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now_ns)
+{
+	int rank = s->wire.head.arg;
+
+	if (!w->rally || s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
+		return false;
+	tell_death(w, s, rank, now_ns);
+	return true;
+}
+
 static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
 	cx_strand_cut(s);
 	cx_verdict_death_line(text, s->rank);
-	mark(w, s->rank, COLLX_RANK_DEAD, now_ns);
+	tell_death(w, s, s->rank, now_ns);
 	lost(w, s, COLLX_ERR_PEER_DEAD, text, now_ns);
 }
 
@@ -623,6 +644,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
 	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
 	case CX_FRAME_BEAT: return true;
+	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
 	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
 	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
 	default: return false;

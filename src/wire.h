@@ -40,7 +40,8 @@ enum cx_frame_kind {
 	CX_FRAME_ACCEPT,     /* to the chair */
 	CX_FRAME_DECIDED,    /* from whoever knows */
 	CX_FRAME_RESIGN,     /* from the chair */
-	CX_FRAME_LOST,       /* between the chair and its members: who is dead */
+	CX_FRAME_LOST,       /* between the chair and its members: who is dead; between
+			      * guards, without a body; arg: who */
 	/* of both */
 	CX_FRAME_BEAT = 112, /* I am here */
 	CX_FRAME_CONVENE,    /* a council begins */

@@ -247,3 +247,21 @@ Test(council, refuses_what_is_damaged)
 	cr_assert(c.decided == 0 && c.code == 0 && !c.seat[2].sits);
 	cx_council_fini(&c);
 }
+
+/* What a chair's own stop looks like: nobody came, and a deadline has passed. */
+Test(council, its_own_stop_is_nobodys_absence)
+{
+	struct cx_council c = chair(0, 3);
+	struct cx_motion mine = motion(CX_MOTION_AGREE, 1, 7);
+
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(vote_of(&c, 1, CX_MOTION_AGREE, 1, PATIENCE) && join(&c, 1, 0, 0, 0));
+	cx_council_forgive(&c, 9 * PATIENCE);
+	cx_council_tick(&c, 9 * PATIENCE + 1);
+	cr_assert_not(cx_set_has(&c.silent, 2));
+	cr_assert(join(&c, 2, 0, 0, 9 * PATIENCE + 2));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 0, "it may have voted");
+	cr_assert(vote_of(&c, 2, CX_MOTION_AGREE, 1, PATIENCE));
+	cr_assert(sent.proposal.motion.kind == CX_MOTION_AGREE && told(CX_FRAME_PROPOSE) == 2);
+	cx_council_fini(&c);
+}
