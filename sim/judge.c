@@ -307,7 +307,7 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 
 /* Those whom the line names had got errors of their own before, while the rank that
  * decides was stopped, cut off, or held back by one that was; it took their farewells
- * for the cause. */
+ * for the cause, or their ends where the farewell found no room in a small buffer. */
 static bool blames_the_failed(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
@@ -319,7 +319,8 @@ static bool blames_the_failed(const struct sim_player *p)
 			     f->kind == SIM_PAUSE_ALL || f->kind == SIM_PAUSE;
 
 		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
-			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT) &&
+			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT ||
+			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer < 4096)) &&
 			    names(p, p->text, r) &&
 			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
 				return true;
@@ -327,17 +328,41 @@ static bool blames_the_failed(const struct sim_player *p)
 	return false;
 }
 
-/* A rank that could not agree has left, and others need it. */
+/* A rank that could not agree has left, or ended without a word, and others need it. */
 static bool left_undecided(const struct sim_player *p)
 {
-	for (int i = 0; p->code == COLLX_ERR_PEER_LEFT && i < sim_job.players; i++)
-		if (sim_job.player[i].undecided && names(p, p->text, sim_job.player[i].rank))
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *q = &sim_job.player[i];
+
+		if (q->undecided && names(p, p->text, q->rank) &&
+		    (p->code == COLLX_ERR_PEER_LEFT ||
+		     (p->code == COLLX_ERR_PEER_DEAD && sim_job.plan->abrupt[q->rank])))
 			return true;
+	}
+	return false;
+}
+
+/* A rank that has the verdict and ends at once may leave bytes unread: its connections are
+ * reset then, and over tcp the verdict that it passed on is lost with them. */
+static bool lost_the_verdict(const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; p->code == COLLX_ERR_PEER_DEAD && i < sim_job.players; i++) {
+		const struct sim_player *q = &sim_job.player[i];
+
+		if (s->meeting != SIM_UNIX && s->abrupt[q->rank] && q->code && q->proc->killed &&
+		    q->proc->ended_ns < p->error_ns && sim_job_leads(q->rank) &&
+		    names(p, p->text, q->rank))
+			return true;
+	}
 	return false;
 }
 
 static bool has_excuse(const struct sim_player *p)
 {
+	if (lost_the_verdict(p))
+		return true;
 	if (left_undecided(p))
 		return true;
 	if (blames_the_failed(p))
@@ -485,6 +510,9 @@ static bool may_miss(int rank)
 		    k == SIM_PAUSE_ALL ||
 		    s->fault[i].rank == rank)
 			return true;
+		/* It waits to agree, at the door of one that cannot let it in. */
+		if (k == SIM_FEW_FILES && s->agree_every && s->fault[i].rank < rank)
+			return true;
 	}
 	return false;
 }
@@ -514,7 +542,7 @@ static const char *judge_agreement(int generation)
 			continue;
 		if (judge_missing(p))
 			return why;
-		if (!is_end_among_others(p, first) &&
+		if (!is_end_among_others(p, first) && !lost_the_verdict(p) &&
 		    (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,

@@ -134,8 +134,14 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(p, c))
 		sim_broken("rank %d was told another decision %d than a rank before", p->rank,
 			   (int)m->number);
-	if (m->kind <= CX_MOTION_GROW && cx_set_has(&m->out, sim_comm_seat(c, p->rank)))
-		sim_broken("rank %d takes part in what excludes it", p->rank);
+	for (uint64_t n = 1; n <= m->number; n++) {
+		const struct cx_motion *d = n == m->number ? m : &c->decided[n];
+
+		if (d->kind && d->kind <= CX_MOTION_GROW &&
+		    cx_set_has(&d->out, sim_comm_seat(c, p->rank)) && !is_excused(p, c))
+			sim_broken("rank %d takes part in decision %d, and decision %d excludes it",
+				   p->rank, (int)m->number, (int)n);
+	}
 	if (!known->kind && m->kind == CX_MOTION_AGREE)
 		check_flags(c, m);
 	*known = *m;
@@ -166,8 +172,10 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 	int me = sim_comm_seat(at->comm, p->rank), rc;
 	uint64_t since, left = until_ns - cx_now_ns();
 
-	at->comm->kind[me] = vote->kind;
-	at->comm->flags[me] = vote->flags;
+	if (!cx_guard_barred(at->ward)) { /* or it is no vote */
+		at->comm->kind[me] = vote->kind;
+		at->comm->flags[me] = vote->flags;
+	}
 	strike_deciders(p);
 	sim_job_begin_timing(p, &since);
 	rc = cx_guard_decide(at->ward, vote, until_ns, out);

@@ -602,9 +602,11 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 		if (w->reply >= 0)
 			cx_sys->hush(w->reply);
 	}
-	*out = w->decision;
-	/* What was decided is the others' then. */
-	return out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank)
+	*out = w->decision[(before + 1) % CX_WARD_DECISIONS];
+	/* What was decided is the others' then; so is what this rank had no part in, as it
+	 * missed the decision before. */
+	return out->number != before + 1 ||
+			       (out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank))
 		       ? cx_guard_barred(w)
 		       : 0;
 }

@@ -762,7 +762,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 	/* Ahead of a decision that excludes this rank. */
 	atomic_store_explicit(&w->barred, c->code, memory_order_release);
 	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
-		w->decision = c->last;
+		w->decision[c->decided % CX_WARD_DECISIONS] = c->last;
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
 		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
 		if (votes && w->reply >= 0)
