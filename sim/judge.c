@@ -112,6 +112,8 @@ static bool is_harmless(const struct sim_fault *f)
 		       (f->kind == SIM_LEAVE_EARLY && f->n == (uint64_t)s->ops);
 	case SIM_WRONG_SECRET:
 		return s->ranks == 1;
+	case SIM_GARBLE:
+		return !sim_job.player[f->rank].proc->garbled;
 	default:
 		return false;
 	}
@@ -293,10 +295,20 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
 	case SIM_LEAVE_EARLY:
 		return p->code == COLLX_ERR_PEER_LEFT && names(p, p->text, r);
+	case SIM_GARBLE: /* of creation others may see no more than that it ended */
+		if (!p->created)
+			return p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_AUTH ||
+			       p->code == COLLX_ERR_VERSION || is_no_creation(p, r) ||
+			       is_no_creation(p, p->rank);
+		return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, r)) || is_silence(p, r);
 	case SIM_ROGUE:
 		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
 			return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
 			       is_no_creation(p, r);
+		/* Nor does it pass on anything, or send heartbeats. */
+		if (sim_job_leads(r) && (is_silence(p, r) || p->code == COLLX_ERR_LINK) &&
+		    sim_job.plan->host[r] == sim_job.plan->host[p->rank])
+			return true;
 		return (p->code == COLLX_ERR_CORRUPT ||
 			(p->code == COLLX_ERR_PEER_DEAD &&
 			 (sim_job_leads(r) || harmful() > 1))) && names(p, p->text, r);

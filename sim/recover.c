@@ -90,6 +90,8 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 
 	if (sim_job.players > sim_job.plan->ranks)
 		return; /* two with one number, of whom one was let in */
+	if (c->unsure)
+		return;
 	for (int r = 0; r < c->ranks; r++) {
 		if (cx_set_has(&m->out, r))
 			continue;
@@ -182,8 +184,12 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 	sim_judge_duration(p, "a decision", since,
 			   (left < SIM_S * 1000 ? left : 0) + 2 * sim_job.plan->silence_ns +
 				   1500 * SIM_MS);
+	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
 	if (rc)
 		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
+	if (out->kind <= CX_MOTION_GROW && (out->kind != vote->kind || out->flags & ~vote->flags))
+		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
+			   (int)out->number);
 	if (out->number >= SIM_DECISIONS) {
 		sim_broken("rank %d was told decision %d", p->rank, (int)out->number);
 		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");

@@ -77,8 +77,13 @@ static void send_for_council(void *ctx, int rank, enum cx_frame_kind kind, const
 
 static void ended(struct cx_rally *r, int rank)
 {
+	/* Who proved itself and said nothing yet may not have liked the answer, or have gone
+	 * elsewhere meanwhile. */
+	bool died = r->strands[rank].spoke;
+
 	part(r, rank);
-	cx_council_dead(&r->council, rank, r->now_ns);
+	if (died)
+		cx_council_dead(&r->council, rank, r->now_ns);
 }
 
 static void hear(struct cx_rally *r, int rank)
@@ -96,6 +101,7 @@ static void hear(struct cx_rally *r, int rank)
 			return;
 		}
 		s->heard_ns = r->now_ns;
+		s->spoke = true;
 		if (rc < 0) {
 			turn_away(r, rank);
 			return;

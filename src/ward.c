@@ -367,18 +367,39 @@ static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 /* ---- heartbeats ---- */
 
-/* It stays connected: should it wake, it is to hear what was decided. */
-static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+/* It stays connected, and is to hear what was decided. */
+static void give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+		       uint64_t now_ns)
 {
-	struct report_body b = { .about = s->rank, .code = COLLX_ERR_PEER_SILENT };
+	struct report_body b = { .about = s->rank, .code = code };
+	size_t len = strnlen(text, sizeof(b.text) - 1);
 
 	s->silent = true;
-	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
-	cx_verdict_silence_line(b.text, s->rank, w->rally->silence_ns);
+	memcpy(b.text, text, len);
 	if (is_up(w, s))
 		tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
-		     offsetof(struct report_body, text) + strlen(b.text), now_ns);
-	lost(w, s, COLLX_ERR_PEER_SILENT, b.text, now_ns);
+		     offsetof(struct report_body, text) + len, now_ns);
+	lost(w, s, code, b.text, now_ns);
+}
+
+static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+	cx_verdict_silence_line(text, s->rank, w->rally->silence_ns);
+	give_up_on(w, s, COLLX_ERR_PEER_SILENT, text, now_ns);
+}
+
+/* Nothing more is believed from there. Closed, the connection would look like this rank's
+ * death at its other end. */
+static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	s->deaf = true;
+	snprintf(text, sizeof(text), "rank %d sent a damaged control frame", s->rank);
+	give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
 }
 
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */
@@ -653,7 +674,9 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	for (int i = 0; i < FRAMES && s->wire.fd >= 0; i++) {
+	if (s->deaf && cx_wire_drop(&s->wire))
+		cx_strand_cut(s);
+	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf; i++) {
 		int rc = cx_wire_receive(&s->wire);
 
 		if (rc == 0)
@@ -670,7 +693,7 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 			return;
 		}
 		if (rc < 0 || !hear_frame(w, s, now_ns)) {
-			broke(w, s, COLLX_ERR_CORRUPT, "sent a damaged control frame", now_ns);
+			talked_nonsense(w, s, now_ns);
 			return;
 		}
 		cx_wire_next(&s->wire);

@@ -3,6 +3,9 @@
  * Frames on an authenticated control connection: a fixed head, at most
  * CX_FRAME_MAX bytes after it, and at most one descriptor. Both directions are
  * non-blocking; a connection buffers one incoming frame.
+ *
+ * The head has a sum of all the rest: a byte that was changed on the way is always found,
+ * more of them but once in 2^32. It is against accidents, not against a peer that lies.
  */
 #ifndef CX_WIRE_H
 #define CX_WIRE_H
@@ -52,7 +55,11 @@ struct cx_frame_head {
 	uint16_t kind;
 	uint16_t len;
 	int32_t arg;
+	uint32_t sum;
 };
+
+struct cx_frame_head cx_frame_head(enum cx_frame_kind kind, int arg, const void *body,
+				   size_t len);
 
 struct cx_wire {
 	int fd;              /* -1: closed */
@@ -77,13 +84,17 @@ size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, co
 		    size_t len);
 
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
- * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */
+ * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head or a
+ * wrong sum. */
 int cx_wire_receive(struct cx_wire *w);
 /* Gives the socket what it takes of len bytes, now. Bytes; 0: none; COLLX_ERR_PEER_DEAD
  * when the other end takes nothing more. */
 long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len);
 
 /* Makes room for the next frame. */
+/* Reads what is there, of which nothing counts any more. COLLX_ERR_PEER_DEAD at the end. */
+int cx_wire_drop(struct cx_wire *w);
+
 void cx_wire_next(struct cx_wire *w);
 
 /* Sends or receives exactly len raw bytes of the handshake. */
