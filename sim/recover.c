@@ -95,7 +95,7 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 	for (int r = 0; r < c->ranks; r++) {
 		if (cx_set_has(&m->out, r))
 			continue;
-		if (c->kind[r] != CX_MOTION_AGREE)
+		if (c->kind[r] != m->kind)
 			sim_broken("decision %d counts rank %d, which did not vote so",
 				   (int)m->number, r);
 		flags &= c->flags[r];
@@ -144,7 +144,7 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 			sim_broken("rank %d takes part in decision %d, and decision %d excludes it",
 				   p->rank, (int)m->number, (int)n);
 	}
-	if (!known->kind && m->kind == CX_MOTION_AGREE)
+	if (!known->kind && m->kind <= CX_MOTION_COMMIT && !m->outvoted)
 		check_flags(c, m);
 	*known = *m;
 	c->told |= (uint64_t)1 << p->rank;
@@ -167,8 +167,8 @@ static void strike_deciders(struct sim_player *p)
 	}
 }
 
-static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
-		  struct cx_motion *out)
+static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
+		       struct cx_motion *out)
 {
 	struct sim_stay *at = p->at;
 	int me = sim_comm_seat(at->comm, p->rank), rc;
@@ -187,7 +187,7 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
 	if (rc)
 		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
-	if (out->kind <= CX_MOTION_GROW && (out->kind != vote->kind || out->flags & ~vote->flags))
+	if (out->kind <= CX_MOTION_GROW && !out->outvoted && (out->kind != vote->kind || out->flags & ~vote->flags))
 		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
 			   (int)out->number);
 	if (out->number >= SIM_DECISIONS) {
@@ -195,9 +195,22 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");
 	}
 	check_decision(p, at->comm, out);
-	sim_trace(p->proc, "DECIDED %d: kind %d, flags %llx, out %llx", (int)out->number,
-		  (int)out->kind, (unsigned long long)out->flags,
-		  (unsigned long long)out->out.word[0]);
+	sim_trace(p->proc, "DECIDED %d: kind %d%s, flags %llx, out %llx", (int)out->number,
+		  (int)out->kind, out->outvoted ? " outvoted" : "",
+		  (unsigned long long)out->flags, (unsigned long long)out->out.word[0]);
+	return 0;
+}
+
+static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
+		  struct cx_motion *out)
+{
+	int rc;
+
+	do
+		rc = decide_once(p, vote, until_ns, out);
+	while (!rc && out->outvoted && vote->kind != CX_MOTION_COMMIT);
+	if (rc)
+		return rc;
 	if (out->kind == CX_MOTION_LATE)
 		return cx_fail(COLLX_ERR_TIMEOUT, "not called in time by a rank that lives");
 	if (out->kind != vote->kind)
@@ -205,9 +218,10 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 	return 0;
 }
 
-static int agree(struct sim_player *p, uint64_t *flags, struct cx_set *failed, uint64_t until_ns)
+static int agree(struct sim_player *p, uint32_t kind, uint64_t *flags, struct cx_set *failed,
+		 uint64_t until_ns)
 {
-	const struct cx_motion vote = { .kind = CX_MOTION_AGREE, .flags = *flags };
+	const struct cx_motion vote = { .kind = kind, .flags = *flags };
 	struct cx_motion m;
 	int rc = decide(p, &vote, until_ns, &m);
 
@@ -218,13 +232,15 @@ static int agree(struct sim_player *p, uint64_t *flags, struct cx_set *failed, u
 	return 0;
 }
 
-/* On a communicator that is well, as far as this rank knows. */
+/* On a communicator that is well, as far as this rank knows: as a call of the user's, or at
+ * the end of a careful one, in one job of two. */
 int sim_agree(struct sim_player *p)
 {
 	uint64_t flags = sim_rng_next(&p->proc->random) | 1;
 	struct cx_set failed;
 
-	return agree(p, &flags, &failed, cx_now_ns() + sim_job.plan->decide_ns);
+	return agree(p, sim_job.plan->seed % 2 ? CX_MOTION_AGREE : CX_MOTION_COMMIT, &flags,
+		     &failed, cx_now_ns() + sim_job.plan->decide_ns);
 }
 
 /* ---- the next communicator ---- */
@@ -317,7 +333,7 @@ static int all_have(struct sim_player *p, bool mine, const struct cx_set *out, u
 {
 	uint64_t flags = mine;
 	struct cx_set failed;
-	int rc = agree(p, &flags, &failed, until_ns);
+	int rc = agree(p, CX_MOTION_AGREE, &flags, &failed, until_ns);
 
 	*all = !rc && flags;
 	for (int r = 0; *all && r < p->at->comm->ranks; r++)

@@ -30,8 +30,11 @@ static int explain_late(const struct collx_comm *c, const struct cx_motion *m, c
 static int decide(struct collx_comm *c, const char *name, const struct cx_motion *vote,
 		  uint64_t until_ns, struct cx_motion *out)
 {
-	int rc = cx_guard_decide(c->guard, vote, until_ns, out);
+	int rc;
 
+	do
+		rc = cx_guard_decide(c->guard, vote, until_ns, out);
+	while (!rc && out->outvoted && vote->kind != CX_MOTION_COMMIT);
 	if (rc == COLLX_ERR_TIMEOUT)
 		return cx_fail(rc, "%s: no decision before the deadline", name);
 	if (rc)
@@ -55,6 +58,21 @@ int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *faile
 	*flags = m.flags;
 	if (failed)
 		*failed = m.out;
+	return 0;
+}
+
+int cx_recover_commit(struct collx_comm *c, bool *ok, struct cx_set *failed, bool *outvoted,
+		      uint64_t until_ns)
+{
+	const struct cx_motion vote = { .kind = CX_MOTION_COMMIT, .flags = *ok };
+	struct cx_motion m;
+	int rc = decide(c, "commit", &vote, until_ns, &m);
+
+	if (rc)
+		return rc;
+	*ok = m.flags;
+	*failed = m.out;
+	*outvoted = m.outvoted;
 	return 0;
 }
 

@@ -39,6 +39,7 @@ void cx_wire_init(struct cx_wire *w, int fd)
 	w->fd = fd;
 	w->have = 0;
 	w->passed_fd = -1;
+	w->torn = false;
 }
 
 /* What is unread at its end makes a connection break rather than end: what the other
@@ -98,13 +99,14 @@ static int gone(int err)
 	return err == EPIPE || err == ECONNRESET || err == ENOTCONN;
 }
 
-/* Sends msg whole, waiting for room; the descriptor goes with the first byte. */
-static int send_all(int fd, struct msghdr *msg, size_t len, uint64_t deadline_ns)
+/* Sends msg whole, waiting for room; the descriptor goes with the first byte. *left: bytes
+ * that did not go. */
+static int send_all(int fd, struct msghdr *msg, size_t *left, uint64_t deadline_ns)
 {
 	struct iovec *v = msg->msg_iov;
 	int rc;
 
-	while (len) {
+	while (*left) {
 		long n = cx_sys->sendmsg(fd, msg);
 
 		/* So many descriptors are under way that receivers must take some in first. */
@@ -125,7 +127,7 @@ static int send_all(int fd, struct msghdr *msg, size_t len, uint64_t deadline_ns
 			return cx_fail(COLLX_ERR_PEER_DEAD, "a control connection was closed");
 		if (n < 0)
 			return cx_fail_errno((int)-n, "sending on a control connection");
-		len -= (size_t)n;
+		*left -= (size_t)n;
 		msg->msg_control = NULL;
 		msg->msg_controllen = 0;
 		while (msg->msg_iovlen && (size_t)n >= v->iov_len) {
@@ -146,7 +148,7 @@ int cx_wire_put(int fd, const void *buf, size_t len, uint64_t deadline_ns)
 	struct iovec v = { (void *)buf, len };
 	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
 
-	return send_all(fd, &msg, len, deadline_ns);
+	return send_all(fd, &msg, &len, deadline_ns);
 }
 
 int cx_wire_get(int fd, void *buf, size_t len, uint64_t deadline_ns)
@@ -184,9 +186,11 @@ int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void
 	struct cx_frame_head head = cx_frame_head(kind, arg, body, len);
 	struct iovec v[2] = { { &head, sizeof(head) }, { (void *)body, len } };
 	struct msghdr msg = { .msg_iov = v, .msg_iovlen = 2 };
+	size_t left = sizeof(head) + len;
 	union control c;
+	int rc;
 
-	if (w->fd < 0)
+	if (w->fd < 0 || w->torn)
 		return cx_fail(COLLX_ERR_PEER_DEAD, "a control connection was closed");
 	if (fd >= 0) {
 		memset(&c, 0, sizeof(c));
@@ -197,7 +201,20 @@ int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void
 		CMSG_FIRSTHDR(&msg)->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fd, sizeof(fd));
 	}
-	return send_all(w->fd, &msg, sizeof(head) + len, deadline_ns);
+	rc = send_all(w->fd, &msg, &left, deadline_ns);
+	w->torn = rc && left < sizeof(head) + len;
+	return rc;
+}
+
+int cx_wire_send_packed(struct cx_wire *w, const void *frames, size_t len, uint64_t deadline_ns)
+{
+	struct iovec v = { (void *)frames, len };
+	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+	size_t left = len;
+	int rc = send_all(w->fd, &msg, &left, deadline_ns);
+
+	w->torn = rc && left < len;
+	return rc;
 }
 
 long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len)

@@ -10,6 +10,7 @@
 #ifndef CX_WIRE_H
 #define CX_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,7 @@ struct cx_wire {
 	int fd;              /* -1: closed */
 	size_t have;         /* bytes of head and body that are here */
 	int passed_fd;       /* -1: none */
+	bool torn;           /* what was sent last stopped in the middle */
 	struct cx_frame_head head;
 	unsigned char body[CX_FRAME_MAX];
 };
@@ -74,14 +76,17 @@ void cx_wire_init(struct cx_wire *w, int fd);
 void cx_wire_close(struct cx_wire *w);
 
 /* Sends a whole frame, waiting for room until the deadline (0: not at all).
- * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. */
+ * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. What stopped
+ * in the middle is the last: the other end would take more for the rest of it. */
 int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
 		 int fd, uint64_t deadline_ns);
 
-/* Puts a frame into buf, for cx_wire_put to send several at once: its length, or 0
+/* Puts a frame into buf, for cx_wire_send_packed to send several at once: its length, or 0
  * when room does not suffice. */
 size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
 		    size_t len);
+
+int cx_wire_send_packed(struct cx_wire *w, const void *frames, size_t len, uint64_t deadline_ns);
 
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
  * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head or a
