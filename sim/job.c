@@ -247,6 +247,7 @@ static void strike(void *arg)
 	case SIM_PAUSE: sim_proc_pause(p); break;
 	case SIM_PAUSE_ALL: for_all_players(sim_proc_pause); break;
 	case SIM_RESET: sim_net_reset_one(p); break;
+	case SIM_GARBLE: p->garble = f->n % 2 ? SIM_REPEAT : SIM_FLIP; break;
 	default: cut(f, true);
 	}
 	if (((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_CUT_PAIR) &&
@@ -261,7 +262,8 @@ static void plan_fault(struct sim_fault *f)
 
 	if (f->kind == SIM_KILL && f->at_call)
 		p->kill_at_call = f->at_call;
-	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_CUT_PAIR)
+	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_CUT_PAIR ||
+		 f->kind == SIM_GARBLE)
 		sim_after(f->at_ns, strike, f);
 	if (f->kind == SIM_NO_MEMORY)
 		p->fail_alloc_at = f->n;

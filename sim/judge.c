@@ -112,6 +112,8 @@ static bool is_harmless(const struct sim_fault *f)
 		       (f->kind == SIM_LEAVE_EARLY && f->n == (uint64_t)s->ops);
 	case SIM_WRONG_SECRET:
 		return s->ranks == 1;
+	case SIM_GARBLE:
+		return !sim_job.player[f->rank].proc->garbled;
 	default:
 		return false;
 	}
@@ -248,7 +250,7 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_KILL:
 		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p);
 	case SIM_RESTART: /* whose end a cut may hide */
-		return is_death(p, r) || is_no_creation(p, r) ||
+		return is_death(p, r) || is_no_creation(p, r) || outran_the_end_of(r, p) ||
 		       (p->code == COLLX_ERR_INVALID && names(p, p->text, r) &&
 			(sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 			 sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1)));
@@ -276,7 +278,10 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
-	case SIM_FEW_FILES:
+	case SIM_FEW_FILES: /* a chair that could not let others in went on without them */
+		for (int q = r + 1; q < sim_job.plan->ranks; q++)
+			if (is_silence(p, q))
+				return true;
 		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_slow_for(p, r) ||
 		       is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
@@ -290,10 +295,20 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
 	case SIM_LEAVE_EARLY:
 		return p->code == COLLX_ERR_PEER_LEFT && names(p, p->text, r);
+	case SIM_GARBLE: /* of creation others may see no more than that it ended */
+		if (!p->created)
+			return p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_AUTH ||
+			       p->code == COLLX_ERR_VERSION || is_no_creation(p, r) ||
+			       is_no_creation(p, p->rank);
+		return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, r)) || is_silence(p, r);
 	case SIM_ROGUE:
 		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
 			return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
 			       is_no_creation(p, r);
+		/* Nor does it pass on anything, or send heartbeats. */
+		if (sim_job_leads(r) && (is_silence(p, r) || p->code == COLLX_ERR_LINK) &&
+		    sim_job.plan->host[r] == sim_job.plan->host[p->rank])
+			return true;
 		return (p->code == COLLX_ERR_CORRUPT ||
 			(p->code == COLLX_ERR_PEER_DEAD &&
 			 (sim_job_leads(r) || harmful() > 1))) && names(p, p->text, r);
@@ -304,7 +319,7 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 
 /* Those whom the line names had got errors of their own before, while the rank that
  * decides was stopped, cut off, or held back by one that was; it took their farewells
- * for the cause. */
+ * for the cause, or their ends where the farewell found no room in a small buffer. */
 static bool blames_the_failed(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
@@ -316,7 +331,8 @@ static bool blames_the_failed(const struct sim_player *p)
 			     f->kind == SIM_PAUSE_ALL || f->kind == SIM_PAUSE;
 
 		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
-			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT) &&
+			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT ||
+			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer < 4096)) &&
 			    names(p, p->text, r) &&
 			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
 				return true;
@@ -324,17 +340,41 @@ static bool blames_the_failed(const struct sim_player *p)
 	return false;
 }
 
-/* A rank that could not agree has left, and others need it. */
+/* A rank that could not agree has left, or ended without a word, and others need it. */
 static bool left_undecided(const struct sim_player *p)
 {
-	for (int i = 0; p->code == COLLX_ERR_PEER_LEFT && i < sim_job.players; i++)
-		if (sim_job.player[i].undecided && names(p, p->text, sim_job.player[i].rank))
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *q = &sim_job.player[i];
+
+		if (q->undecided && names(p, p->text, q->rank) &&
+		    (p->code == COLLX_ERR_PEER_LEFT ||
+		     (p->code == COLLX_ERR_PEER_DEAD && sim_job.plan->abrupt[q->rank])))
 			return true;
+	}
+	return false;
+}
+
+/* A rank that has the verdict and ends at once may leave bytes unread: its connections are
+ * reset then, and over tcp the verdict that it passed on is lost with them. */
+static bool lost_the_verdict(const struct sim_player *p)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; p->code == COLLX_ERR_PEER_DEAD && i < sim_job.players; i++) {
+		const struct sim_player *q = &sim_job.player[i];
+
+		if (s->meeting != SIM_UNIX && s->abrupt[q->rank] && q->code && q->proc->killed &&
+		    q->proc->ended_ns < p->error_ns && sim_job_leads(q->rank) &&
+		    names(p, p->text, q->rank))
+			return true;
+	}
 	return false;
 }
 
 static bool has_excuse(const struct sim_player *p)
 {
+	if (lost_the_verdict(p))
+		return true;
 	if (left_undecided(p))
 		return true;
 	if (blames_the_failed(p))
@@ -434,12 +474,22 @@ static bool must_agree(int generation, uint64_t first_error_ns)
 
 		if (!p || !sim_job_leads(p->rank))
 			continue;
-		if (p->left && p->proc->ended_ns < first_error_ns)
+		if ((p->left || p->undecided) && p->proc->ended_ns < first_error_ns)
 			return false;
 		if (p->created ? p->created_ns > first_error_ns : !p->proc->killed)
 			return false;
 	}
 	return true;
+}
+
+/* Who ends a communicator has that error at once, as do those who hear of it before they
+ * hear of something else that happened. */
+static bool is_end_among_others(const struct sim_player *p, const struct sim_player *q)
+{
+	int end = p->code == COLLX_ERR_REVOKED || p->code == COLLX_ERR_ABORTED ? p->code : q->code;
+
+	return (end == COLLX_ERR_REVOKED || end == COLLX_ERR_ABORTED) && p->code != q->code &&
+	       harmful() > 1 && sim_schedule_find(sim_job.plan, SIM_END, -1);
 }
 
 static bool has_verdict(const struct sim_player *p)
@@ -472,6 +522,9 @@ static bool may_miss(int rank)
 		    k == SIM_PAUSE_ALL ||
 		    s->fault[i].rank == rank)
 			return true;
+		/* It waits to agree, at the door of one that cannot let it in. */
+		if (k == SIM_FEW_FILES && s->agree_every && s->fault[i].rank < rank)
+			return true;
 	}
 	return false;
 }
@@ -501,7 +554,8 @@ static const char *judge_agreement(int generation)
 			continue;
 		if (judge_missing(p))
 			return why;
-		if (p->code != first->code || strcmp(p->text, first->text))
+		if (!is_end_among_others(p, first) && !lost_the_verdict(p) &&
+		    (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,
 				       p->rank, collx_strerror((collx_result)p->code), p->text);

@@ -38,9 +38,12 @@ static bool may_be_lost(int rank)
 		case SIM_CUT_ONE_WAY:
 		case SIM_CUT_PAIR:
 			return true;
+		case SIM_FEW_FILES: /* as the chair it cannot let all in */
+			if (f->rank <= rank)
+				return true;
+			break;
 		case SIM_VOTE_OUT:
 		case SIM_PAUSE:
-		case SIM_FEW_FILES:
 		case SIM_NO_MEMORY:
 		case SIM_ROGUE:
 		case SIM_TWICE:
@@ -202,11 +205,13 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 		return !only_ends() || any_straggler() || somebody_left(p);
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
-	case COLLX_ERR_MISMATCH: /* others shrink, who know more */
-		return sim_job.plan->agree_every && sim_job.plan->generations > 1 &&
+	case COLLX_ERR_MISMATCH: /* others shrink, who know more; they outvote commits */
+		return sim_job.plan->agree_every && sim_job.plan->seed % 2 && sim_job.plan->generations > 1 &&
 		       sim_job.plan->nfaults;
 	case COLLX_ERR_NOMEM:
 	case COLLX_ERR_NOFILES:
+	case COLLX_ERR_INIT_TIMEOUT: /* on the others, when all tries to go on have failed */
+	case COLLX_ERR_PEER_DEAD:
 		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES);
 	default:
 		return false;

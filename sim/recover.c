@@ -90,10 +90,12 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 
 	if (sim_job.players > sim_job.plan->ranks)
 		return; /* two with one number, of whom one was let in */
+	if (c->unsure)
+		return;
 	for (int r = 0; r < c->ranks; r++) {
 		if (cx_set_has(&m->out, r))
 			continue;
-		if (c->kind[r] != CX_MOTION_AGREE)
+		if (c->kind[r] != m->kind)
 			sim_broken("decision %d counts rank %d, which did not vote so",
 				   (int)m->number, r);
 		flags &= c->flags[r];
@@ -134,9 +136,15 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(p, c))
 		sim_broken("rank %d was told another decision %d than a rank before", p->rank,
 			   (int)m->number);
-	if (m->kind <= CX_MOTION_GROW && cx_set_has(&m->out, sim_comm_seat(c, p->rank)))
-		sim_broken("rank %d takes part in what excludes it", p->rank);
-	if (!known->kind && m->kind == CX_MOTION_AGREE)
+	for (uint64_t n = 1; n <= m->number; n++) {
+		const struct cx_motion *d = n == m->number ? m : &c->decided[n];
+
+		if (d->kind && d->kind <= CX_MOTION_GROW &&
+		    cx_set_has(&d->out, sim_comm_seat(c, p->rank)) && !is_excused(p, c))
+			sim_broken("rank %d takes part in decision %d, and decision %d excludes it",
+				   p->rank, (int)m->number, (int)n);
+	}
+	if (!known->kind && m->kind <= CX_MOTION_COMMIT && !m->outvoted)
 		check_flags(c, m);
 	*known = *m;
 	c->told |= (uint64_t)1 << p->rank;
@@ -159,31 +167,50 @@ static void strike_deciders(struct sim_player *p)
 	}
 }
 
-static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
-		  struct cx_motion *out)
+static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
+		       struct cx_motion *out)
 {
 	struct sim_stay *at = p->at;
 	int me = sim_comm_seat(at->comm, p->rank), rc;
 	uint64_t since, left = until_ns - cx_now_ns();
 
-	at->comm->kind[me] = vote->kind;
-	at->comm->flags[me] = vote->flags;
+	if (!cx_guard_barred(at->ward)) { /* or it is no vote */
+		at->comm->kind[me] = vote->kind;
+		at->comm->flags[me] = vote->flags;
+	}
 	strike_deciders(p);
 	sim_job_begin_timing(p, &since);
 	rc = cx_guard_decide(at->ward, vote, until_ns, out);
 	sim_judge_duration(p, "a decision", since,
 			   (left < SIM_S * 1000 ? left : 0) + 2 * sim_job.plan->silence_ns +
 				   1500 * SIM_MS);
+	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
 	if (rc)
 		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
+	if (out->kind <= CX_MOTION_GROW && !out->outvoted && (out->kind != vote->kind || out->flags & ~vote->flags))
+		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
+			   (int)out->number);
 	if (out->number >= SIM_DECISIONS) {
 		sim_broken("rank %d was told decision %d", p->rank, (int)out->number);
 		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");
 	}
 	check_decision(p, at->comm, out);
-	sim_trace(p->proc, "DECIDED %d: kind %d, flags %llx, out %llx", (int)out->number,
-		  (int)out->kind, (unsigned long long)out->flags,
-		  (unsigned long long)out->out.word[0]);
+	sim_trace(p->proc, "DECIDED %d: kind %d%s, flags %llx, out %llx", (int)out->number,
+		  (int)out->kind, out->outvoted ? " outvoted" : "",
+		  (unsigned long long)out->flags, (unsigned long long)out->out.word[0]);
+	return 0;
+}
+
+static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
+		  struct cx_motion *out)
+{
+	int rc;
+
+	do
+		rc = decide_once(p, vote, until_ns, out);
+	while (!rc && out->outvoted && vote->kind != CX_MOTION_COMMIT);
+	if (rc)
+		return rc;
 	if (out->kind == CX_MOTION_LATE)
 		return cx_fail(COLLX_ERR_TIMEOUT, "not called in time by a rank that lives");
 	if (out->kind != vote->kind)
@@ -191,9 +218,10 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 	return 0;
 }
 
-static int agree(struct sim_player *p, uint64_t *flags, struct cx_set *failed, uint64_t until_ns)
+static int agree(struct sim_player *p, uint32_t kind, uint64_t *flags, struct cx_set *failed,
+		 uint64_t until_ns)
 {
-	const struct cx_motion vote = { .kind = CX_MOTION_AGREE, .flags = *flags };
+	const struct cx_motion vote = { .kind = kind, .flags = *flags };
 	struct cx_motion m;
 	int rc = decide(p, &vote, until_ns, &m);
 
@@ -204,13 +232,15 @@ static int agree(struct sim_player *p, uint64_t *flags, struct cx_set *failed, u
 	return 0;
 }
 
-/* On a communicator that is well, as far as this rank knows. */
+/* On a communicator that is well, as far as this rank knows: as a call of the user's, or at
+ * the end of a careful one, in one job of two. */
 int sim_agree(struct sim_player *p)
 {
 	uint64_t flags = sim_rng_next(&p->proc->random) | 1;
 	struct cx_set failed;
 
-	return agree(p, &flags, &failed, cx_now_ns() + sim_job.plan->decide_ns);
+	return agree(p, sim_job.plan->seed % 2 ? CX_MOTION_AGREE : CX_MOTION_COMMIT, &flags,
+		     &failed, cx_now_ns() + sim_job.plan->decide_ns);
 }
 
 /* ---- the next communicator ---- */
@@ -303,13 +333,22 @@ static int all_have(struct sim_player *p, bool mine, const struct cx_set *out, u
 {
 	uint64_t flags = mine;
 	struct cx_set failed;
-	int rc = agree(p, &flags, &failed, until_ns);
+	int rc = agree(p, CX_MOTION_AGREE, &flags, &failed, until_ns);
 
 	*all = !rc && flags;
 	for (int r = 0; *all && r < p->at->comm->ranks; r++)
 		if (cx_set_has(&failed, r) && !cx_set_has(out, r))
 			*all = false;
 	return rc;
+}
+
+static void note_rescue(struct sim_rescue *r, int code)
+{
+	r->code = code;
+	r->text[0] = '\0';
+	if (code)
+		snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
+			 cx_error_text());
 }
 
 static int shrink_once(struct sim_player *p, struct cx_motion *vote, uint64_t until_ns,
@@ -324,6 +363,7 @@ static int shrink_once(struct sim_player *p, struct cx_motion *vote, uint64_t un
 		rc = decide(p, vote, until_ns, &m);
 	if (!rc)
 		made = meet_again(p, &m, cx_min(until_ns, cx_now_ns() + patience), next);
+	note_rescue(&p->rescue, made);
 	if (kept >= 0)
 		cx_sys->close(kept);
 	if (!rc)
@@ -346,28 +386,31 @@ static void add_excluded(const struct sim_player *p, struct cx_set *out)
 		cx_set_add(out, seat);
 }
 
+enum { TRIES = 8 /* as there */ };
+
 int sim_shrink(struct sim_player *p, struct sim_stay **next)
 {
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK };
 	struct sim_rescue *r = &p->rescue;
 	bool all = false;
 	uint64_t until = cx_now_ns() + sim_job.plan->decide_ns;
-	int rc;
+	int rc, tries = 0;
 
 	add_excluded(p, &vote.out);
 	r->tried = true;
 	r->begun_ns = sim.now;
 	do /* others may have called agree, not knowing of the error yet */
 		rc = shrink_once(p, &vote, until, next, &all);
-	while ((rc == COLLX_ERR_MISMATCH || (!rc && !all)) && cx_now_ns() < until);
+	while ((rc == COLLX_ERR_MISMATCH || (!rc && !all && ++tries < TRIES)) &&
+	       cx_now_ns() < until);
+	if (!rc && !all && tries == TRIES)
+		rc = cx_fail(r->code ? r->code : COLLX_ERR_PEER_DEAD, "tried %d times: %s",
+			     tries, r->text);
 	if (!rc && !all)
 		rc = cx_fail(COLLX_ERR_TIMEOUT, "no next communicator in time");
+	note_rescue(r, rc);
 	r->done = true;
-	r->code = rc;
 	r->ended_ns = sim.now;
-	if (rc)
-		snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
-			 cx_error_text());
 	sim_trace(p->proc, rc ? "DOES NOT GO ON: %s" : "shrinks%s", rc ? r->text : "");
 	return rc;
 }

@@ -14,6 +14,7 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 	[SIM_LEAVE_EARLY] = "leave early", [SIM_ROGUE] = "rogue",
 	[SIM_KILL_DECIDER] = "kill a decider", [SIM_CUT_PAIR] = "cut a pair of hosts",
 	[SIM_VOTE_OUT] = "vote out", [SIM_END] = "end",
+	[SIM_GARBLE] = "garble",
 };
 
 /* How often each kind is drawn. */
@@ -24,6 +25,8 @@ static const unsigned char weights[SIM_FAULT_KINDS] = {
 	[SIM_MISMATCH] = 4, [SIM_STRAGGLER] = 3, [SIM_LEAVE_EARLY] = 4, [SIM_ROGUE] = 8,
 	[SIM_KILL_DECIDER] = 10, [SIM_CUT_PAIR] = 3, [SIM_VOTE_OUT] = 3, [SIM_END] = 4,
 };
+
+/* Those without a weight come in draw_rare alone. */
 
 static uint64_t pick(struct sim_rng *r, const uint64_t *from, size_t n)
 {
@@ -145,6 +148,96 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 		f->rank = 1;
 }
 
+/* ---- what chance seldom brings together ---- */
+
+/* Time for operations from the beginning, a few ms each. */
+static void keep_busy(struct sim_schedule *s, struct sim_rng *r)
+{
+	for (int i = 0; i < s->ranks; i++)
+		s->start_ns[i] = sim_rng_below(r, 2 * SIM_MS);
+	s->ops = 12;
+	s->think_ns = 16 * SIM_MS;
+	s->generations = 2 + (int)sim_rng_below(r, 2);
+	s->shrinks_well = false;
+	s->nfaults = 0;
+	memset(s->abrupt, 0, sizeof(s->abrupt));
+}
+
+static struct sim_fault *add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
+				   uint64_t at_ns, uint64_t for_ns)
+{
+	struct sim_fault *f = &s->fault[s->nfaults++];
+
+	*f = (struct sim_fault){ .kind = kind, .rank = rank, .host = s->host[rank],
+				 .at_ns = at_ns, .for_ns = for_ns };
+	return f;
+}
+
+/* A cut between halves: that with the lowest rank goes on. */
+static void draw_halves(struct sim_schedule *s, struct sim_rng *r)
+{
+	bool mixed = sim_rng_once_in(r, 2);
+
+	s->ranks = 2 + 2 * (int)sim_rng_below(r, 3);
+	s->hosts = 2;
+	s->meeting = sim_rng_once_in(r, 2) ? SIM_TCP : SIM_TCP_AND_LOCAL;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = mixed ? i % 2 : i >= s->ranks / 2;
+	keep_busy(s, r);
+	s->mesh = false;
+	s->decide_ns = 30 * SIM_S;
+	add_fault(s, SIM_CUT, s->ranks - 1, 20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS),
+		  UINT64_MAX);
+}
+
+/* A rank is out of sight while the others agree without it; one of these is then late for
+ * the next decision, which excludes nobody; and the first one comes back. */
+static void draw_missed(struct sim_schedule *s, struct sim_rng *r)
+{
+	uint64_t n = 2 + sim_rng_below(r, 4);
+
+	s->ranks = 4 + (int)sim_rng_below(r, 3);
+	s->hosts = 2;
+	s->meeting = SIM_TCP;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i == 2;
+	keep_busy(s, r);
+	s->mesh = false;
+	s->silence_ns = SIM_S;
+	s->op_ns = SIM_S;
+	s->decide_ns = 3 * SIM_S;
+	s->agree_every = 1;
+	add_fault(s, SIM_CUT, 2, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
+		  4 * SIM_S + sim_rng_below(r, 4 * SIM_S));
+	add_fault(s, SIM_STRAGGLER, 3, 0, 9 * SIM_S)->n = n + sim_rng_below(r, 3);
+}
+
+static void draw_rare(struct sim_schedule *s, struct sim_rng *r)
+{
+	switch (sim_rng_below(r, 6)) {
+	case 0:
+		draw_halves(s, r);
+		break;
+	case 1: /* nothing came meanwhile: that says nothing */
+		keep_busy(s, r);
+		add_fault(s, SIM_PAUSE_ALL, 0, 5 * SIM_MS + sim_rng_below(r, 80 * SIM_MS),
+			  4 * SIM_S + sim_rng_below(r, 5 * SIM_S));
+		break;
+	case 2:
+	case 3:
+		draw_missed(s, r);
+		break;
+	default:
+		keep_busy(s, r);
+		add_fault(s, SIM_GARBLE, (int)sim_rng_below(r, (uint64_t)s->ranks),
+			  sim_rng_below(r, sim_rng_once_in(r, 2) ? 3 * SIM_MS : 90 * SIM_MS), 0)
+			->n = sim_rng_below(r, 3);
+		if (sim_rng_once_in(r, 2)) /* in a council */
+			add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0)->n =
+				1 + sim_rng_below(r, 6);
+	}
+}
+
 void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool faults)
 {
 	static const uint64_t few[] = { 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 12 };
@@ -170,6 +263,8 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 	draw_recovery(s, &r);
 	for (int n = faults ? (int)sim_rng_below(&r, 8) : 0; n > 0 && s->nfaults < 3; n -= 4)
 		draw_fault(s, &r);
+	if (faults && !ranks && seed % 8 == 5)
+		draw_rare(s, &r);
 }
 
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
@@ -191,7 +286,7 @@ static void print_fault(const struct sim_fault *f)
 	if (f->at_call)
 		printf(", at its system call %llu", (unsigned long long)f->at_call);
 	else if (f->kind <= SIM_RESET || f->kind == SIM_CUT_PAIR || f->kind == SIM_RESTART ||
-		 f->kind == SIM_TWICE)
+		 f->kind == SIM_TWICE || f->kind == SIM_GARBLE)
 		printf(", at %.3f ms", (double)f->at_ns / 1e6);
 	if (f->for_ns == UINT64_MAX)
 		printf(", for good");

@@ -31,6 +31,7 @@ enum sim_fault_kind {
 	SIM_CUT_PAIR,      /* two hosts are cut from each other; n: the other one */
 	SIM_VOTE_OUT,      /* others exclude a rank; n: who, meets: all of them */
 	SIM_END,           /* a rank ends the communicator before operation n */
+	SIM_GARBLE,        /* what it sends next over tcp comes with a changed bit; n odd: twice */
 	SIM_FAULT_KINDS
 };
 

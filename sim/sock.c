@@ -649,9 +649,24 @@ static int pass(struct sim_proc *p, struct sim_sock *s, const struct msghdr *msg
 	return 0;
 }
 
+/* On its way a bit changes, or all comes twice. */
+static void garble(struct sim_proc *p, struct item *i, size_t n)
+{
+	bool twice = i->len > n;
+	size_t at = sim_rng_below(&sim.chance, n);
+
+	if (twice)
+		memcpy(i->bytes + n, i->bytes, n);
+	else
+		i->bytes[at] ^= (char)(1 << sim_rng_below(&sim.chance, 8));
+	sim_trace(p, twice ? "%zu BYTES COME TWICE" : "OF %zu BYTES ONE CHANGES", n);
+	p->garble = SIM_SOUND;
+	p->garbled = true;
+}
+
 long sim_sock_send(struct sim_proc *p, struct sim_sock *s, const struct msghdr *msg)
 {
-	size_t n = length(msg);
+	size_t n = length(msg), more;
 	int rc = check_send(s);
 	struct item *i;
 
@@ -669,8 +684,12 @@ long sim_sock_send(struct sim_proc *p, struct sim_sock *s, const struct msghdr *
 		take_bytes(s->peer, copy, n);
 		return (long)n;
 	}
-	i = fly(s, DATA, n, n);
+	more = p->garble == SIM_REPEAT && n <= s->room ? n : 0;
+	s->room -= more;
+	i = fly(s, DATA, n + more, n + more);
 	gather(msg, i->bytes, n);
+	if (p->garble == SIM_FLIP || more)
+		garble(p, i, n);
 	if (n > 100 && n <= sizeof(heard)) {
 		memcpy(heard, i->bytes, n);
 		heard_len = n;

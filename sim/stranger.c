@@ -151,7 +151,7 @@ static void say(struct cx_wire *up, const struct sim_player *p, uint64_t how)
 	struct report r = { .about = -1, .code = COLLX_ERR_TIMEOUT, .text = "a lie" };
 	const char lie[] = "a lie about an innocent rank";
 	struct { uint64_t state, still; uint32_t answers, signs; } a = { 0, 0, 0, 9 };
-	struct cx_frame_head long_head = { CX_FRAME_LEAVE, CX_FRAME_MAX + 1, p->rank };
+	struct cx_frame_head long_head = { CX_FRAME_LEAVE, CX_FRAME_MAX + 1, p->rank, 0 };
 	int other = someone_else(p, how), bad = bad_ranks[how / 16 % 4];
 	uint64_t seq[2] = { 1, 0 };
 
@@ -183,11 +183,17 @@ void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how)
 	sim_task_nap(sim_rng_below(&p->proc->random, sim_job.plan->think_ns * 4));
 	say(up, p, how);
 	sim_trace(p->proc, "SAYS WHAT IT MAY NOT, kind %llu", (unsigned long long)how % 12);
-	while (cx_now_ns() < until && cx_wire_receive(up) != COLLX_ERR_PEER_DEAD) {
+	while (cx_now_ns() < until) {
 		struct pollfd f = { .fd = up->fd, .events = POLLIN };
+		int rc = cx_wire_receive(up);
 
-		cx_wire_next(up);
-		cx_sys->poll(&f, 1, 100);
+		if (rc < 0 || (rc == 1 && up->head.kind == CX_FRAME_VERDICT))
+			return;
+
+		if (rc == 1)
+			cx_wire_next(up);
+		else
+			cx_sys->poll(&f, 1, 100);
 	}
 }
 

@@ -77,6 +77,8 @@ struct sim_proc {
 	uint64_t calls;            /* system calls so far */
 	uint64_t kill_at_call;     /* 0: never */
 	uint64_t allocs, fail_alloc_at;
+	enum { SIM_SOUND, SIM_FLIP, SIM_REPEAT } garble; /* what it sends next over tcp */
+	bool garbled;              /* and that has happened */
 	struct sim_block *blocks;  /* allocated and not released */
 	void *guard;               /* what guard.c keeps for a process */
 	struct sim_task tasks[SIM_TASKS];

@@ -231,14 +231,14 @@ static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 		n += more;
 		if (more)
 			continue;
-		rc = n ? cx_wire_put(w->fd, batch, n, x->deadline_ns) : 0;
+		rc = n ? cx_wire_send_packed(w, batch, n, x->deadline_ns) : 0;
 		n = 0;
 		if (!rc)
 			rc = cx_wire_send(w, CX_FRAME_RECORD, r, record, x->len, fd,
 					  x->deadline_ns);
 	}
 	if (!rc && n)
-		rc = cx_wire_put(w->fd, batch, n, x->deadline_ns);
+		rc = cx_wire_send_packed(w, batch, n, x->deadline_ns);
 	return rc ? not_given(b, to, rc) : 0;
 }
 

@@ -59,19 +59,20 @@ static int share_failure(struct collx_comm *c, const struct cx_request *r, int r
 	return rc ? rc : cx_comm_die(c, r, COLLX_ERR_REVOKED);
 }
 
-/* The call's result on all ranks that live; 1: some were lost, and it did not succeed. */
+/* The call's result on all ranks that live; 1: it did not succeed, as some were lost, or the
+ * others repair the communicator already. */
 static int commit(struct collx_comm *c, const struct cx_request *r, int rc, uint64_t until_ns,
 		  struct cx_set *lost)
 {
-	uint64_t ok = rc == 0;
-	int agreed = cx_recover_agree(c, &ok, lost, until_ns);
+	bool ok = rc == 0, outvoted;
+	int agreed = cx_recover_commit(c, &ok, lost, &outvoted, until_ns);
 
 	if (agreed)
 		return rc ? rc : cx_comm_die(c, r, agreed);
 	if (ok)
 		return 0;
 	rc = share_failure(c, r, rc);
-	return cx_set_count(lost) ? 1 : rc;
+	return cx_set_count(lost) || outvoted ? 1 : rc;
 }
 
 /* ---- going on ---- */

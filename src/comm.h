@@ -133,6 +133,9 @@ extern int (*cx_host_hook)(int rank, int ranks);
 
 int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,
 		     uint64_t until_ns);
+/* Did this call succeed on all ranks? outvoted: others repair, or failed and agree. */
+int cx_recover_commit(struct collx_comm *c, bool *ok, struct cx_set *failed, bool *outvoted,
+		      uint64_t until_ns);
 int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64_t until_ns,
 		      struct collx_comm **out);
 int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id,

@@ -183,27 +183,48 @@ static void make_late(const struct cx_council *c, struct cx_motion *m)
 			cx_set_add(&m->out, r);
 }
 
+/* What votes of these kinds, a bit for each, come to; committed: the and of COMMITs. */
+static uint32_t kind_of(uint32_t kinds, uint64_t committed, uint32_t *outvoted)
+{
+	uint32_t others = kinds & ~(1u << CX_MOTION_COMMIT);
+
+	*outvoted = others && others != kinds;
+	if (!others)
+		return CX_MOTION_COMMIT;
+	if (others & (others - 1) ||
+	    (*outvoted && others != 1u << CX_MOTION_SHRINK && committed))
+		return CX_MOTION_MIXED;
+	return *outvoted ? CX_MOTION_COMMIT : (uint32_t)__builtin_ctz(others);
+}
+
 /* From the votes of all who are here. */
 static void make_motion(const struct cx_council *c, struct cx_motion *m)
 {
-	uint64_t flags = c->vote.flags;
+	uint64_t flags = UINT64_MAX, committed = UINT64_MAX;
+	uint32_t kinds = 0;
 	int r;
 
-	m->kind = c->vote.kind;
 	for (r = 0; r < c->ranks; r++) {
-		if (r == c->rank || !is_in(c, r))
+		uint32_t kind = r == c->rank ? c->vote.kind : c->seat[r].kind;
+		uint64_t of = r == c->rank ? c->vote.flags : c->seat[r].flags;
+
+		if (!is_in(c, r))
 			continue;
-		flags &= c->seat[r].flags;
-		if (c->seat[r].kind != c->vote.kind)
-			m->kind = CX_MOTION_MIXED;
+		flags &= of;
+		if (kind == CX_MOTION_COMMIT)
+			committed &= of;
+		kinds |= 1u << kind;
 	}
-	if (m->kind == CX_MOTION_MIXED)
+	m->kind = kind_of(kinds, committed, &m->outvoted);
+	if (m->kind == CX_MOTION_MIXED) {
+		m->outvoted = 0;
 		return;
-	m->flags = flags;
+	}
+	m->flags = m->outvoted ? 0 : flags;
 	m->out = c->dead;
 	unite(&m->out, &c->silent);
 	unite(&m->out, &c->gone);
-	if (m->kind == CX_MOTION_AGREE)
+	if (m->kind <= CX_MOTION_COMMIT)
 		return;
 	unite(&m->out, &c->exclude);
 	for (r = 0; r < c->ranks && cx_set_has(&m->out, r); r++)
@@ -314,7 +335,7 @@ static void settle(struct cx_council *c, uint64_t now_ns)
 static bool is_motion(const struct cx_council *c, const struct cx_motion *m)
 {
 	return m->kind >= CX_MOTION_AGREE && m->kind <= CX_MOTION_MIXED && m->number &&
-	       is_within(&m->out, c->ranks);
+	       m->outvoted <= (m->kind == CX_MOTION_COMMIT) && is_within(&m->out, c->ranks);
 }
 
 static bool hear_join(struct cx_council *c, int rank, const struct cx_council_join *j)
@@ -516,6 +537,13 @@ void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns)
 		return;
 	cx_set_add(&c->silent, rank);
 	settle(c, now_ns);
+}
+
+void cx_council_forgive(struct cx_council *c, uint64_t now_ns)
+{
+	c->since_ns = now_ns;
+	if (c->late_ns != UINT64_MAX)
+		c->late_ns = cx_max(c->late_ns, now_ns + c->patience_ns / 2);
 }
 
 static void send_vote(struct cx_council *c, uint64_t now_ns)

@@ -81,6 +81,9 @@ int cx_set_count(const struct cx_set *s);
 /* What a motion is about. The numbers go over the wire. */
 enum cx_motion_kind {
 	CX_MOTION_AGREE = 1,  /* flags: the and of all votes */
+	CX_MOTION_COMMIT,     /* as AGREE, at the end of a careful call: where others repair, or
+			       * this one failed and others agree, it is outvoted: it was not
+			       * committed, and they vote again for the decision behind it */
 	CX_MOTION_SHRINK,     /* `out` are not of the next communicator, which meets at `id` */
 	CX_MOTION_GROW,       /* as SHRINK, but for the caller */
 	CX_MOTION_LATE,       /* somebody did not vote in time: `out` has them, they stay */
@@ -90,7 +93,7 @@ enum cx_motion_kind {
 /* A vote, and what is decided. A vote's `out` are those to be excluded besides. */
 struct cx_motion {
 	uint32_t kind;
-	uint32_t unused;
+	uint32_t outvoted;    /* of COMMIT: 1 so */
 	uint64_t number;      /* 1, 2, ... of the communicator's decisions */
 	uint64_t flags;
 	struct cx_set out;    /* AGREE: who failed */
@@ -182,6 +185,10 @@ void cx_council_begin(struct cx_council *c, uint64_t now_ns);
 void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns);
 void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns);
 
+/* This rank was stopped itself: that nobody came meanwhile says nothing, and what came may
+ * not have been heard yet. Those who are waited for get their time anew. */
+void cx_council_forgive(struct cx_council *c, uint64_t now_ns);
+
 /* How many are dead or silent. */
 int cx_council_losses(const struct cx_council *c);
 
@@ -194,7 +201,7 @@ void cx_council_seated(struct cx_council *c, uint64_t now_ns);
  * meant by this alone. */
 void cx_council_parted(struct cx_council *c, int rank, uint64_t now_ns);
 
-/* This rank's vote, AGREE or SHRINK, for the next decision, in by_ns at the latest. One
+/* This rank's vote, AGREE to GROW, for the next decision, in by_ns at the latest. One
  * for a number that is decided already changes nothing. */
 void cx_council_vote(struct cx_council *c, const struct cx_motion *vote, uint64_t by_ns,
 		     uint64_t now_ns);

@@ -17,7 +17,8 @@ enum { ENTER_TRIES = 3 };
 enum { LET_IN_ROUND = 32 };
 static const uint64_t handshake_ns = 2000000000;
 static const uint64_t grace_ns = 50000000; /* that everybody gets for a proof */
-static const uint64_t full_ns = 10000000;  /* between looks for room at a crowded door */
+static const uint64_t full_ns = 10000000;  /* between looks for room at a crowded door, or
+					    * for descriptors */
 static const uint64_t nap_min_ns = 200000, nap_max_ns = 20000000;
 static const uint64_t turn_min_ns = 100000000; /* twice as long in each round */
 
@@ -39,6 +40,7 @@ struct cx_door {
 	int number;       /* of the listener in the round's poll; those of pending follow */
 	unsigned refused; /* strangers so far */
 	char why[128];    /* why the last one was */
+	uint64_t rest_ns; /* nobody is let in before: there were no descriptors */
 	unsigned npending, max_pending;
 	struct pending *pending;
 };
@@ -138,7 +140,11 @@ static int has_room(const struct cx_door *d)
  * strangers hold; the listener lives on. */
 static int is_passing(struct cx_door *d, int err)
 {
-	if ((err == EMFILE || err == ENFILE) && d->npending) {
+	bool few = err == EMFILE || err == ENFILE;
+
+	if (few) /* the listener stays readable */
+		d->rest_ns = cx_now_ns() + full_ns;
+	if (few && d->npending) {
 		if (may_go(d))
 			refuse(d, oldest(d), "too many open files");
 		return 1;
@@ -205,13 +211,14 @@ static int hear(struct cx_door *d, unsigned i)
 
 void cx_door_watch(struct cx_door *d, struct cx_poll *p)
 {
-	int open = has_room(d);
+	uint64_t now = cx_now_ns();
+	bool open = has_room(d) && now >= d->rest_ns;
 
 	d->number = cx_poll_add(p, d->fd, open ? POLLIN : 0);
 	for (unsigned i = 0; i < d->npending; i++)
 		cx_poll_add(p, d->pending[i].fd, POLLIN);
 	if (!open)
-		p->until_ns = cx_min(p->until_ns, cx_now_ns() + full_ns);
+		p->until_ns = cx_min(p->until_ns, now + full_ns);
 }
 
 int cx_door_serve(struct cx_door *d, const struct cx_poll *p)

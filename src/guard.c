@@ -563,6 +563,44 @@ int cx_guard_barred(const struct cx_ward *w)
 	return code ? cx_fail(code, "the other ranks go on without rank %d", w->tree.rank) : 0;
 }
 
+/* Until more than `before` are known. */
+static int await_decision(struct cx_ward *w, uint64_t before, uint64_t last_ns)
+{
+	struct pollfd answer = { .fd = w->reply, .events = POLLIN };
+	int rc;
+
+	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
+		rc = cx_guard_barred(w);
+		if (rc)
+			return rc;
+		if (cx_now_ns() > last_ns || guard.over)
+			return COLLX_ERR_TIMEOUT;
+		cx_sys->poll(&answer, w->reply >= 0, w->reply >= 0 ? 20 : 1);
+		if (w->reply >= 0)
+			cx_sys->hush(w->reply);
+	}
+	return 0;
+}
+
+/* Votes for the decision behind `before`. One that was waited for in vain has that vote: it
+ * is the others' answer to it, and comes first. */
+static int cast(struct cx_ward *w, uint64_t *before, const struct cx_motion *vote,
+		uint64_t until_ns, uint64_t last_ns)
+{
+	int rc = w->vote.number > *before ? await_decision(w, *before, last_ns) : 0;
+
+	if (rc)
+		return rc;
+	*before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
+	w->vote = *vote;
+	w->vote.number = *before + 1;
+	w->vote_by_ns = until_ns;
+	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
+	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
+	ring();
+	return 0;
+}
+
 int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
 		    struct cx_motion *out)
 {
@@ -570,41 +608,31 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
 	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, most_ns);
 	uint64_t before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
-	struct pollfd answer;
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 
 	if (guard.over || (!w->rally && w->tree.ranks > 1))
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "this communicator holds no council");
-	w->vote = *vote;
-	w->vote.number = before + 1;
-	w->vote_by_ns = until_ns;
 	if (!w->rally && cx_guard_verdict(w) == COLLX_ERR_ABORTED)
 		return cx_guard_fail(w);
 	if (!w->rally) {
-		*out = w->vote;
+		*out = *vote;
+		out->number = before + 1;
 		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
 		return 0;
 	}
 	if (w->reply < 0) /* still below 0: it is looked for each millisecond */
 		w->reply = cx_sys->bell();
-	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
-	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
-	ring();
-	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
-		rc = cx_guard_barred(w);
-		if (rc)
-			return rc;
-		if (cx_now_ns() > last || guard.over)
-			return COLLX_ERR_TIMEOUT;
-		answer = (struct pollfd){ .fd = w->reply, .events = POLLIN };
-		cx_sys->poll(&answer, w->reply >= 0, w->reply >= 0 ? 20 : 1);
-		if (w->reply >= 0)
-			cx_sys->hush(w->reply);
-	}
-	*out = w->decision;
-	/* What was decided is the others' then. */
-	return out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank)
+	rc = cast(w, &before, vote, until_ns, last);
+	if (!rc)
+		rc = await_decision(w, before, last);
+	if (rc)
+		return rc;
+	*out = w->decision[(before + 1) % CX_WARD_DECISIONS];
+	/* What was decided is the others' then; so is what this rank had no part in, as it
+	 * missed the decision before. */
+	return out->number != before + 1 ||
+			       (out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank))
 		       ? cx_guard_barred(w)
 		       : 0;
 }

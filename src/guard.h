@@ -93,7 +93,9 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out);
 
 /* ---- decisions ---- */
 
-/* Votes, and waits for the decision: 0, or TIMEOUT, NO_QUORUM, EXCLUDED. */
+/* Votes, and waits for the decision: 0, or TIMEOUT, NO_QUORUM, EXCLUDED. After a TIMEOUT
+ * the vote stands, as the others may count on it: the next call waits for that decision
+ * before it votes for the one behind it. */
 int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
 		    struct cx_motion *out);
 /* Why this rank takes part in no decision any more; 0: it does. */

@@ -78,8 +78,13 @@ static void send_for_council(void *ctx, int rank, enum cx_frame_kind kind, const
 
 static void ended(struct cx_rally *r, int rank)
 {
+	/* Who proved itself and said nothing yet may not have liked the answer, or have gone
+	 * elsewhere meanwhile. */
+	bool died = r->strands[rank].spoke;
+
 	part(r, rank);
-	cx_council_dead(&r->council, rank, r->now_ns);
+	if (died)
+		cx_council_dead(&r->council, rank, r->now_ns);
 }
 
 static void hear(struct cx_rally *r, int rank)
@@ -97,6 +102,7 @@ static void hear(struct cx_rally *r, int rank)
 			return;
 		}
 		s->heard_ns = r->now_ns;
+		s->spoke = true;
 		if (rc < 0) {
 			turn_away(r, rank);
 			return;
@@ -235,9 +241,11 @@ static uint64_t keep_alive(struct cx_rally *r)
 /* This rank was stopped itself: what others said meanwhile counts first. */
 static void forgive(struct cx_rally *r, uint64_t now_ns)
 {
-	if (r->now_ns && now_ns - r->now_ns > r->silence_ns / 2)
-		for (int i = 0; i < r->council.ranks; i++)
-			r->strands[i].heard_ns = now_ns;
+	if (now_ns < r->due_ns || now_ns - r->due_ns <= r->silence_ns / 2)
+		return;
+	for (int i = 0; i < r->council.ranks; i++)
+		r->strands[i].heard_ns = now_ns;
+	cx_council_forgive(&r->council, now_ns);
 }
 
 /* ---- a step ---- */
@@ -284,7 +292,7 @@ void cx_rally_convene(struct cx_rally *r, uint64_t now_ns)
 	if (r->convened)
 		return;
 	r->convened = true;
-	r->now_ns = now_ns;
+	r->now_ns = r->due_ns = now_ns;
 	open_door(r);
 	cx_council_begin(&r->council, now_ns);
 }
@@ -332,7 +340,8 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 	cx_council_tick(&r->council, now_ns);
 	go_where_council_wants(r);
 	due = cx_min(due, cx_min(keep_alive(r), r->council.due_ns));
-	return r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
+	r->due_ns = r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
+	return r->due_ns;
 }
 
 bool cx_rally_is_needed(const struct cx_rally *r)

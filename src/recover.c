@@ -30,8 +30,11 @@ static int explain_late(const struct collx_comm *c, const struct cx_motion *m, c
 static int decide(struct collx_comm *c, const char *name, const struct cx_motion *vote,
 		  uint64_t until_ns, struct cx_motion *out)
 {
-	int rc = cx_guard_decide(c->guard, vote, until_ns, out);
+	int rc;
 
+	do
+		rc = cx_guard_decide(c->guard, vote, until_ns, out);
+	while (!rc && out->outvoted && vote->kind != CX_MOTION_COMMIT);
 	if (rc == COLLX_ERR_TIMEOUT)
 		return cx_fail(rc, "%s: no decision before the deadline", name);
 	if (rc)
@@ -55,6 +58,21 @@ int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *faile
 	*flags = m.flags;
 	if (failed)
 		*failed = m.out;
+	return 0;
+}
+
+int cx_recover_commit(struct collx_comm *c, bool *ok, struct cx_set *failed, bool *outvoted,
+		      uint64_t until_ns)
+{
+	const struct cx_motion vote = { .kind = CX_MOTION_COMMIT, .flags = *ok };
+	struct cx_motion m;
+	int rc = decide(c, "commit", &vote, until_ns, &m);
+
+	if (rc)
+		return rc;
+	*ok = m.flags;
+	*failed = m.out;
+	*outvoted = m.outvoted;
 	return 0;
 }
 
@@ -137,7 +155,7 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		      struct collx_comm **out)
 {
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK, .out = *exclude }, m;
-	char why[CX_FAULT_TEXT_MAX];
+	char why[CX_FAULT_TEXT_MAX] = "a rank failed to";
 	struct collx_comm *next;
 	int rc, made, tries = 0;
 	bool all;
@@ -155,7 +173,8 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		next = NULL;
 		made = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
 				  &next);
-		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
+		if (made)
+			snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
 		cx_uid_drop(&vote.id);
 		rc = all_have(c, !made, &m.out, until_ns, &all);
 		if (!rc && all) {
@@ -166,8 +185,8 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		cx_comm_close(next);
 		if (rc)
 			return rc;
-		if (made && ++tries == TRIES)
-			return cx_fail(made, "shrink: %s", why);
+		if (++tries == TRIES) /* on all ranks alike */
+			return cx_fail(made ? made : COLLX_ERR_PEER_DEAD, "shrink: %s", why);
 	}
 }
 

@@ -9,7 +9,7 @@ void cx_strand_open(struct cx_strand *s, int rank, int fd, uint64_t now_ns)
 {
 	cx_wire_init(&s->wire, fd);
 	s->rank = rank;
-	s->mute = s->silent = false;
+	s->mute = s->silent = s->deaf = s->spoke = false;
 	s->at = s->len = 0;
 	s->heard_ns = s->said_ns = now_ns;
 	s->number = -1;
@@ -18,7 +18,7 @@ void cx_strand_open(struct cx_strand *s, int rank, int fd, uint64_t now_ns)
 bool cx_strand_say(struct cx_strand *s, enum cx_frame_kind kind, int arg, const void *body,
 		   size_t len, uint64_t now_ns)
 {
-	const struct cx_frame_head head = { (uint16_t)kind, (uint16_t)len, arg };
+	const struct cx_frame_head head = cx_frame_head(kind, arg, body, len);
 	size_t waiting = s->len - s->at;
 
 	if (s->wire.fd < 0 || s->mute)

@@ -15,6 +15,8 @@ struct cx_strand {
 	int rank;           /* at the other end */
 	bool mute;          /* which takes nothing more */
 	bool silent;        /* and was given up, for its owner */
+	bool deaf;          /* what comes from there does not count, for its owner */
+	bool spoke;         /* something came from there, for its owner */
 	size_t at, len, room; /* out[at] to out[len - 1] wait */
 	unsigned char *out; /* the owner's */
 	uint64_t heard_ns, said_ns; /* when last */

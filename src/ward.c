@@ -150,18 +150,19 @@ static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t n
 		   offsetof(struct verdict_body, text) + len, now_ns);
 }
 
-/* That rank's fate, where it is known as a fact or by its silence. */
-static void mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
+/* That rank's fate, where it is known as a fact or by its silence. Is it news? */
+static bool mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
 {
 	int was = atomic_load_explicit(&w->news[rank].fate, memory_order_relaxed);
 
 	if (was == COLLX_RANK_DEAD || was == COLLX_RANK_LEFT || rank == w->tree.rank)
-		return;
+		return false;
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
 	else if (w->rally && fate == COLLX_RANK_DEAD)
 		cx_council_dead(&w->rally->council, rank, now_ns);
+	return true;
 }
 
 /* The others gave this rank up. */
@@ -334,30 +335,71 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 	lost(w, s, code, text, now_ns);
 }
 
+/* A death that was seen at one place, for all: the verdict may be about something else. */
+static void tell_death(struct cx_ward *w, const struct cx_strand *from, int rank, uint64_t now_ns)
+{
+	if (!mark(w, rank, COLLX_RANK_DEAD, now_ns) || !w->rally)
+		return;
+	if (up(w) && up(w) != from)
+		tell(w, up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
+	tell_below(w, from, CX_FRAME_LOST, rank, NULL, 0, now_ns);
+}
+
+static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now_ns)
+{
+	int rank = s->wire.head.arg;
+
+	if (!w->rally || s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
+		return false;
+	tell_death(w, s, rank, now_ns);
+	return true;
+}
+
 static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
 	cx_strand_cut(s);
 	cx_verdict_death_line(text, s->rank);
-	mark(w, s->rank, COLLX_RANK_DEAD, now_ns);
+	tell_death(w, s, s->rank, now_ns);
 	lost(w, s, COLLX_ERR_PEER_DEAD, text, now_ns);
 }
 
 /* ---- heartbeats ---- */
 
-/* It stays connected: should it wake, it is to hear what was decided. */
-static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+/* It stays connected, and is to hear what was decided. */
+static void give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+		       uint64_t now_ns)
 {
-	struct report_body b = { .about = s->rank, .code = COLLX_ERR_PEER_SILENT };
+	struct report_body b = { .about = s->rank, .code = code };
+	size_t len = strnlen(text, sizeof(b.text) - 1);
 
 	s->silent = true;
-	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
-	cx_verdict_silence_line(b.text, s->rank, w->rally->silence_ns);
+	memcpy(b.text, text, len);
 	if (is_up(w, s))
 		tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
-		     offsetof(struct report_body, text) + strlen(b.text), now_ns);
-	lost(w, s, COLLX_ERR_PEER_SILENT, b.text, now_ns);
+		     offsetof(struct report_body, text) + len, now_ns);
+	lost(w, s, code, b.text, now_ns);
+}
+
+static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+	cx_verdict_silence_line(text, s->rank, w->rally->silence_ns);
+	give_up_on(w, s, COLLX_ERR_PEER_SILENT, text, now_ns);
+}
+
+/* Nothing more is believed from there. Closed, the connection would look like this rank's
+ * death at its other end. */
+static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	s->deaf = true;
+	snprintf(text, sizeof(text), "rank %d sent a damaged control frame", s->rank);
+	give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
 }
 
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */
@@ -623,6 +665,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
 	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
 	case CX_FRAME_BEAT: return true;
+	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
 	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
 	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
 	default: return false;
@@ -631,7 +674,9 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	for (int i = 0; i < FRAMES && s->wire.fd >= 0; i++) {
+	if (s->deaf && cx_wire_drop(&s->wire))
+		cx_strand_cut(s);
+	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf; i++) {
 		int rc = cx_wire_receive(&s->wire);
 
 		if (rc == 0)
@@ -648,7 +693,7 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 			return;
 		}
 		if (rc < 0 || !hear_frame(w, s, now_ns)) {
-			broke(w, s, COLLX_ERR_CORRUPT, "sent a damaged control frame", now_ns);
+			talked_nonsense(w, s, now_ns);
 			return;
 		}
 		cx_wire_next(&s->wire);
@@ -740,7 +785,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 	/* Ahead of a decision that excludes this rank. */
 	atomic_store_explicit(&w->barred, c->code, memory_order_release);
 	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
-		w->decision = c->last;
+		w->decision[c->decided % CX_WARD_DECISIONS] = c->last;
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
 		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
 		if (votes && w->reply >= 0)

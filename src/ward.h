@@ -37,6 +37,8 @@ struct cx_ward_news {
 	_Atomic uint64_t awaited_ns; /* since then the others wait for it; 0: they do not */
 };
 
+enum { CX_WARD_DECISIONS = 4 };
+
 struct cx_ward {
 	struct cx_tree tree; /* without its wires */
 	struct cx_calls *calls;
@@ -58,8 +60,9 @@ struct cx_ward {
 	_Atomic int verdict;
 	struct cx_cause cause;
 	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
-	struct cx_motion decision;
-	_Atomic uint64_t decisions; /* how many are known; behind it: the last one */
+	struct cx_motion decision[CX_WARD_DECISIONS]; /* [number % that]: a caller may be slow
+						       * to read one */
+	_Atomic uint64_t decisions; /* the number of the last one that is known */
 	_Atomic int losses;     /* ranks that are dead or silent, once it is convened */
 	_Atomic int barred;     /* why there will be none; 0 */
 	_Atomic int bell;       /* rung with the verdict; -1: nobody asked for it */

@@ -16,26 +16,53 @@ union control {
 	char room[CMSG_SPACE(sizeof(int))];
 };
 
+/* FNV-1a. */
+static uint32_t sum_of(uint32_t sum, const void *bytes, size_t len)
+{
+	const unsigned char *b = bytes;
+
+	for (size_t i = 0; i < len; i++)
+		sum = (sum ^ b[i]) * 0x01000193u;
+	return sum;
+}
+
+struct cx_frame_head cx_frame_head(enum cx_frame_kind kind, int arg, const void *body, size_t len)
+{
+	struct cx_frame_head h = { (uint16_t)kind, (uint16_t)len, arg, 0 };
+
+	h.sum = sum_of(sum_of(0x811c9dc5u, &h, offsetof(struct cx_frame_head, sum)), body, len);
+	return h;
+}
+
 void cx_wire_init(struct cx_wire *w, int fd)
 {
 	w->fd = fd;
 	w->have = 0;
 	w->passed_fd = -1;
+	w->torn = false;
 }
 
 /* What is unread at its end makes a connection break rather than end: what the other
  * end was sent last and has not got is lost then. */
-static void read_rest(int fd)
+static long read_rest(int fd)
 {
 	char rest[4096];
 	struct iovec v = { rest, sizeof(rest) };
+	long n = 1;
 
-	for (int i = 0; i < DRAIN; i++) {
+	for (int i = 0; n > 0 && i < DRAIN; i++) {
 		struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
 
-		if (cx_sys->recvmsg(fd, &msg) <= 0)
-			return;
+		n = cx_sys->recvmsg(fd, &msg);
 	}
+	return n;
+}
+
+int cx_wire_drop(struct cx_wire *w)
+{
+	long n = read_rest(w->fd);
+
+	return n > 0 || n == -EAGAIN ? 0 : COLLX_ERR_PEER_DEAD;
 }
 
 void cx_wire_close(struct cx_wire *w)
@@ -72,13 +99,14 @@ static int gone(int err)
 	return err == EPIPE || err == ECONNRESET || err == ENOTCONN;
 }
 
-/* Sends msg whole, waiting for room; the descriptor goes with the first byte. */
-static int send_all(int fd, struct msghdr *msg, size_t len, uint64_t deadline_ns)
+/* Sends msg whole, waiting for room; the descriptor goes with the first byte. *left: bytes
+ * that did not go. */
+static int send_all(int fd, struct msghdr *msg, size_t *left, uint64_t deadline_ns)
 {
 	struct iovec *v = msg->msg_iov;
 	int rc;
 
-	while (len) {
+	while (*left) {
 		long n = cx_sys->sendmsg(fd, msg);
 
 		/* So many descriptors are under way that receivers must take some in first. */
@@ -99,7 +127,7 @@ static int send_all(int fd, struct msghdr *msg, size_t len, uint64_t deadline_ns
 			return cx_fail(COLLX_ERR_PEER_DEAD, "a control connection was closed");
 		if (n < 0)
 			return cx_fail_errno((int)-n, "sending on a control connection");
-		len -= (size_t)n;
+		*left -= (size_t)n;
 		msg->msg_control = NULL;
 		msg->msg_controllen = 0;
 		while (msg->msg_iovlen && (size_t)n >= v->iov_len) {
@@ -120,7 +148,7 @@ int cx_wire_put(int fd, const void *buf, size_t len, uint64_t deadline_ns)
 	struct iovec v = { (void *)buf, len };
 	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
 
-	return send_all(fd, &msg, len, deadline_ns);
+	return send_all(fd, &msg, &len, deadline_ns);
 }
 
 int cx_wire_get(int fd, void *buf, size_t len, uint64_t deadline_ns)
@@ -155,12 +183,14 @@ int cx_wire_get(int fd, void *buf, size_t len, uint64_t deadline_ns)
 int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
 		 int fd, uint64_t deadline_ns)
 {
-	struct cx_frame_head head = { (uint16_t)kind, (uint16_t)len, arg };
+	struct cx_frame_head head = cx_frame_head(kind, arg, body, len);
 	struct iovec v[2] = { { &head, sizeof(head) }, { (void *)body, len } };
 	struct msghdr msg = { .msg_iov = v, .msg_iovlen = 2 };
+	size_t left = sizeof(head) + len;
 	union control c;
+	int rc;
 
-	if (w->fd < 0)
+	if (w->fd < 0 || w->torn)
 		return cx_fail(COLLX_ERR_PEER_DEAD, "a control connection was closed");
 	if (fd >= 0) {
 		memset(&c, 0, sizeof(c));
@@ -171,7 +201,20 @@ int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void
 		CMSG_FIRSTHDR(&msg)->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fd, sizeof(fd));
 	}
-	return send_all(w->fd, &msg, sizeof(head) + len, deadline_ns);
+	rc = send_all(w->fd, &msg, &left, deadline_ns);
+	w->torn = rc && left < sizeof(head) + len;
+	return rc;
+}
+
+int cx_wire_send_packed(struct cx_wire *w, const void *frames, size_t len, uint64_t deadline_ns)
+{
+	struct iovec v = { (void *)frames, len };
+	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+	size_t left = len;
+	int rc = send_all(w->fd, &msg, &left, deadline_ns);
+
+	w->torn = rc && left < len;
+	return rc;
 }
 
 long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len)
@@ -188,7 +231,7 @@ long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len)
 size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
 		    size_t len)
 {
-	struct cx_frame_head head = { (uint16_t)kind, (uint16_t)len, arg };
+	struct cx_frame_head head = cx_frame_head(kind, arg, body, len);
 
 	if (room < sizeof(head) + len)
 		return 0;
@@ -256,7 +299,11 @@ int cx_wire_receive(struct cx_wire *w)
 		return rc;
 	if (w->head.len > CX_FRAME_MAX)
 		return cx_fail(COLLX_ERR_CORRUPT, "a control frame claims %u bytes", w->head.len);
-	return fill(w, sizeof(w->head) + w->head.len);
+	rc = fill(w, sizeof(w->head) + w->head.len);
+	if (rc == 1 && w->head.sum != cx_frame_head((enum cx_frame_kind)w->head.kind, w->head.arg,
+						    w->body, w->head.len).sum)
+		return cx_fail(COLLX_ERR_CORRUPT, "a control frame is damaged");
+	return rc;
 }
 
 void cx_wire_next(struct cx_wire *w)

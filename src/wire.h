@@ -3,10 +3,14 @@
  * Frames on an authenticated control connection: a fixed head, at most
  * CX_FRAME_MAX bytes after it, and at most one descriptor. Both directions are
  * non-blocking; a connection buffers one incoming frame.
+ *
+ * The head has a sum of all the rest: a byte that was changed on the way is always found,
+ * more of them but once in 2^32. It is against accidents, not against a peer that lies.
  */
 #ifndef CX_WIRE_H
 #define CX_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,7 +44,8 @@ enum cx_frame_kind {
 	CX_FRAME_ACCEPT,     /* to the chair */
 	CX_FRAME_DECIDED,    /* from whoever knows */
 	CX_FRAME_RESIGN,     /* from the chair */
-	CX_FRAME_LOST,       /* between the chair and its members: who is dead */
+	CX_FRAME_LOST,       /* between the chair and its members: who is dead; between
+			      * guards, without a body; arg: who */
 	/* of both */
 	CX_FRAME_BEAT = 112, /* I am here */
 	CX_FRAME_CONVENE,    /* a council begins */
@@ -51,12 +56,17 @@ struct cx_frame_head {
 	uint16_t kind;
 	uint16_t len;
 	int32_t arg;
+	uint32_t sum;
 };
+
+struct cx_frame_head cx_frame_head(enum cx_frame_kind kind, int arg, const void *body,
+				   size_t len);
 
 struct cx_wire {
 	int fd;              /* -1: closed */
 	size_t have;         /* bytes of head and body that are here */
 	int passed_fd;       /* -1: none */
+	bool torn;           /* what was sent last stopped in the middle */
 	struct cx_frame_head head;
 	unsigned char body[CX_FRAME_MAX];
 };
@@ -66,23 +76,30 @@ void cx_wire_init(struct cx_wire *w, int fd);
 void cx_wire_close(struct cx_wire *w);
 
 /* Sends a whole frame, waiting for room until the deadline (0: not at all).
- * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. */
+ * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. What stopped
+ * in the middle is the last: the other end would take more for the rest of it. */
 int cx_wire_send(struct cx_wire *w, enum cx_frame_kind kind, int arg, const void *body, size_t len,
 		 int fd, uint64_t deadline_ns);
 
-/* Puts a frame into buf, for cx_wire_put to send several at once: its length, or 0
+/* Puts a frame into buf, for cx_wire_send_packed to send several at once: its length, or 0
  * when room does not suffice. */
 size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, const void *body,
 		    size_t len);
 
+int cx_wire_send_packed(struct cx_wire *w, const void *frames, size_t len, uint64_t deadline_ns);
+
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
- * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head. */
+ * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head or a
+ * wrong sum. */
 int cx_wire_receive(struct cx_wire *w);
 /* Gives the socket what it takes of len bytes, now. Bytes; 0: none; COLLX_ERR_PEER_DEAD
  * when the other end takes nothing more. */
 long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len);
 
 /* Makes room for the next frame. */
+/* Reads what is there, of which nothing counts any more. COLLX_ERR_PEER_DEAD at the end. */
+int cx_wire_drop(struct cx_wire *w);
+
 void cx_wire_next(struct cx_wire *w);
 
 /* Sends or receives exactly len raw bytes of the handshake. */

@@ -61,7 +61,7 @@ a seat is kept with the next chair
 the excluded does not notice
 s/\(excludes && cx_set_has\(&m->out, c->rank\)\)/false/
 kinds are not compared
-s/m->kind = CX_MOTION_MIXED;/;/
+s/return CX_MOTION_MIXED;/return (uint32_t)__builtin_ctz(others);/
 a chair without quorum goes on
 s/if \(t.all_here && !t.quorum\)/if (false)/
 accepts of an old number count

@@ -72,9 +72,11 @@ static size_t frame_take(struct fuzz_input *in, uint8_t *at, size_t room)
 		return 0;
 	if (head.kind == CX_FRAME_FAULT && !head.len)
 		head.len = 1;
-	memcpy(at, &head, HEAD);
 	len = cx_min(head.len, room - HEAD);
 	body_take(in, head.kind, odd & 16, at + HEAD, len);
+	if (len == head.len && len <= CX_FRAME_MAX)
+		head = cx_frame_head((enum cx_frame_kind)head.kind, head.arg, at + HEAD, len);
+	memcpy(at, &head, HEAD);
 	return HEAD + len;
 }
 

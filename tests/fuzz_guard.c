@@ -145,6 +145,9 @@ static void feed(struct fuzz_input *in, struct fuzz_conn *c)
 		head.len ^= fuzz_byte(in);
 	if (odd == 2)
 		head.len = (uint16_t)(CX_FRAME_MAX - fuzz_below(in, 64));
+	if (head.len <= CX_FRAME_MAX)
+		head = cx_frame_head((enum cx_frame_kind)head.kind, head.arg,
+				     frame + sizeof(head), head.len);
 	memcpy(frame, &head, sizeof(head));
 	fuzz_conn_feed(c, frame, cx_min(sizeof(frame), sizeof(head) + head.len));
 }

@@ -27,7 +27,7 @@ s/s->at \+= \(size_t\)n;/s->at = s->len;/
 ward: a leaver is blamed too soon | ward.c | 1000
 s/left\(w, r\) > m->seq/left(w, r) > m->seq + 1/
 ward: the dead are not noticed | ward.c | 1000
-/^static void ended/,/^}/s/notice\(w, COLLX_ERR_PEER_DEAD/(void)(w, COLLX_ERR_PEER_DEAD/
+/^static void ended/,/^}/s/lost\(w, s, COLLX_ERR_PEER_DEAD/(void)(w, s, COLLX_ERR_PEER_DEAD/
 verdict: nobody is waited for | verdict.c | 1000
 /^static bool all_answered/,/^}/s/return false/return true/
 verdict: no call is compared | verdict.c | 300
@@ -72,8 +72,10 @@ council: an exclusion is ignored | council.c | 10000
 /^static void make_motion/,/^}/s/unite\(&m->out, &c->exclude\);/;/
 council: who is excluded does not hear of it | guard.c | 10000
 /^int cx_guard_decide/,/^}/s/\? cx_guard_barred\(w\)/? 0/
+council: a repair does not outvote a commit | council.c | 10000
+s/return \*outvoted \? CX_MOTION_COMMIT :/return *outvoted ? CX_MOTION_MIXED :/
 council: flags of one are enough | council.c | 10000
-s/flags &= c->seat\[r\].flags;/flags |= c->seat[r].flags;/
+s/\tflags &= of;/\tflags = of;/
 council: the silent are not missed | council.c | 10000
 /^static void preside/,/^}/s/now_ns >= missed_ns\(c, r\)/0/
 council: accepted by those who are here at first | council.c | 10000
@@ -82,8 +84,20 @@ council: deaths learnt later are kept | council.c | 10000
 /^static void tell_deaths/,/^}/s/tell\(c, .*/;/
 council: a chair is waited for without end | council.c | 10000
 s/now_ns >= c->since_ns \+ c->patience_ns/0/
-rally: who leaves takes its last words along | rally.c | 10000
-/^static void settle_left/,/^}/s/r->strands\[rank\].wire.fd < 0/1/
+council: the last words of the dead count for nothing | council.c | 10000
+s/cx_set_has\(&c->dead, rank\) && kind != CX_FRAME_DECIDED/cx_set_has(\&c->dead, rank)/
+council: its own stop is the absence of others | council.c | 10000
+/^void cx_council_forgive/,/^}/s/c->since_ns = now_ns;/;/
+guard: a vote is kept for the next decision | guard.c | 10000
+s/w->vote.number > \*before \?/0 ?/
+rally: a visit that ends is a death | rally.c | 10000
+s/bool died = .*/bool died = true;/
+ward: a death is not told on | ward.c | 40000
+/^static void tell_death/,/^}/s/tell_below\(.*/;/
+ward: who talks nonsense is cut off | ward.c | 10000
+/^static void talked_nonsense/,/^}/s/s->deaf = true;/cx_strand_cut(s);/
+wire: the sum is not looked at | wire.c | 10000
+s/rc == 1 && w->head.sum != /0 \&\& w->head.sum != /
 rally: who left with a decision is as good as dead | rally.c | 10000
 s/r->left_at\[rank\] <= r->council.decided \+ 1/1/
 rally: who is given up is not told | rally.c | 10000
@@ -99,13 +113,13 @@ s/w->since_ns = w->stepped_ns = /w->since_ns = /
 ward: silence is never seen | ward.c | 10000
 s/now_ns - s->heard_ns >= silence_ns/0/
 ward: the silent do not hear the verdict | ward.c | 10000
-/^static void fell_silent/,/^}/s/s->silent = true;/s->silent = s->mute = true;/
+/^static void give_up_on/,/^}/s/s->silent = true;/s->silent = s->mute = true;/
 ward: a council is not called together | ward.c | 10000
 /^static void convene/,/^}/s/tell_below\(.*/;/
 ward: a council is not passed up | ward.c | 10000
 /^static void convene/,/^}/s/if \(up\(w\)\)/if (0)/
 ward: a revoke is dropped | ward.c | 10000
-/^static void grant/,/^}/s/consider\(w, &r, now_ns\);/;/
+/^static void grant/,/^}/s/pass_up\(w, &r, now_ns\);/;/
 ward: nobody lingers | ward.c | 10000
 /^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
 ward: it goes with the tree | ward.c | 10000
@@ -117,7 +131,7 @@ s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->
 ward: a leave of any origin | ward.c | 2000
 s/^.*is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
 ward: a verdict from below | ward.c | 3000
-s/if \(!is_up\(w, s\) \|\| !copy_line/if (!copy_line/
+/^static bool hear_verdict/,/^}/s/!is_up\(w, s\) \|\| c.code/c.code/
 ward: a question from below | ward.c | 3000
 /^static bool hear_ask/,/^}/s/!is_up\(w, s\) \|\| //
 ward: room is taken twice | strand.c | 20000

@@ -238,7 +238,7 @@ Test(council, refuses_what_is_damaged)
 	cr_assert(!propose_to(&c, 2, 3, 1) && !propose_to(&c, 0, 2, 1) && !propose_to(&c, 0, 0, 1));
 	cr_assert(!accept_of(&c, 3, 2, 1), "nothing is proposed");
 	cr_assert(!accept_of(&c, 3, 1, 0) && !accept_of(&c, 0, 2, 0) && !accept_of(&c, 3, 2, 2));
-	cr_assert(!tell_decided(&c, 3, 0, 1, 0) && !tell_decided(&c, 3, 6, 1, 0) &&
+	cr_assert(!tell_decided(&c, 3, 0, 1, 0) && !tell_decided(&c, 3, 7, 1, 0) &&
 		  !tell_decided(&c, 3, CX_MOTION_AGREE, 0, 0) &&
 		  !tell_decided(&c, 3, CX_MOTION_AGREE, 1, 1 << 4));
 	cr_assert(!cx_council_hear(&c, 0, CX_FRAME_RESIGN, &r, sizeof(r), 0));
@@ -246,4 +246,60 @@ Test(council, refuses_what_is_damaged)
 	cr_assert(!cx_council_hear(&c, 2, CX_FRAME_RESIGN, &r, sizeof(r), 0));
 	cr_assert(c.decided == 0 && c.code == 0 && !c.seat[2].sits);
 	cx_council_fini(&c);
+}
+
+/* What a chair's own stop looks like: nobody came, and a deadline has passed. */
+Test(council, its_own_stop_is_nobodys_absence)
+{
+	struct cx_council c = chair(0, 3);
+	struct cx_motion mine = motion(CX_MOTION_AGREE, 1, 7);
+
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(vote_of(&c, 1, CX_MOTION_AGREE, 1, PATIENCE) && join(&c, 1, 0, 0, 0));
+	cx_council_forgive(&c, 9 * PATIENCE);
+	cx_council_tick(&c, 9 * PATIENCE + 1);
+	cr_assert_not(cx_set_has(&c.silent, 2));
+	cr_assert(join(&c, 2, 0, 0, 9 * PATIENCE + 2));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 0, "it may have voted");
+	cr_assert(vote_of(&c, 2, CX_MOTION_AGREE, 1, PATIENCE));
+	cr_assert(sent.proposal.motion.kind == CX_MOTION_AGREE && told(CX_FRAME_PROPOSE) == 2);
+	cx_council_fini(&c);
+}
+
+static struct cx_motion decide_by(uint32_t first, uint32_t second, uint64_t flags)
+{
+	struct cx_council c = chair(0, 2);
+	struct cx_motion mine = motion(first, 1, 1);
+	struct cx_council_vote v = { PATIENCE, motion(second, 1, flags) };
+
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(cx_council_hear(&c, 1, CX_FRAME_VOTE, &v, sizeof(v), 0) && join(&c, 1, 0, 0, 0));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 1);
+	cr_assert(accept_of(&c, 1, 1, 1));
+	cx_council_fini(&c);
+	return c.last;
+}
+
+/* One rank is at the end of a careful call, others repair, or agree. */
+Test(council, a_repair_outvotes_a_commit)
+{
+	const uint32_t pairs[][4] = {
+		/* first, second, flags of the second; what comes of it */
+		{ CX_MOTION_COMMIT, CX_MOTION_COMMIT, 1, CX_MOTION_COMMIT },
+		{ CX_MOTION_COMMIT, CX_MOTION_SHRINK, 0, CX_MOTION_COMMIT },
+		{ CX_MOTION_SHRINK, CX_MOTION_COMMIT, 1, CX_MOTION_COMMIT },
+		{ CX_MOTION_AGREE, CX_MOTION_COMMIT, 0, CX_MOTION_COMMIT },
+		{ CX_MOTION_AGREE, CX_MOTION_COMMIT, 1, CX_MOTION_MIXED },
+		{ CX_MOTION_GROW, CX_MOTION_COMMIT, 1, CX_MOTION_MIXED },
+		{ CX_MOTION_AGREE, CX_MOTION_SHRINK, 1, CX_MOTION_MIXED },
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		struct cx_motion m = decide_by(pairs[i][0], pairs[i][1], pairs[i][2]);
+		bool outvoted = pairs[i][0] != pairs[i][1] && m.kind == CX_MOTION_COMMIT;
+
+		cr_expect_eq(m.kind, pairs[i][3], "pair %zu: kind %u", i, m.kind);
+		cr_expect_eq(m.outvoted, outvoted, "pair %zu", i);
+		cr_expect_eq(m.flags, i == 0, "pair %zu: flags", i);
+	}
 }

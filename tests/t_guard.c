@@ -957,9 +957,9 @@ Test(trees, noise)
 		s = &g.ward[from]->strands[mix64(seed + 7) % (uint64_t)g.ward[from]->nstrands];
 		for (size_t i = 0; i < sizeof(noise); i++)
 			noise[i] = (unsigned char)mix64(seed * 1000 + i);
-		head = (struct cx_frame_head){ (uint16_t)(1 + seed % 9),
-					       (uint16_t)(mix64(seed + 1) % 513),
-					       (int32_t)(mix64(seed + 2) % 14) - 7 };
+		head = cx_frame_head((enum cx_frame_kind)(1 + seed % 9),
+				     (int32_t)(mix64(seed + 2) % 14) - 7, noise + sizeof(head),
+				     mix64(seed + 1) % 513);
 		if (seed % 4)
 			memcpy(noise, &head, sizeof(head));
 		n = (int)cx_wire_push(&s->wire, noise, sizeof(noise));
