@@ -538,7 +538,7 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 	uint64_t state = atomic_load_explicit(&n->state, memory_order_relaxed);
 
 	if (rank == w->tree.rank)
-		state = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+		state = cx_calls_state(w->calls);
 	*out = (collx_rank_health){
 		.state = (collx_rank_state)atomic_load_explicit(&n->fate, memory_order_relaxed),
 		.hears_us = heard != 0,

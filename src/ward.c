@@ -62,7 +62,7 @@ static void lower_last(struct cx_ward *w, uint64_t seq)
 {
 	uint64_t last = atomic_load_explicit(&w->calls->last, memory_order_relaxed);
 
-	/* Pairs with the acquire in cx_calls_may. */
+	/* Pairs with the acquire in cx_calls_last. */
 	while (last > seq && !atomic_compare_exchange_weak_explicit(&w->calls->last, &last, seq,
 								    memory_order_release,
 								    memory_order_relaxed))
@@ -404,7 +404,7 @@ static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
 
 static void observe(struct cx_ward *w, uint64_t now_ns)
 {
-	uint64_t state = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+	uint64_t state = cx_calls_state(w->calls);
 
 	if (state == w->state)
 		return;
@@ -665,7 +665,7 @@ void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const ch
 		return;
 	*m = (struct cx_report){ .origin = w->tree.rank, .about = about, .code = code,
 				 .hearsay = hearsay, .sys_errno = cx_error_errno() };
-	m->seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+	m->seq = cx_calls_state(w->calls);
 	m->seq = m->seq % 2 ? m->seq / 2 + 1 : 0;
 	snprintf(m->text, sizeof(m->text), "%s", text);
 	blame_leaver(w, m);
@@ -810,7 +810,7 @@ static bool all_is_said(const struct cx_ward *w)
 static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 {
 	const struct leave_body b = {
-		.seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed) / 2,
+		.seq = cx_calls_state(w->calls) / 2,
 		.decided = w->rally ? w->rally->council.decided : 0,
 	};
 	int leaving = atomic_load_explicit(&w->leaving, memory_order_acquire);

@@ -20,7 +20,7 @@ c_files=() scripts=() pages=()
 for f in "${all[@]}"; do
 	case $f in
 	*.[ch] | *.cu | *.cuh) c_files+=("$f") ;;
-	*.sh | tools/* | perf/side-by-side | perf/strays | .ci/run) scripts+=("$f") ;;
+	*.sh | tools/* | perf/*-* | perf/strays | .ci/run) scripts+=("$f") ;;
 	man/*) pages+=("$f") ;;
 	esac
 done
