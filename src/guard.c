@@ -510,16 +510,16 @@ bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)
 	return true;
 }
 
-int cx_guard_bell(struct cx_ward *w)
+int cx_guard_bell(struct cx_ward *w, enum cx_bell which)
 {
-	int bell = atomic_load(&w->bell), made, none = -1;
+	int bell = atomic_load(&w->bell[which]), made, none = -1;
 
 	if (bell >= 0)
 		return bell;
 	made = cx_sys->bell();
 	if (made < 0)
 		return cx_fail_errno(-made, "event_fd");
-	if (!atomic_compare_exchange_strong(&w->bell, &none, made)) {
+	if (!atomic_compare_exchange_strong(&w->bell[which], &none, made)) {
 		cx_sys->close(made); /* another thread was faster */
 		return none;
 	}
@@ -527,6 +527,36 @@ int cx_guard_bell(struct cx_ward *w)
 	if (atomic_load(&w->verdict) < 0)
 		cx_sys->ring(made);
 	return made;
+}
+
+/* False: it was being written. */
+static bool read_straggler(const struct cx_ward_straggler *s, struct cx_straggler *out)
+{
+	uint64_t number = atomic_load_explicit(&s->number, memory_order_acquire);
+
+	*out = (struct cx_straggler){
+		.number = number / 2,
+		.rank = atomic_load_explicit(&s->rank, memory_order_acquire),
+		.sign.seq = atomic_load_explicit(&s->seq, memory_order_acquire),
+		.sign.count = atomic_load_explicit(&s->count, memory_order_acquire),
+		.sign.what = atomic_load_explicit(&s->what, memory_order_acquire),
+		.since_ns = atomic_load_explicit(&s->since_ns, memory_order_acquire),
+	};
+	return number % 2 == 0 &&
+	       number == atomic_load_explicit(&s->number, memory_order_relaxed);
+}
+
+void cx_guard_straggler(struct cx_ward *w, enum cx_bell which, struct cx_straggler *out)
+{
+	int bell = which < CX_BELLS ? atomic_load(&w->bell[which]) : -1;
+
+	if (bell >= 0)
+		cx_sys->hush(bell);
+	/* From here on a new one rings. */
+	while (!read_straggler(&w->straggler, out))
+		cx_sys->yield();
+	if (bell >= 0 && atomic_load(&w->verdict) < 0)
+		cx_sys->ring(bell);
 }
 
 void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
