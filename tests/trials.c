@@ -223,6 +223,7 @@ static int starve(struct trial *t)
 static void vary_b7(struct trial *t, int i)
 {
 	vary_b4(t, i);
+	setenv("COLLX_SPIN_US", "1000000", 1); /* ranks that wait want a processor, too */
 	t->count = SMALL;
 	t->op = OP_ALLREDUCE;
 	t->config.op_timeout_ms = 60000;
@@ -601,6 +602,7 @@ const struct trial_case trial_cases[] = {
 	{ "A6", "another killed in the repair", vary_a6, { 100, 250 }, 2000, 5, false },
 	{ "A7", "exit, abort, segfault, exec", vary_a7, { 250, 250 }, 1000, 0, false },
 	{ "A8", "killed, its child lives", vary_a8, { 250, 250 }, 1000, 0, false },
+	{ "A9", "killed and replaced", trial_a9, { 0, 0 }, 0, 0, true },
 	{ "A11", "left, the others call", vary_a11, { 250, 250 }, 1000, 0, false },
 	{ "B1", "stopped", vary_b1, { 1500, 1500 }, 1000, 0, true },
 	{ "B2", "stopped, given up, woken", vary_b2, { 1500, 1500 }, 1000, 0, true },
@@ -609,11 +611,13 @@ const struct trial_case trial_cases[] = {
 	{ "B5", "late by 1.5 s", vary_b5, { 1000, 1000 }, 0, 0, true },
 	{ "B6", "later than the deadline", vary_b6, { 2600, 2600 }, 1000, 0, true },
 	{ "B7", "16 busy processes", vary_b7, { 0, 0 }, 0, 0, true },
+	{ "B8", "100 times slower", trial_b8, { 0, 0 }, 0, 0, true },
 	{ "D1-6", "calls that differ", vary_d, { 250, 250 }, 1000, 0, false },
 	{ "D7", "two communicators crosswise", vary_d7, { 0, 0 }, 1000, 0, true },
 	{ "D8", "wrong rank or size", vary_d8, { 0, 0 }, 0, 0, true },
 	{ "one2", "one of two communicators fails", vary_two, { 0, 0 }, 1000, 0, false },
 	{ "H3", "fork", vary_h3, { 0, 0 }, 0, 0, false },
+	{ "H4", "a thread forks, one calls", trial_h4, { 0, 0 }, 0, 0, true },
 	{ "H5", "abort by another thread", vary_h5, { 50, 250 }, 1000, 0, false },
 	{ "H5b", "abort twice, by two threads", vary_h5_twice, { 50, 250 }, 1000, 0, false },
 	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false },
@@ -621,6 +625,7 @@ const struct trial_case trial_cases[] = {
 	{ "H7", "revoke", vary_revoke, { 50, 250 }, 1000, 0, false },
 	{ "I2", "one shrinks, the others call", trial_i2, { 250, 250 }, 1000, 0, false },
 	{ "I3", "8 ranks, killed one by one", trial_i3, { 0, 0 }, 0, 8, true },
+	{ "I4", "100 steps up and down", trial_i4, { 0, 0 }, 0, 1, true },
 	{ "I5", "replaced by a new rank", trial_i5, { 0, 0 }, 0, 0, true },
 	{ "I6", "an in-place input stays", trial_i6, { 100, 250 }, 1000, 0, false },
 	{ "I7", "all succeed or none", trial_i7, { 100, 250 }, 1000, 0, false },
@@ -636,6 +641,7 @@ int trial_case_run(const struct trial_case *k, int i, struct trial *t)
 {
 	collx_config config = COLLX_CONFIG_INIT;
 
+	unsetenv("COLLX_SPIN_US");
 	config.heartbeat_ms = 100;
 	config.silence_ms = 1000;
 	config.straggler_ms = 500;
