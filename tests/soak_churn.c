@@ -58,7 +58,8 @@ static void run(struct state *s, const char *id, struct trial *t)
 	const struct churn *k = &t->churn;
 
 	for (int i = 0; i < ntrial_cases; i++)
-		if (!strcmp(trial_cases[i].id, id) && trial_case_run(&trial_cases[i], s->segment, t)) {
+		if (!strcmp(trial_cases[i].id, id) &&
+		    trial_case_run(&trial_cases[i], s->segment, t)) {
 			fprintf(stderr, "case %s, variation %d\n", id, s->segment);
 			s->failed++;
 		}

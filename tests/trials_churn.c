@@ -251,18 +251,23 @@ static void want_one_more(struct trial *t, unsigned draw)
 	__atomic_store_n(&t->churn.join, 1, __ATOMIC_RELEASE);
 }
 
-/* A kill, or one more; sometimes neither can be. */
-static void strike(struct trial *t, unsigned draw)
+/* A kill, or one more; sometimes neither can be. When the next strike is due: often while
+ * somebody is just let in, else between 0.2 and 1 s later. */
+static uint64_t strike(struct trial *t, unsigned draw)
 {
+	bool grows = trial_load(&t->churn.join);
 	int n = living(t), slot;
 
-	if (n > LEAST && (n == TRIAL_RANKS || draw % 10 < 5)) {
+	if (n > LEAST && (n == TRIAL_RANKS || grows || draw % 10 < 4)) {
 		slot = slot_with(t, true, draw >> 8);
 		t->churn.kills++;
 		end_slot(t, slot, SIGKILL);
-	} else if (n < TRIAL_RANKS && !trial_load(&t->churn.join)) {
+	} else if (n < TRIAL_RANKS && !grows) {
 		want_one_more(t, draw >> 8);
+		if (draw >> 16 & 3)
+			return now_ms() + (draw >> 18) % 30;
 	}
+	return now_ms() + 200 + (draw >> 18) % 800;
 }
 
 static int finish(struct trial *t)
@@ -285,8 +290,7 @@ static int kill_and_grow(struct trial *t)
 		bad = attend(t, &asked) || check_gap(t, &ops, &since);
 		if (now_ms() < next)
 			continue;
-		strike(t, (unsigned)mix64(t->seed * 977 + i));
-		next = now_ms() + 200 + mix64(t->seed * 31 + i) % 800;
+		next = strike(t, (unsigned)mix64(t->seed * 977 + i));
 	}
 	finish(t);
 	/* Who is on its way may still be let in, and is told to stop then. */
