@@ -599,7 +599,9 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	/* The guard decides by then that somebody is late, which takes a moment. */
 	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
 	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, most_ns);
-	uint64_t before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
+	/* Each call has a number of its own, whatever became of the one before. */
+	uint64_t known = atomic_load_explicit(&w->decisions, memory_order_relaxed);
+	uint64_t number = 1 + cx_max(known, w->vote.number);
 	struct pollfd answer;
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
@@ -607,13 +609,12 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	if (guard.over || (!w->rally && w->tree.ranks > 1))
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "this communicator holds no council");
 	w->vote = *vote;
-	w->vote.number = before + 1;
+	w->vote.number = number;
 	w->vote_by_ns = until_ns;
 	if (!w->rally && cx_guard_verdict(w) == COLLX_ERR_ABORTED)
 		return cx_guard_fail(w);
 	if (!w->rally) {
 		*out = w->vote;
-		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
 		return 0;
 	}
 	if (w->reply < 0) /* still below 0: it is looked for each millisecond */
@@ -621,7 +622,7 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
 	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
 	ring();
-	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
+	while (atomic_load_explicit(&w->answered, memory_order_acquire) != number) {
 		rc = cx_guard_barred(w);
 		if (rc)
 			return rc;

@@ -764,16 +764,23 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		return;
 	if (votes != w->votes_taken) {
 		w->votes_taken = votes;
+		w->ballot = w->vote;
+		w->ballot_by_ns = w->vote_by_ns;
+	}
+	/* The one before, which its caller gave up, may be undecided yet. */
+	if (w->ballot.number && w->ballot.number <= c->decided + 1) {
 		convene(w, now_ns);
-		cx_council_vote(c, &w->vote, w->vote_by_ns, now_ns);
+		cx_council_vote(c, &w->ballot, w->ballot_by_ns, now_ns);
+		w->ballot.number = 0;
 	}
 	/* Ahead of a decision that excludes this rank. */
 	atomic_store_explicit(&w->barred, c->code, memory_order_release);
-	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
-		w->decision = c->last;
+	atomic_store_explicit(&w->decisions, c->decided, memory_order_relaxed);
+	if (c->answer.number > atomic_load_explicit(&w->answered, memory_order_relaxed)) {
+		w->decision = c->answer; /* until the next vote nobody writes it again */
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
-		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
-		if (votes && w->reply >= 0)
+		atomic_store_explicit(&w->answered, c->answer.number, memory_order_release);
+		if (w->reply >= 0)
 			cx_sys->ring(w->reply);
 	}
 	if (w->convened)

@@ -66,8 +66,9 @@ struct cx_ward {
 	_Atomic int verdict;
 	struct cx_cause cause;
 	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
+	_Atomic uint64_t decisions; /* how many are known */
 	struct cx_motion decision;
-	_Atomic uint64_t decisions; /* how many are known; behind it: the last one */
+	_Atomic uint64_t answered;  /* the vote of that number; behind it: by that decision */
 	_Atomic int losses;     /* ranks that are dead or silent, once it is convened */
 	_Atomic int barred;     /* why there will be none; 0 */
 	_Atomic int bell[CX_BELLS]; /* rung with the verdict, and a straggler; -1: not asked for */
@@ -82,7 +83,9 @@ struct cx_ward {
 	unsigned char *outs;
 	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
 	struct cx_late late;   /* as last told */
-	uint64_t votes_taken, stepped_ns;
+	uint64_t votes_taken, ballot_by_ns, stepped_ns;
+	struct cx_motion ballot; /* the vote, until the council comes to its number; number 0:
+				  * it has */
 	bool convened;
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */

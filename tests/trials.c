@@ -630,6 +630,7 @@ const struct trial_case trial_cases[] = {
 	{ "I6", "an in-place input stays", trial_i6, { 100, 250 }, 1000, 0, false },
 	{ "I7", "all succeed or none", trial_i7, { 100, 250 }, 1000, 0, false },
 	{ "I8", "killed while they agree", trial_i8, { 0, 0 }, 1000, 5, false },
+	{ "I8b", "one is hasty with the next one", trial_i8_haste, { 0, 0 }, 0, 0, false },
 	{ "cont", "the call goes on by itself", trial_continue, { 1000, 1000 }, 0, 0, false },
 	{ "G9", "a joiner dies, lies, is late", trial_g9, { 0, 0 }, 0, 3, true },
 	{ "well", "shrink in health, aborted", trial_healthy, { 0, 0 }, 0, 0, false },

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "src/comm.h"
+#include "src/ward.h"
 #include "tests/trial.h"
 #include "tests/world.h"
 
@@ -164,6 +166,42 @@ void trial_i8(struct trial *t, int i)
 		t->victims |= 1u << (t->actor + 1) % t->ranks;
 	t->live = agree_often;
 	t->drive = kill_while_they_agree;
+}
+
+/* One is so impatient with the next decision that it is over before the others have looked
+ * at this one: they have theirs all the same. */
+static void agree_in_haste(struct trial *t, int rank)
+{
+	collx_opts hasty = COLLX_OPTS_INIT;
+	struct worker w;
+	uint64_t flags, more = 1;
+	int rc;
+
+	hasty.timeout_ms = 1;
+	if (worker_open(&w, t, rank))
+		return;
+	for (int i = 0; i < 100; i++) {
+		flags = mix64(t->seed * 99 + (unsigned)i);
+		rc = collx_comm_agree(w.c, &flags, NULL, NULL);
+		EXPECT(rc == 0 && flags == mix64(t->seed * 99 + (unsigned)i),
+		       "rank %d: decision %d: %s: %s", rank, i, collx_strerror(rc),
+		       collx_last_error(NULL));
+		if (rank == i % t->ranks)
+			EXPECT(collx_comm_agree(w.c, &more, NULL, &hasty) == COLLX_ERR_TIMEOUT,
+			       "rank %d: decision %d alone", rank, i);
+		/* Else the next call is a vote for the hasty one's. */
+		while (w.c->guard->decisions < 2 * (uint64_t)i + 2 && !expect_failures())
+			usleep(200);
+	}
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+void trial_i8_haste(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_OK, i);
+	t->live = agree_in_haste;
+	t->drive = trial_wait;
 }
 
 /* ---- I6, I7, continue: what a call promises besides ---- */

@@ -349,12 +349,15 @@ void trial_i4(struct trial *t, int i)
 
 static void measure_calls(struct trial *t, int rank)
 {
+	collx_opts o = COLLX_OPTS_INIT;
 	struct trial_note *n = &t->note[rank];
 	struct worker w;
 	int rc = 0, more = 1;
 
 	if (worker_open(&w, t, rank))
 		return;
+	o.timeout_ms = t->want ? 2000 : 0;
+	w.opts = &o;
 	while (!rc && more) {
 		uint64_t start = trial_now_ns();
 
@@ -368,6 +371,7 @@ static void measure_calls(struct trial *t, int rank)
 	}
 	n->known_ns = trial_now_ns();
 	worker_step(&w, 2);
+	w.opts = NULL;
 	if (t->want)
 		worker_expect_error(&w, rc);
 	else
@@ -410,8 +414,6 @@ void trial_b8(struct trial *t, int i)
 	trial_vary(t, FAULT_NONE, i % 2 ? COLLX_ERR_TIMEOUT : COLLX_OK, i);
 	t->op = OP_ALLREDUCE;
 	t->count = BIGGEST;
-	if (i % 2)
-		t->config.op_timeout_ms = 2000;
 	t->live = measure_calls;
 	t->drive = slow_down;
 }
