@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -168,10 +169,17 @@ void trial_i8(struct trial *t, int i)
 	t->drive = kill_while_they_agree;
 }
 
+static void dawdle(int sig)
+{
+	(void)sig;
+	usleep(6000);
+}
+
 /* One is so impatient with the next decision that it is over before the others have looked
- * at this one: they have theirs all the same. */
+ * at this one, whose threads are held up by signals: they have theirs all the same. */
 static void agree_in_haste(struct trial *t, int rank)
 {
+	const struct itimerval often = { { 0, 10000 }, { 0, 10000 } }, never = { { 0 }, { 0 } };
 	collx_opts hasty = COLLX_OPTS_INIT;
 	struct worker w;
 	uint64_t flags, more = 1;
@@ -180,6 +188,8 @@ static void agree_in_haste(struct trial *t, int rank)
 	hasty.timeout_ms = 1;
 	if (worker_open(&w, t, rank))
 		return;
+	signal(SIGALRM, dawdle);
+	setitimer(ITIMER_REAL, &often, NULL);
 	for (int i = 0; i < 100; i++) {
 		flags = mix64(t->seed * 99 + (unsigned)i);
 		rc = collx_comm_agree(w.c, &flags, NULL, NULL);
@@ -193,6 +203,7 @@ static void agree_in_haste(struct trial *t, int rank)
 		while (w.c->guard->decisions < 2 * (uint64_t)i + 2 && !expect_failures())
 			usleep(200);
 	}
+	setitimer(ITIMER_REAL, &never, NULL);
 	worker_close(&w);
 	worker_step(&w, 9);
 }
