@@ -105,8 +105,10 @@ typedef struct {
 				       COLLX_SILENCE_MS or 3 s; COLLX_NO_TIMEOUT: never */
 	const int *abort;           /* creation ends with COLLX_ERR_ABORTED once this is not
 				       0, which any thread or handler may make it; or NULL */
+	uint32_t straggler_ms;      /* all are told of a rank that others waited for so long;
+				       0: COLLX_STRAGGLER_MS or 1 s; COLLX_NO_TIMEOUT: never */
 } collx_config;
-#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0, 0, NULL }
+#define COLLX_CONFIG_INIT { sizeof(collx_config), 0, 0, 0, 0, 0, NULL, 0 }
 
 /*
  * A communicator that goes on without ranks that are lost: a call that a loss hit is made
@@ -264,12 +266,31 @@ typedef struct {
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error);
 
 /* A descriptor, the communicator's, that becomes and stays readable with the first
- * error; or an error. */
+ * error, and with a straggler until collx_comm_straggler is called; or an error. */
 int collx_comm_event_fd(collx_comm_t comm);
 
-/* fn(comm, ctx) is called once, with the first error, on a thread of its own. It may do
+/* A rank that lives, and that others wait for in a collective. It is no error. */
+typedef struct {
+	size_t size;
+	uint64_t number;    /* how many there were, this is the last; 0: there was none */
+	int rank;           /* who has not begun, when that was noticed; -1: nobody */
+	uint64_t op;        /* number of the collective; each is told of once */
+	uint64_t waited_ms; /* ago a rank began to wait in it */
+	char call[96];      /* "allreduce(count 8, float32, sum)" */
+} collx_straggler;
+#define COLLX_STRAGGLER_INIT { sizeof(collx_straggler), 0, -1, 0, 0, "" }
+
+/* Never blocks. */
+collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler);
+
+typedef enum {
+	COLLX_EVENT_ERROR = 0,    /* the first one: collx_comm_error. Nothing comes after it */
+	COLLX_EVENT_STRAGGLER = 1 /* collx_comm_straggler. Not an error */
+} collx_event;
+
+/* fn(comm, event, ctx) is called with each event, on a thread of its own. It may do
  * whatever the caller may, but not destroy the communicator. */
-typedef void (*collx_event_fn)(collx_comm_t comm, void *ctx);
+typedef void (*collx_event_fn)(collx_comm_t comm, collx_event event, void *ctx);
 collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx);
 
 /* Ends the communicator on all ranks: running and later calls return COLLX_ERR_ABORTED,

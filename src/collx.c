@@ -48,7 +48,8 @@ int collx_comm_origin(collx_comm_t comm, int rank)
 enum {
 	DEFAULT_TIMEOUT_MS = 60000,
 	DEFAULT_HEARTBEAT_MS = 500,
-	DEFAULT_SILENCE_MS = 3000
+	DEFAULT_SILENCE_MS = 3000,
+	DEFAULT_STRAGGLER_MS = 1000
 };
 
 static uint64_t ms_to_ns(uint32_t ms)
@@ -59,9 +60,14 @@ static uint64_t ms_to_ns(uint32_t ms)
 /* The configuration's value, else the variable's, else the default. */
 static int choose_ms(uint32_t config_ms, enum cx_env variable, long usual, uint32_t *out)
 {
+	const char *text = cx_env_text(variable);
 	long ms = usual;
-	int rc = config_ms ? 0 : cx_env_int(variable, 1, 1000000000, &ms);
+	int rc = 0;
 
+	if (!config_ms && text && !strcmp(text, "never"))
+		config_ms = COLLX_NO_TIMEOUT;
+	if (!config_ms)
+		rc = cx_env_int(variable, 1, 1000000000, &ms);
 	if (rc < 0)
 		return rc;
 	*out = config_ms ? config_ms : (uint32_t)ms;
@@ -88,6 +94,9 @@ static int choose_terms(const collx_config *config, struct cx_terms *t)
 	if (!rc)
 		rc = choose_ms(config->silence_ms, CX_ENV_SILENCE_MS, DEFAULT_SILENCE_MS,
 			       &t->silence_ms);
+	if (!rc)
+		rc = choose_ms(config->straggler_ms, CX_ENV_STRAGGLER_MS, DEFAULT_STRAGGLER_MS,
+			       &t->straggler_ms);
 	if (!rc && t->heartbeat_ms > t->silence_ms / 2)
 		rc = cx_fail(COLLX_ERR_INVALID,
 			     "creation: a heartbeat each %u ms and silence after %u ms: at least "

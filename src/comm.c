@@ -74,7 +74,7 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 {
 	if (!w->start)
 		w->start = now;
-	if (is_message(c) ? cx_guard_verdict(c->guard) : !cx_calls_may(&c->calls, c->seq))
+	if (is_message(c) ? cx_guard_verdict(c->guard) : cx_calls_last(&c->calls) < c->seq)
 		return COLLX_ERR_PEER_LEFT; /* or what the verdict is */
 	if (cx_guard_is_blind(c->guard))
 		timeout_ns = cx_min(timeout_ns, blind_ns);
@@ -206,7 +206,7 @@ int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
 	rc = cx_comm_prepare(c, r, &call);
 	if (rc)
 		return rc;
-	if (!cx_calls_may(&c->calls, c->seq))
+	if (cx_calls_last(&c->calls) < c->seq)
 		return COLLX_ERR_PEER_LEFT; /* or what the verdict is: the report will tell */
 	return cx_exec_start(&c->exec, &call);
 }

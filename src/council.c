@@ -152,6 +152,8 @@ static void decide(struct cx_council *c, const struct cx_motion *m, int source)
 
 	if (m->number != c->decided + 1 || (excludes && cx_set_has(&m->out, c->rank)))
 		c->code = COLLX_ERR_EXCLUDED;
+	if (c->voted)
+		c->answer = *m;
 	c->last = *m;
 	c->decided = m->number;
 	clear_votes(c);
@@ -595,9 +597,22 @@ void cx_council_parted(struct cx_council *c, int rank, uint64_t now_ns)
 	settle(c, now_ns);
 }
 
+/* It was decided without this rank's vote: it was late, or it is out, and `code` says so. */
+static void come_too_late(struct cx_council *c, const struct cx_motion *vote)
+{
+	if (vote->number == c->decided) {
+		c->answer = c->last;
+		return;
+	}
+	c->answer = (struct cx_motion){ .kind = CX_MOTION_LATE, .number = vote->number };
+	cx_set_add(&c->answer.out, c->rank);
+}
+
 void cx_council_vote(struct cx_council *c, const struct cx_motion *vote, uint64_t by_ns,
 		     uint64_t now_ns)
 {
+	if (vote->number <= c->decided && vote->number > c->answer.number)
+		come_too_late(c, vote);
 	if (c->code || c->voted || vote->number != c->decided + 1)
 		return;
 	cx_council_begin(c, now_ns);

@@ -154,6 +154,8 @@ struct cx_council {
 	bool proposing;              /* this chair, accepted.motion */
 	bool voted;                  /* for the next decision */
 	struct cx_motion vote;
+	struct cx_motion answer;     /* the decision that the own vote was for, the last one with
+				      * an answer; later ones may be known */
 	uint64_t vote_by_ns;
 	uint64_t late_ns;            /* when those who have not voted are late: the first
 				      * voter wants its answer */
@@ -168,6 +170,7 @@ struct cx_council {
  *   chair, seated: unless they are met or the rank is its own, connects there, again and
  *     again, and closes what led to an earlier chair;
  *   decided: it grows by one at a time, and `last` is that decision, whether voted or not;
+ *   answer: the decision of the number that this rank voted for, where it is known;
  *   code: then the council is over for this rank, but for telling those who still come;
  *   due_ns.
  * A rank has one connection of the council at most with another, from the higher to the

@@ -26,7 +26,7 @@ struct hello {
 	char nest[CX_MEET_MAX];
 	uint64_t home;           /* cx_host_id */
 	struct cx_process process;
-	uint32_t heartbeat_ms, silence_ms;
+	uint32_t heartbeat_ms, silence_ms, straggler_ms;
 	struct cx_topo topo;
 	struct cx_select_agreed agreed;
 };
@@ -58,6 +58,7 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	cx_sys->process(&h->process);
 	h->heartbeat_ms = c->terms.heartbeat_ms;
 	h->silence_ms = c->terms.silence_ms;
+	h->straggler_ms = c->terms.straggler_ms;
 	h->topo = c->topo;
 	read_host(h->host);
 	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
@@ -146,6 +147,7 @@ static int settle(struct collx_comm *c, const struct hello *all)
 	c->nonce = all[0].nonce;
 	c->terms.heartbeat_ms = all[0].heartbeat_ms;
 	c->terms.silence_ms = all[0].silence_ms;
+	c->terms.straggler_ms = all[0].straggler_ms;
 	return decide_waiting(c, ranks_of_host(all, c->size, c->rank, &topo));
 }
 
@@ -189,6 +191,9 @@ static int make_rally(struct collx_comm *c, const struct cx_meeting *m, const st
 		.silence_ns = c->terms.silence_ms == COLLX_NO_TIMEOUT
 				      ? (uint64_t)1 << 55 /* a year */
 				      : (uint64_t)c->terms.silence_ms * 1000000,
+		.straggler_ns = c->terms.straggler_ms == COLLX_NO_TIMEOUT
+					? 0
+					: (uint64_t)c->terms.straggler_ms * 1000000,
 	};
 	int rc = names && near ? cx_secret_derive(&secret, &m->secret, ~c->nonce)
 			       : COLLX_ERR_NOMEM;

@@ -64,7 +64,39 @@ int collx_comm_event_fd(collx_comm_t comm)
 {
 	int rc = check(&comm, "event_fd");
 
-	return rc ? rc : cx_guard_bell(comm->guard);
+	return rc ? rc : cx_guard_bell(comm->guard, CX_BELL_PROGRAM);
+}
+
+/* The callback looks for itself: whoever polls is to be told, too. */
+static void read_straggler(const struct collx_comm *c, collx_straggler *out)
+{
+	bool calls_back = c->herald && cx_herald_is_here(c->herald);
+	struct cx_straggler s;
+
+	cx_guard_straggler(c->guard, calls_back ? CX_BELLS : CX_BELL_PROGRAM, &s);
+	if (!s.number)
+		return;
+	out->number = s.number;
+	out->rank = s.rank;
+	out->op = s.sign.seq;
+	out->waited_ms = (cx_now_ns() - s.since_ns) / 1000000;
+	cx_sign_words(&s.sign, out->call, sizeof(out->call));
+}
+
+collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler)
+{
+	int rc = check(&comm, "straggler");
+	size_t size;
+
+	if (rc)
+		return rc;
+	if (!straggler || straggler->size < sizeof(*straggler))
+		return cx_fail(COLLX_ERR_INVALID, "straggler: begin with COLLX_STRAGGLER_INIT");
+	size = straggler->size;
+	*straggler = (collx_straggler)COLLX_STRAGGLER_INIT;
+	straggler->size = size;
+	read_straggler(comm, straggler);
+	return COLLX_OK;
 }
 
 collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx)

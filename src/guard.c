@@ -510,16 +510,16 @@ bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)
 	return true;
 }
 
-int cx_guard_bell(struct cx_ward *w)
+int cx_guard_bell(struct cx_ward *w, enum cx_bell which)
 {
-	int bell = atomic_load(&w->bell), made, none = -1;
+	int bell = atomic_load(&w->bell[which]), made, none = -1;
 
 	if (bell >= 0)
 		return bell;
 	made = cx_sys->bell();
 	if (made < 0)
 		return cx_fail_errno(-made, "event_fd");
-	if (!atomic_compare_exchange_strong(&w->bell, &none, made)) {
+	if (!atomic_compare_exchange_strong(&w->bell[which], &none, made)) {
 		cx_sys->close(made); /* another thread was faster */
 		return none;
 	}
@@ -527,6 +527,36 @@ int cx_guard_bell(struct cx_ward *w)
 	if (atomic_load(&w->verdict) < 0)
 		cx_sys->ring(made);
 	return made;
+}
+
+/* False: it was being written. */
+static bool read_straggler(const struct cx_ward_straggler *s, struct cx_straggler *out)
+{
+	uint64_t number = atomic_load_explicit(&s->number, memory_order_acquire);
+
+	*out = (struct cx_straggler){
+		.number = number / 2,
+		.rank = atomic_load_explicit(&s->rank, memory_order_acquire),
+		.sign.seq = atomic_load_explicit(&s->seq, memory_order_acquire),
+		.sign.count = atomic_load_explicit(&s->count, memory_order_acquire),
+		.sign.what = atomic_load_explicit(&s->what, memory_order_acquire),
+		.since_ns = atomic_load_explicit(&s->since_ns, memory_order_acquire),
+	};
+	return number % 2 == 0 &&
+	       number == atomic_load_explicit(&s->number, memory_order_relaxed);
+}
+
+void cx_guard_straggler(struct cx_ward *w, enum cx_bell which, struct cx_straggler *out)
+{
+	int bell = which < CX_BELLS ? atomic_load(&w->bell[which]) : -1;
+
+	if (bell >= 0)
+		cx_sys->hush(bell);
+	/* From here on a new one rings. */
+	while (!read_straggler(&w->straggler, out))
+		cx_sys->yield();
+	if (bell >= 0 && atomic_load(&w->verdict) < 0)
+		cx_sys->ring(bell);
 }
 
 void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
@@ -538,7 +568,7 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 	uint64_t state = atomic_load_explicit(&n->state, memory_order_relaxed);
 
 	if (rank == w->tree.rank)
-		state = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+		state = cx_calls_state(w->calls);
 	*out = (collx_rank_health){
 		.state = (collx_rank_state)atomic_load_explicit(&n->fate, memory_order_relaxed),
 		.hears_us = heard != 0,
@@ -563,13 +593,13 @@ int cx_guard_barred(const struct cx_ward *w)
 	return code ? cx_fail(code, "the other ranks go on without rank %d", w->tree.rank) : 0;
 }
 
-/* Until more than `before` are known. */
-static int await_decision(struct cx_ward *w, uint64_t before, uint64_t last_ns)
+/* Until the vote of that number has its answer. */
+static int await_answer(struct cx_ward *w, uint64_t number, uint64_t last_ns)
 {
 	struct pollfd answer = { .fd = w->reply, .events = POLLIN };
 	int rc;
 
-	while (atomic_load_explicit(&w->decisions, memory_order_acquire) == before) {
+	while (atomic_load_explicit(&w->answered, memory_order_acquire) != number) {
 		rc = cx_guard_barred(w);
 		if (rc)
 			return rc;
@@ -582,18 +612,17 @@ static int await_decision(struct cx_ward *w, uint64_t before, uint64_t last_ns)
 	return 0;
 }
 
-/* Votes for the decision behind `before`. One that was waited for in vain has that vote: it
- * is the others' answer to it, and comes first. */
-static int cast(struct cx_ward *w, uint64_t *before, const struct cx_motion *vote,
-		uint64_t until_ns, uint64_t last_ns)
+/* Votes for the next decision. A vote that was waited for in vain stands, as the others may
+ * count on it, and has its answer first. */
+static int cast(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
+		uint64_t last_ns)
 {
-	int rc = w->vote.number > *before ? await_decision(w, *before, last_ns) : 0;
+	int rc = await_answer(w, w->vote.number, last_ns);
 
 	if (rc)
 		return rc;
-	*before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
 	w->vote = *vote;
-	w->vote.number = *before + 1;
+	w->vote.number = 1 + atomic_load_explicit(&w->decisions, memory_order_relaxed);
 	w->vote_by_ns = until_ns;
 	/* Pairs with the acquire in hold_council: the vote is there, and where to ring. */
 	atomic_fetch_add_explicit(&w->votes, 1, memory_order_release);
@@ -607,7 +636,6 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	/* The guard decides by then that somebody is late, which takes a moment. */
 	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
 	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, most_ns);
-	uint64_t before = atomic_load_explicit(&w->decisions, memory_order_relaxed);
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 
@@ -616,23 +644,21 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	if (!w->rally && cx_guard_verdict(w) == COLLX_ERR_ABORTED)
 		return cx_guard_fail(w);
 	if (!w->rally) {
+		w->vote.number++;
 		*out = *vote;
-		out->number = before + 1;
-		atomic_store_explicit(&w->decisions, before + 1, memory_order_relaxed);
+		out->number = w->vote.number;
 		return 0;
 	}
 	if (w->reply < 0) /* still below 0: it is looked for each millisecond */
 		w->reply = cx_sys->bell();
-	rc = cast(w, &before, vote, until_ns, last);
+	rc = cast(w, vote, until_ns, last);
 	if (!rc)
-		rc = await_decision(w, before, last);
+		rc = await_answer(w, w->vote.number, last);
 	if (rc)
 		return rc;
-	*out = w->decision[(before + 1) % CX_WARD_DECISIONS];
-	/* What was decided is the others' then; so is what this rank had no part in, as it
-	 * missed the decision before. */
-	return out->number != before + 1 ||
-			       (out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank))
+	*out = w->decision;
+	/* What was decided is the others' then. */
+	return out->kind <= CX_MOTION_GROW && cx_set_has(&out->out, w->tree.rank)
 		       ? cx_guard_barred(w)
 		       : 0;
 }

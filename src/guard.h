@@ -86,8 +86,20 @@ void cx_guard_end_now(struct cx_ward *w, int code);
 /* Is there a verdict? What it is about. */
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out);
 
-/* A descriptor that is readable from the verdict on, or an error. */
-int cx_guard_bell(struct cx_ward *w);
+/* A descriptor that is readable from the verdict on, and from a straggler until it is
+ * looked at; or an error. One for the program, one for the thread that calls back. */
+enum cx_bell { CX_BELL_PROGRAM, CX_BELL_HERALD, CX_BELLS };
+int cx_guard_bell(struct cx_ward *w, enum cx_bell which);
+
+/* Who was too late last. */
+struct cx_straggler {
+	uint64_t number;   /* how many there were; 0: nobody, and the rest is 0 */
+	int rank;
+	struct cx_sign sign;
+	uint64_t since_ns; /* somebody waits, or waited */
+};
+/* Looks, and lets that bell (CX_BELLS: none) be quiet until there is something new. */
+void cx_guard_straggler(struct cx_ward *w, enum cx_bell which, struct cx_straggler *out);
 
 void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The thread that calls back when a communicator has its first error. */
+/* The thread that calls back: for stragglers, and for the first error, its last. */
 #include <poll.h>
 #include <pthread.h>
 
@@ -10,22 +10,43 @@ struct cx_herald {
 	struct collx_comm *comm;
 	collx_event_fn fn;
 	void *ctx;
+	struct cx_ward *guard;
+	uint64_t told;   /* number of the last straggler */
 	int bell;        /* of the communicator */
 	int stop;        /* rung when it is to end */
 	pthread_t thread;
 };
+
+/* What the bell was rung for. False: there is nothing to come. */
+static bool tell(struct cx_herald *h)
+{
+	struct cx_straggler s;
+
+	cx_guard_straggler(h->guard, CX_BELL_HERALD, &s);
+	if (s.number != h->told) {
+		h->told = s.number;
+		h->fn(h->comm, COLLX_EVENT_STRAGGLER, h->ctx);
+	}
+	if (!cx_guard_verdict(h->guard))
+		return true;
+	h->fn(h->comm, COLLX_EVENT_ERROR, h->ctx);
+	return false;
+}
 
 static void *run(void *arg)
 {
 	struct cx_herald *h = arg;
 	struct pollfd fds[] = { { .fd = h->bell, .events = POLLIN },
 				{ .fd = h->stop, .events = POLLIN } };
+	bool goes_on = true;
 
-	while (!fds[0].revents && !fds[1].revents)
+	while (goes_on && !fds[1].revents) {
+		fds[0].revents = 0;
 		if (cx_sys->poll(fds, 2, -1) < 0)
 			cx_sys->poll(NULL, 0, 5);
-	if (fds[0].revents)
-		h->fn(h->comm, h->ctx);
+		else if (fds[0].revents)
+			goes_on = tell(h);
+	}
 	return NULL;
 }
 
@@ -33,7 +54,8 @@ static int start(struct cx_herald *h)
 {
 	int rc;
 
-	h->bell = cx_guard_bell(cx_comm_now(h->comm)->guard);
+	h->guard = cx_comm_now(h->comm)->guard;
+	h->bell = cx_guard_bell(h->guard, CX_BELL_HERALD);
 	if (h->bell < 0)
 		return h->bell;
 	h->stop = cx_sys->bell();

@@ -440,6 +440,7 @@ int cx_rally_create(struct cx_rally **out, const struct cx_rally_config *config,
 		return COLLX_ERR_NOMEM;
 	r->nest.fd = r->visits = r->visit.fd = -1;
 	r->beat_ns = config->beat_ns;
+	r->straggler_ns = config->straggler_ns;
 	r->silence_ns = config->silence_ns;
 	rc = allocate(r, config);
 	if (rc) {

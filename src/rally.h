@@ -31,6 +31,7 @@ struct cx_rally_config {
 	const struct cx_secret *secret;  /* of the communicator; copied into a vault */
 	char (*names)[CX_MEET_MAX];      /* [rank]: the nests' places; copied */
 	uint64_t beat_ns, silence_ns;
+	uint64_t straggler_ns;           /* all are told whom they wait for so long; 0: never */
 	const struct cx_process *near;   /* [rank]: of this host; number 0: of another. Copied;
 					    NULL: not known */
 };
@@ -40,7 +41,7 @@ struct cx_rally {
 	struct cx_nest nest;
 	struct cx_secret *secret;
 	char (*names)[CX_MEET_MAX];
-	uint64_t beat_ns, silence_ns;
+	uint64_t beat_ns, silence_ns, straggler_ns;
 	bool convened, left;
 	uint64_t *left_at;          /* [rank]: 1 + decisions known when it left; 0: it has not */
 	bool going;                 /* this rank has left, and tells those who know the rest */

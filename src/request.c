@@ -54,11 +54,11 @@ static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
  */
 static uint32_t sign(struct collx_comm *c, const struct cx_request *r)
 {
-	uint64_t what = cx_sign_what(r->coll, r->type, r->op, r->root), seq = c->seq;
+	uint64_t what = cx_sign_what(r->coll, r->type, r->op, r->root);
 	uint64_t h = (c->chain ^ r->count) * 0x9e3779b97f4a7c15u;
 
-	cx_calls_begin(&c->calls, seq, r->count, what);
-	h = (h ^ h >> 32 ^ what) * 0xbf58476d1ce4e5b9u + seq;
+	cx_calls_begin(&c->calls, c->seq, r->count, what);
+	h = (h ^ h >> 32 ^ what) * 0xbf58476d1ce4e5b9u;
 	c->chain = h;
 	return (uint32_t)(h >> 32);
 }

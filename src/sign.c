@@ -98,11 +98,11 @@ unsigned cx_calls_read(const struct cx_calls *c, uint64_t *state, struct cx_sign
 		uint64_t now;
 		unsigned n;
 
-		*state = atomic_load_explicit(&c->state, memory_order_acquire);
+		*state = cx_calls_state(c);
 		n = copy(c, *state, out);
-		now = atomic_load_explicit(&c->state, memory_order_relaxed);
-		/* Call q + 16 goes to the slot of call q, once q + 15 is in the state. */
-		if ((now + 1) / 2 < (*state + 1) / 2 + CX_SIGNS)
+		now = atomic_load_explicit(&c->begun, memory_order_relaxed);
+		/* Call q + 16 goes to the slot of call q, once q + 15 has begun. */
+		if (now < (*state + 1) / 2 + CX_SIGNS)
 			return n;
 	}
 	return 0;

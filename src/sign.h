@@ -37,27 +37,44 @@ void cx_sign_words(const struct cx_sign *s, char *text, size_t len);
 /*
  * The last calls. Written by the thread that calls, but for `last`, and read by the
  * guard. Twice as many slots as are read, so that one that is being written again
- * is known by `state`.
+ * is known by `begun`.
  */
 struct cx_calls {
 	struct {
 		_Atomic uint64_t count, what;
 	} slot[2 * CX_SIGNS];
-	_Atomic uint64_t state; /* 2 * operations begun, less 1 while the last one runs */
+	_Atomic uint64_t begun, ended; /* the last operation that did */
 	_Atomic uint64_t last;  /* the highest operation that may begin; the guard lowers it */
 };
 
 static inline void cx_calls_init(struct cx_calls *c)
 {
 	atomic_init(&c->last, UINT64_MAX);
-	atomic_init(&c->state, 0);
+	atomic_init(&c->begun, 0);
+	atomic_init(&c->ended, 0);
 }
 
-/* May operation seq go on, or begin? */
+/* 2 * operations begun, less 1 while the last one runs: as it was at some moment, and never
+ * less than before. Two words, as the calling thread has the least to do so. */
+static inline uint64_t cx_calls_state(const struct cx_calls *c)
+{
+	/* Pairs with the release in cx_calls_end: that call's begin is seen, too. */
+	uint64_t ended = atomic_load_explicit(&c->ended, memory_order_acquire);
+	uint64_t begun = atomic_load_explicit(&c->begun, memory_order_acquire);
+
+	return 2 * begun - (begun != ended);
+}
+
+/* The highest operation that may go on, or begin. */
+static inline uint64_t cx_calls_last(const struct cx_calls *c)
+{
+	/* Pairs with the release in ward.c: why no other may is written. */
+	return atomic_load_explicit(&c->last, memory_order_acquire);
+}
+
 static inline bool cx_calls_may(const struct cx_calls *c, uint64_t seq)
 {
-	/* Pairs with the release in ward.c: why it may not is written. */
-	return seq <= atomic_load_explicit(&c->last, memory_order_acquire);
+	return seq <= cx_calls_last(c);
 }
 
 /*
@@ -70,13 +87,13 @@ static inline void cx_calls_begin(struct cx_calls *c, uint64_t seq, uint64_t cou
 
 	atomic_store_explicit(&c->slot[i].count, count, memory_order_release);
 	atomic_store_explicit(&c->slot[i].what, what, memory_order_release);
-	atomic_store_explicit(&c->state, 2 * seq - 1, memory_order_release);
+	atomic_store_explicit(&c->begun, seq, memory_order_release);
 }
 
 /* Call number seq has ended. */
 static inline void cx_calls_end(struct cx_calls *c, uint64_t seq)
 {
-	atomic_store_explicit(&c->state, 2 * seq, memory_order_release);
+	atomic_store_explicit(&c->ended, seq, memory_order_release);
 }
 
 /* Copies the last calls, oldest first, and the state as of them; how many: fewer

@@ -447,34 +447,44 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 
 /* ---- who is late ---- */
 
-static uint64_t longest_wait(const struct cx_verdict *v, uint64_t seq)
+/* Who has waited longest in an operation behind that one. */
+static const struct cx_account *longest_wait(const struct cx_verdict *v, uint64_t seq)
 {
-	uint64_t ms = 0;
+	const struct cx_account *longest = NULL;
 
 	for (int r = 0; r < v->ranks; r++) {
 		const struct cx_account *a = &v->known[r].account;
 
-		if (a->state % 2 && begun(a) > seq)
-			ms = cx_max(ms, a->still_ms);
+		if (a->state % 2 && begun(a) > seq && (!longest || a->still_ms > longest->still_ms))
+			longest = a;
 	}
-	return ms;
+	return longest;
 }
 
 struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
 {
 	struct cx_late late = { .rank = -1 };
-	uint64_t least = UINT64_MAX, ms;
+	const struct cx_account *waits;
+	const struct cx_sign *sign;
+	uint64_t least = UINT64_MAX;
 
 	for (int r = 0; r < v->ranks; r++)
 		if (!v->known[r].left && begun(&v->known[r].account) < least) {
 			least = begun(&v->known[r].account);
 			late.rank = r;
 		}
-	ms = late.rank < 0 ? 0 : longest_wait(v, least);
-	if (!ms || ms < least_ms)
+	waits = late.rank < 0 ? NULL : longest_wait(v, least);
+	if (!waits || !waits->still_ms || waits->still_ms < least_ms)
 		return (struct cx_late){ .rank = -1 };
-	late.waited_ms = (uint32_t)cx_min(ms, UINT32_MAX);
-	late.seq = least + 1;
+	late.waited_ms = (uint32_t)cx_min(waits->still_ms, UINT32_MAX);
+	sign = sign_of(waits, begun(waits));
+	if (sign)
+		late.sign = *sign;
+	/* Who waits in a later one has its own reason; the first that lacks is this. */
+	sign = sign_of(waits, least + 1);
+	if (sign)
+		late.sign = *sign;
+	late.sign.seq = least + 1;
 	return late;
 }
 

@@ -94,7 +94,7 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns);
 struct cx_late {
 	int32_t rank;     /* -1: nobody */
 	uint32_t waited_ms;
-	uint64_t seq;
+	struct cx_sign sign; /* the operation */
 };
 
 /* Among those that were waited for so long at least, the one that is furthest behind. */

@@ -62,7 +62,7 @@ static void lower_last(struct cx_ward *w, uint64_t seq)
 {
 	uint64_t last = atomic_load_explicit(&w->calls->last, memory_order_relaxed);
 
-	/* Pairs with the acquire in cx_calls_may. */
+	/* Pairs with the acquire in cx_calls_last. */
 	while (last > seq && !atomic_compare_exchange_weak_explicit(&w->calls->last, &last, seq,
 								    memory_order_release,
 								    memory_order_relaxed))
@@ -71,10 +71,12 @@ static void lower_last(struct cx_ward *w, uint64_t seq)
 
 static void ring(const struct cx_ward *w)
 {
-	int bell = atomic_load(&w->bell);
+	for (int i = 0; i < CX_BELLS; i++) {
+		int bell = atomic_load(&w->bell[i]);
 
-	if (bell >= 0)
-		cx_sys->ring(bell);
+		if (bell >= 0)
+			cx_sys->ring(bell);
+	}
 }
 
 void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause)
@@ -446,7 +448,7 @@ static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
 
 static void observe(struct cx_ward *w, uint64_t now_ns)
 {
-	uint64_t state = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+	uint64_t state = cx_calls_state(w->calls);
 
 	if (state == w->state)
 		return;
@@ -531,11 +533,33 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	return true;
 }
 
+/* Once for each operation, as they only become later ones. */
+void cx_ward_note_straggler(struct cx_ward *w, const struct cx_late *late, uint64_t now_ns)
+{
+	struct cx_ward_straggler *s = &w->straggler;
+	uint64_t number = atomic_load_explicit(&s->number, memory_order_relaxed);
+
+	/* Each release pairs with the acquire in cx_guard_straggler. */
+	atomic_store_explicit(&s->number, number + 1, memory_order_relaxed);
+	atomic_store_explicit(&s->rank, late->rank, memory_order_release);
+	atomic_store_explicit(&s->seq, late->sign.seq, memory_order_release);
+	atomic_store_explicit(&s->count, late->sign.count, memory_order_release);
+	atomic_store_explicit(&s->what, late->sign.what, memory_order_release);
+	atomic_store_explicit(&s->since_ns, now_ns - (uint64_t)late->waited_ms * 1000000,
+			      memory_order_release);
+	atomic_store_explicit(&s->number, number + 2, memory_order_release);
+	ring(w);
+}
+
 /* Who is waited for now: for the caller to see, and for those below. */
 static void note_late(struct cx_ward *w, const struct cx_strand *from, const struct cx_late *late,
-		      uint64_t now_ns)
+		      bool too_late, uint64_t now_ns)
 {
-	if (w->late.rank == late->rank && w->late.seq == late->seq)
+	bool same = w->late.rank == late->rank && w->late.sign.seq == late->sign.seq;
+
+	too_late &= late->rank >= 0 &&
+		    late->sign.seq > atomic_load_explicit(&w->straggler.seq, memory_order_relaxed);
+	if (same && !too_late)
 		return;
 	if (w->late.rank >= 0)
 		atomic_store_explicit(&w->news[w->late.rank].awaited_ns, 0, memory_order_relaxed);
@@ -544,30 +568,36 @@ static void note_late(struct cx_ward *w, const struct cx_strand *from, const str
 				      now_ns - (uint64_t)late->waited_ms * 1000000,
 				      memory_order_relaxed);
 	w->late = *late;
-	tell_below(w, from, CX_FRAME_LATE, 0, late, sizeof(*late), now_ns);
+	if (too_late)
+		cx_ward_note_straggler(w, late, now_ns);
+	tell_below(w, from, CX_FRAME_LATE, too_late, late, sizeof(*late), now_ns);
 }
 
 static bool hear_late(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	struct cx_late late;
 
-	if (!is_up(w, s) || s->wire.head.len != sizeof(late))
+	if (!is_up(w, s) || s->wire.head.len != sizeof(late) || s->wire.head.arg < 0 ||
+	    s->wire.head.arg > 1)
 		return false;
 	memcpy(&late, s->wire.body, sizeof(late));
-	if (late.rank < -1 || late.rank >= w->tree.ranks)
+	if (late.rank < -1 || late.rank >= w->tree.ranks ||
+	    !cx_sign_is_sound(&late.sign, w->tree.ranks))
 		return false;
-	note_late(w, s, &late, now_ns);
+	note_late(w, s, &late, s->wire.head.arg, now_ns);
 	return true;
 }
 
 static void look_for_late(struct cx_ward *w, uint64_t now_ns)
 {
+	uint64_t limit_ns = w->rally && w->rally->straggler_ns ? w->rally->straggler_ns
+							       : UINT64_MAX;
 	struct cx_late late;
 
-	if (!w->rally || up(w))
+	if (!w->rally || up(w) || verdict(w))
 		return;
-	late = cx_verdict_late(&w->decider, late_ms);
-	note_late(w, NULL, &late, now_ns);
+	late = cx_verdict_late(&w->decider, cx_min(late_ms, limit_ns / 1000000));
+	note_late(w, NULL, &late, (uint64_t)late.waited_ms * 1000000 >= limit_ns, now_ns);
 }
 
 static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
@@ -710,7 +740,7 @@ void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const ch
 		return;
 	*m = (struct cx_report){ .origin = w->tree.rank, .about = about, .code = code,
 				 .hearsay = hearsay, .sys_errno = cx_error_errno() };
-	m->seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed);
+	m->seq = cx_calls_state(w->calls);
 	m->seq = m->seq % 2 ? m->seq / 2 + 1 : 0;
 	snprintf(m->text, sizeof(m->text), "%s", text);
 	blame_leaver(w, m);
@@ -784,11 +814,12 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 	}
 	/* Ahead of a decision that excludes this rank. */
 	atomic_store_explicit(&w->barred, c->code, memory_order_release);
-	if (c->decided != atomic_load_explicit(&w->decisions, memory_order_relaxed)) {
-		w->decision[c->decided % CX_WARD_DECISIONS] = c->last;
+	atomic_store_explicit(&w->decisions, c->decided, memory_order_relaxed);
+	if (c->answer.number > atomic_load_explicit(&w->answered, memory_order_relaxed)) {
+		w->decision = c->answer; /* until the next vote nobody writes it again */
 		/* Pairs with the acquire in cx_guard_decide: the decision is there. */
-		atomic_store_explicit(&w->decisions, c->decided, memory_order_release);
-		if (votes && w->reply >= 0)
+		atomic_store_explicit(&w->answered, c->answer.number, memory_order_release);
+		if (w->reply >= 0)
 			cx_sys->ring(w->reply);
 	}
 	if (w->convened)
@@ -800,6 +831,7 @@ static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 {
 	if (atomic_exchange_explicit(&w->nudged, false, memory_order_acquire)) {
 		account(w, CX_FRAME_SIGNS, now_ns);
+		look_for_late(w, now_ns);
 		if (!up(w))
 			cx_verdict_ask(&w->decider, now_ns);
 	}
@@ -855,7 +887,7 @@ static bool all_is_said(const struct cx_ward *w)
 static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 {
 	const struct leave_body b = {
-		.seq = atomic_load_explicit(&w->calls->state, memory_order_relaxed) / 2,
+		.seq = cx_calls_state(w->calls) / 2,
 		.decided = w->rally ? w->rally->council.decided : 0,
 	};
 	int leaving = atomic_load_explicit(&w->leaving, memory_order_acquire);

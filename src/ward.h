@@ -37,7 +37,13 @@ struct cx_ward_news {
 	_Atomic uint64_t awaited_ns; /* since then the others wait for it; 0: they do not */
 };
 
-enum { CX_WARD_DECISIONS = 4 };
+/* The last straggler; written by the guard alone. Words of a later one are only seen
+ * together with its odd or a later number. */
+struct cx_ward_straggler {
+	_Atomic uint64_t number; /* 2 * how many there were, less 1 while one is written */
+	_Atomic int rank;
+	_Atomic uint64_t seq, count, what, since_ns;
+};
 
 struct cx_ward {
 	struct cx_tree tree; /* without its wires */
@@ -60,12 +66,13 @@ struct cx_ward {
 	_Atomic int verdict;
 	struct cx_cause cause;
 	_Atomic uint64_t *left; /* [rank]: 1 + the last operation it finished; 0: it is here */
-	struct cx_motion decision[CX_WARD_DECISIONS]; /* [number % that]: a caller may be slow
-						       * to read one */
-	_Atomic uint64_t decisions; /* the number of the last one that is known */
+	_Atomic uint64_t decisions; /* how many are known */
+	struct cx_motion decision;
+	_Atomic uint64_t answered;  /* the vote of that number; behind it: by that decision */
 	_Atomic int losses;     /* ranks that are dead or silent, once it is convened */
 	_Atomic int barred;     /* why there will be none; 0 */
-	_Atomic int bell;       /* rung with the verdict; -1: nobody asked for it */
+	_Atomic int bell[CX_BELLS]; /* rung with the verdict, and a straggler; -1: not asked for */
+	struct cx_ward_straggler straggler;
 	struct cx_ward_news *news; /* [rank] */
 	_Atomic bool blind;     /* who was above has left, and its process ended */
 
@@ -122,7 +129,10 @@ void cx_ward_refuse(struct cx_ward *w, int code, const char *text);
 /* Makes this the verdict, unless there is one; any thread may. */
 void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause);
 
-/* The same from a report, for want of a verdict. */
+/* That rank is late for longer than it should: known to other threads now. */
+void cx_ward_note_straggler(struct cx_ward *w, const struct cx_late *late, uint64_t now_ns);
+
+/* As cx_ward_adopt, from a report, for want of a verdict. */
 void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);
 
 /* Hands the caller's report to the next step; once. */

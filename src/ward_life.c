@@ -51,7 +51,8 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 
 	if (!w)
 		return COLLX_ERR_NOMEM;
-	atomic_init(&w->bell, -1);
+	for (int i = 0; i < CX_BELLS; i++)
+		atomic_init(&w->bell[i], -1);
 	w->reply = -1;
 	rc = allocate(w, tree);
 	if (rc) {
@@ -81,8 +82,9 @@ void cx_ward_destroy(struct cx_ward *w)
 		cx_strand_cut(&w->strands[i]);
 	if (w->rally)
 		cx_rally_destroy(w->rally);
-	if (w->bell >= 0)
-		cx_sys->close(w->bell);
+	for (int i = 0; i < CX_BELLS; i++)
+		if (w->bell[i] >= 0)
+			cx_sys->close(w->bell[i]);
 	if (w->reply >= 0)
 		cx_sys->close(w->reply);
 	cx_verdict_fini(&w->decider);

@@ -171,7 +171,7 @@ static void step(void)
 
 static void call(bool ends)
 {
-	uint64_t state = atomic_load(&at.calls.state);
+	uint64_t state = cx_calls_state(&at.calls);
 
 	if (ends && state % 2)
 		cx_calls_end(&at.calls, (state + 1) / 2);

@@ -150,7 +150,7 @@ void grove_begin(struct grove *g, int rank, uint64_t count, uint64_t what)
 {
 	struct cx_calls *c = &g->calls[rank];
 
-	cx_calls_begin(c, (atomic_load(&c->state) + 2) / 2, count, what);
+	cx_calls_begin(c, (cx_calls_state(c) + 2) / 2, count, what);
 	g->due[rank] = 0;
 }
 
@@ -158,7 +158,7 @@ void grove_end(struct grove *g, int rank)
 {
 	struct cx_calls *c = &g->calls[rank];
 
-	cx_calls_end(c, (atomic_load(&c->state) + 1) / 2);
+	cx_calls_end(c, (cx_calls_state(c) + 1) / 2);
 	g->due[rank] = 0;
 }
 

@@ -114,12 +114,15 @@ static void overlaps(collx_comm_t c, int rank, int size)
 static void null_for_faults(collx_comm_t c)
 {
 	collx_error e = COLLX_ERROR_INIT;
+	collx_straggler s = COLLX_STRAGGLER_INIT;
 	collx_rank_health h[2];
 	collx_comm_t none = NULL;
 	uint64_t flags = 1;
 
 	REFUSED(NULL, collx_comm_error(NULL, &e), "error: comm");
 	REFUSED(NULL, collx_comm_event_fd(NULL), "event_fd: comm");
+	REFUSED(NULL, collx_comm_straggler(NULL, &s), "straggler: comm");
+	REFUSED(c, collx_comm_straggler(c, NULL), "COLLX_STRAGGLER_INIT");
 	REFUSED(NULL, collx_comm_set_callback(NULL, NULL, NULL), "set_callback: comm");
 	REFUSED(NULL, collx_comm_abort(NULL), "abort: comm");
 	REFUSED(NULL, collx_comm_revoke(NULL), "revoke: comm");

@@ -167,6 +167,26 @@ Test(council, late_is_what_the_first_voter_says)
 	cx_council_fini(&c);
 }
 
+Test(council, the_own_vote_has_an_answer_of_its_own)
+{
+	struct cx_motion v = motion(CX_MOTION_AGREE, 1, 7), w = motion(CX_MOTION_AGREE, 2, 7);
+	struct cx_council c = chair(1, 3);
+
+	cx_council_vote(&c, &v, 500, 0);
+	cr_assert_eq(c.answer.number, 0);
+	cr_assert(tell_decided(&c, 2, CX_MOTION_AGREE, 1, 0));
+	cr_assert(tell_decided(&c, 2, CX_MOTION_LATE, 2, 1 << 1));
+	cr_assert(c.decided == 2 && c.answer.number == 1 && c.answer.kind == CX_MOTION_AGREE);
+	cr_assert(tell_decided(&c, 2, CX_MOTION_LATE, 3, 1 << 1));
+	cx_council_vote(&c, &w, 500, 0);
+	cr_assert(c.answer.number == 2 && c.answer.kind == CX_MOTION_LATE);
+	cr_assert(!c.voted && cx_set_has(&c.answer.out, 1));
+	w.number = 3;
+	cx_council_vote(&c, &w, 500, 0);
+	cr_assert(c.answer.number == 3 && c.answer.kind == CX_MOTION_LATE && !c.voted);
+	cx_council_fini(&c);
+}
+
 Test(council, joins_tell_of_the_dead)
 {
 	struct cx_council c = chair(1, 6);

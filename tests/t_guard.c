@@ -97,7 +97,7 @@ static volatile sig_atomic_t interrupts;
 
 static void make_calls(int sig)
 {
-	uint64_t seq = atomic_load(&busy_calls.state) / 2;
+	uint64_t seq = cx_calls_state(&busy_calls) / 2;
 
 	(void)sig;
 	for (int i = 1 + ++interrupts % 40; i > 0; i--) {
@@ -120,7 +120,7 @@ Test(signs, are_read_while_they_are_written, .timeout = 60)
 		unsigned n = cx_calls_read(&busy_calls, &state, out);
 
 		for (unsigned i = 0; i < n; i++)
-			torn += out[i].seq != state / 2 - n + 1 + i ||
+			torn += out[i].seq != (state + 1) / 2 - n + 1 + i ||
 				out[i].count != 10 * out[i].seq || out[i].what != 7 * out[i].seq;
 	}
 	setitimer(ITIMER_REAL, &never, NULL);

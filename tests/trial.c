@@ -456,14 +456,22 @@ static void *call_in_thread(void *arg)
 	return (void *)(intptr_t)call_until_error(arg);
 }
 
-/* Meanwhile the descriptor tells. */
+/* Meanwhile the descriptor tells: of whom they wait for, too, who may have stopped. */
 static int watch_bell(struct worker *w)
 {
 	struct pollfd p = { .fd = collx_comm_event_fd(w->c), .events = POLLIN };
+	collx_straggler s = COLLX_STRAGGLER_INIT;
+	collx_error e = COLLX_ERROR_INIT;
+	bool interrupted;
+	int n;
 
 	EXPECT(p.fd >= 0, "rank %d: event_fd: %s", w->me, collx_last_error(w->c));
-	while (poll(&p, 1, PATIENCE_MS) < 0 && errno == EINTR)
-		;
+	do {
+		n = poll(&p, 1, PATIENCE_MS);
+		interrupted = n < 0 && errno == EINTR;
+		EXPECT(!collx_comm_straggler(w->c, &s) && !collx_comm_error(w->c, &e),
+		       "rank %d: %s", w->me, collx_last_error(NULL));
+	} while (interrupted || (n > 0 && !e.code));
 	w->t->note[w->me].known_ns = trial_now_ns();
 	return EXPECT(p.revents & POLLIN, "rank %d was told nothing", w->me) ? 0 : 1;
 }

@@ -43,6 +43,15 @@ struct trial_note {
 	pid_t child;
 };
 
+/* A job that loses and wins ranks. */
+struct churn {
+	int join, leave;     /* one more is wanted, or one less, by the driver */
+	int slot;            /* the joiner's */
+	int asked, size;     /* how often rank 0 asked for one, and to be how many */
+	int kills, grown, shrunk;
+	uint64_t ops, gap_ms; /* operations, and the longest time without */
+};
+
 /* Shared by all its processes. */
 struct trial {
 	/* the variation */
@@ -65,6 +74,7 @@ struct trial {
 	collx_unique_id id, second;
 	uint64_t hit_ns;
 	int go, stop, token;
+	struct churn churn;
 	char base[64];
 	/* the outcome */
 	double told_ms, again_ms; /* until the last one knew, and after that; 0: not measured */
@@ -142,7 +152,7 @@ extern const int ntrial_cases;
 /* Runs variation i of the case. */
 int trial_case_run(const struct trial_case *k, int i, struct trial *t);
 
-/* ---- between trials.c and trials_after.c ---- */
+/* ---- between trials.c, trials_after.c and trials_churn.c ---- */
 
 enum { SMALL = 1, MIDDLE = 3000, LARGE = 1 << 18, BIG = 4 << 20, BIGGEST = 16 << 20 };
 
@@ -157,6 +167,7 @@ int trial_wait(struct trial *t);
 void trial_i2(struct trial *t, int i);
 void trial_i3(struct trial *t, int i);
 void trial_i8(struct trial *t, int i);
+void trial_i8_haste(struct trial *t, int i);
 void trial_i6(struct trial *t, int i);
 void trial_i7(struct trial *t, int i);
 void trial_continue(struct trial *t, int i);
@@ -164,5 +175,9 @@ void trial_i5(struct trial *t, int i);
 void trial_g9(struct trial *t, int i);
 void trial_healthy(struct trial *t, int i);
 void trial_callback(struct trial *t, int i);
+void trial_a9(struct trial *t, int i);
+void trial_b8(struct trial *t, int i);
+void trial_h4(struct trial *t, int i);
+void trial_i4(struct trial *t, int i);
 
 #endif

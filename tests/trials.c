@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The cases of faults; the ids are those of the reference's tables. */
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -222,6 +223,7 @@ static int starve(struct trial *t)
 static void vary_b7(struct trial *t, int i)
 {
 	vary_b4(t, i);
+	setenv("COLLX_SPIN_US", "1000000", 1); /* ranks that wait want a processor, too */
 	t->count = SMALL;
 	t->op = OP_ALLREDUCE;
 	t->config.op_timeout_ms = 60000;
@@ -230,6 +232,33 @@ static void vary_b7(struct trial *t, int i)
 
 /* ---- B5, B6: late for a call ---- */
 
+static void count_stragglers(collx_comm_t c, collx_event event, void *arg)
+{
+	struct worker *w = arg;
+	collx_straggler s = COLLX_STRAGGLER_INIT;
+
+	if (event == COLLX_EVENT_STRAGGLER && !collx_comm_straggler(c, &s) &&
+	    s.rank == w->t->actor)
+		w->t->note[w->me].flags[1]++;
+}
+
+/* The descriptor tells all ranks, and that is no error. */
+static void hear_of_the_late(struct worker *w)
+{
+	struct pollfd p = { .fd = collx_comm_event_fd(w->c), .events = POLLIN };
+	collx_straggler s = COLLX_STRAGGLER_INIT;
+	collx_error e = COLLX_ERROR_INIT;
+
+	EXPECT(poll(&p, 1, 10000) == 1, "rank %d was told nothing", w->me);
+	w->t->note[w->me].known_ns = trial_now_ns();
+	EXPECT(!collx_comm_straggler(w->c, &s) && s.number >= 1 && s.rank == w->t->actor &&
+	       s.op == 4 && s.waited_ms >= w->t->config.straggler_ms &&
+	       !strncmp(s.call, "allreduce(count ", 16), "rank %d: %d times, rank %d, op %d: %s",
+	       w->me, (int)s.number, s.rank, (int)s.op, s.call);
+	EXPECT(poll(&p, 1, 0) == 0, "rank %d: the descriptor is readable for ever", w->me);
+	EXPECT(!collx_comm_error(w->c, &e) && e.code == COLLX_OK, "rank %d: %s", w->me, e.text);
+}
+
 /* What a rank that waits can know of the late one. */
 static void *look_at_the_late(void *arg)
 {
@@ -237,22 +266,27 @@ static void *look_at_the_late(void *arg)
 	collx_rank_health h[TRIAL_RANKS];
 	int rc, late = w->t->actor;
 
-	nap_ms(700);
+	if (w->t->want)
+		nap_ms(700);
+	else
+		hear_of_the_late(w);
 	rc = collx_comm_health(w->c, h, w->t->ranks);
 	EXPECT(rc == 0 && h[late].state == COLLX_RANK_ALIVE, "rank %d: rank %d is %d", w->me, late,
 	       h[late].state);
 	w->t->note[w->me].flags[0] = h[w->me].begun > h[late].begun;
-	return NULL;
+	return (void *)(intptr_t)expect_failures();
 }
 
 static void be_late(struct trial *t, int rank)
 {
 	struct worker w;
 	pthread_t thread;
+	void *failures;
 	int rc;
 
 	if (worker_open(&w, t, rank))
 		return;
+	EXPECT(!collx_comm_set_callback(w.c, count_stragglers, &w), "%s", collx_last_error(NULL));
 	EXPECT(!pthread_create(&thread, NULL, look_at_the_late, &w), "no thread");
 	if (rank == t->actor)
 		nap_ms(t->want ? 2500 : 1500);
@@ -261,12 +295,18 @@ static void be_late(struct trial *t, int rank)
 	rc = worker_call(&w);
 	for (int i = 0; !rc && i < 3; i++)
 		rc = worker_call(&w);
-	t->note[rank].known_ns = trial_now_ns();
-	pthread_join(thread, NULL);
-	if (t->want)
+	pthread_join(thread, &failures);
+	EXPECT(!failures, "rank %d: what it was told was not right", rank);
+	if (t->want) {
+		t->note[rank].known_ns = trial_now_ns();
 		worker_expect_error(&w, rc);
-	else
+	} else {
 		EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(w.c));
+		for (int i = 0; !t->note[rank].flags[1] && i < 5000; i++)
+			nap_ms(1);
+		EXPECT(t->note[rank].flags[1] == 1, "rank %d: called back %d times", rank,
+		       (int)t->note[rank].flags[1]);
+	}
 	if (t->want && t->note[rank].code == COLLX_ERR_TIMEOUT) {
 		char who[32];
 
@@ -441,6 +481,7 @@ static void vary_two(struct trial *t, int i)
 
 static void expect_forked(collx_comm_t c)
 {
+	collx_straggler s = COLLX_STRAGGLER_INIT;
 	collx_error e = COLLX_ERROR_INIT;
 	collx_rank_health h;
 	uint64_t flags = 1;
@@ -449,6 +490,7 @@ static void expect_forked(collx_comm_t c)
 
 	bad |= collx_comm_error(c, &e) != COLLX_ERR_FORKED;
 	bad |= collx_comm_event_fd(c) != COLLX_ERR_FORKED;
+	bad |= collx_comm_straggler(c, &s) != COLLX_ERR_FORKED;
 	bad |= collx_comm_health(c, &h, 1) != COLLX_ERR_FORKED;
 	bad |= collx_comm_dump(c, 2) != COLLX_ERR_FORKED;
 	bad |= collx_comm_abort(c) != COLLX_ERR_FORKED;
@@ -560,19 +602,22 @@ const struct trial_case trial_cases[] = {
 	{ "A6", "another killed in the repair", vary_a6, { 100, 250 }, 2000, 5, false },
 	{ "A7", "exit, abort, segfault, exec", vary_a7, { 250, 250 }, 1000, 0, false },
 	{ "A8", "killed, its child lives", vary_a8, { 250, 250 }, 1000, 0, false },
+	{ "A9", "killed and replaced", trial_a9, { 0, 0 }, 0, 0, true },
 	{ "A11", "left, the others call", vary_a11, { 250, 250 }, 1000, 0, false },
 	{ "B1", "stopped", vary_b1, { 1500, 1500 }, 1000, 0, true },
 	{ "B2", "stopped, given up, woken", vary_b2, { 1500, 1500 }, 1000, 0, true },
 	{ "B3", "stopped 0.5 s, 4 times", vary_b3, { 0, 0 }, 0, 0, true },
 	{ "B4", "all stopped 3 s", vary_b4, { 0, 0 }, 0, 0, true },
-	{ "B5", "late by 1.5 s", vary_b5, { 0, 0 }, 0, 0, true },
+	{ "B5", "late by 1.5 s", vary_b5, { 1000, 1000 }, 0, 0, true },
 	{ "B6", "later than the deadline", vary_b6, { 2600, 2600 }, 1000, 0, true },
 	{ "B7", "16 busy processes", vary_b7, { 0, 0 }, 0, 0, true },
+	{ "B8", "100 times slower", trial_b8, { 0, 0 }, 0, 0, true },
 	{ "D1-6", "calls that differ", vary_d, { 250, 250 }, 1000, 0, false },
 	{ "D7", "two communicators crosswise", vary_d7, { 0, 0 }, 1000, 0, true },
 	{ "D8", "wrong rank or size", vary_d8, { 0, 0 }, 0, 0, true },
 	{ "one2", "one of two communicators fails", vary_two, { 0, 0 }, 1000, 0, false },
 	{ "H3", "fork", vary_h3, { 0, 0 }, 0, 0, false },
+	{ "H4", "a thread forks, one calls", trial_h4, { 0, 0 }, 0, 0, true },
 	{ "H5", "abort by another thread", vary_h5, { 50, 250 }, 1000, 0, false },
 	{ "H5b", "abort twice, by two threads", vary_h5_twice, { 50, 250 }, 1000, 0, false },
 	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false },
@@ -580,10 +625,12 @@ const struct trial_case trial_cases[] = {
 	{ "H7", "revoke", vary_revoke, { 50, 250 }, 1000, 0, false },
 	{ "I2", "one shrinks, the others call", trial_i2, { 250, 250 }, 1000, 0, false },
 	{ "I3", "8 ranks, killed one by one", trial_i3, { 0, 0 }, 0, 8, true },
+	{ "I4", "100 steps up and down", trial_i4, { 0, 0 }, 0, 1, true },
 	{ "I5", "replaced by a new rank", trial_i5, { 0, 0 }, 0, 0, true },
 	{ "I6", "an in-place input stays", trial_i6, { 100, 250 }, 1000, 0, false },
 	{ "I7", "all succeed or none", trial_i7, { 100, 250 }, 1000, 0, false },
 	{ "I8", "killed while they agree", trial_i8, { 0, 0 }, 1000, 5, false },
+	{ "I8b", "one is hasty with the next one", trial_i8_haste, { 0, 0 }, 0, 0, false },
 	{ "cont", "the call goes on by itself", trial_continue, { 1000, 1000 }, 0, 0, false },
 	{ "G9", "a joiner dies, lies, is late", trial_g9, { 0, 0 }, 0, 3, true },
 	{ "well", "shrink in health, aborted", trial_healthy, { 0, 0 }, 0, 0, false },
@@ -595,8 +642,10 @@ int trial_case_run(const struct trial_case *k, int i, struct trial *t)
 {
 	collx_config config = COLLX_CONFIG_INIT;
 
+	unsetenv("COLLX_SPIN_US");
 	config.heartbeat_ms = 100;
 	config.silence_ms = 1000;
+	config.straggler_ms = 500;
 	config.op_timeout_ms = 20000;
 	config.create_timeout_ms = 20000;
 	*t = (struct trial){ .ranks = k->ranks ? k->ranks : 4, .root = -1, .actor = -1,

@@ -31,7 +31,7 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 	[CX_ENV_PORT_RANGE] = { "COLLX_PORT_RANGE", "text", "any free one",
 				"LO-HI: ranks listen at TCP ports of this range alone." },
 	[CX_ENV_TIMEOUT_MS] = { "COLLX_TIMEOUT_MS", "integer", "60000",
-				"Deadline of one operation in milliseconds." },
+				"Deadline of one operation in milliseconds, or never." },
 	[CX_ENV_CREATE_TIMEOUT_MS] = { "COLLX_CREATE_TIMEOUT_MS", "integer", "60000",
 				       "Deadline of communicator creation in milliseconds." },
 	[CX_ENV_HEARTBEAT_MS] = { "COLLX_HEARTBEAT_MS", "integer", "500",
@@ -39,7 +39,10 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 				  "value counts; more ranks than cores make it longer." },
 	[CX_ENV_SILENCE_MS] = { "COLLX_SILENCE_MS", "integer", "3000",
 				"Milliseconds without a sign of life after which a rank is given "
-				"up. Rank 0's value counts." },
+				"up, or never. Rank 0's value counts." },
+	[CX_ENV_STRAGGLER_MS] = { "COLLX_STRAGGLER_MS", "integer", "1000",
+				  "Milliseconds of waiting for a rank to come to a collective, "
+				  "after which all are told, or never. Rank 0's value counts." },
 	[CX_ENV_ALGO] = { "COLLX_ALGO", "text", "chosen by size",
 			  "Forces algorithms: COLL:NAME[,COLL:NAME...]. Rank 0's value counts." },
 	[CX_ENV_TRANSPORT] = { "COLLX_TRANSPORT", "text",
