@@ -276,7 +276,17 @@ static void wrong_configs(const collx_unique_id *id)
 	config.flags = 0;
 	config.heartbeat_ms = 1000, config.silence_ms = 1500;
 	REFUSED(NULL, collx_comm_create(&c, 1, id, 0, &config), "two heartbeats");
+	config.heartbeat_ms = config.silence_ms = 0;
+	setenv("COLLX_STRAGGLER_MS", "soon", 1);
+	REFUSED(NULL, collx_comm_create(&c, 1, id, 0, &config), "COLLX_STRAGGLER_MS");
+	setenv("COLLX_STRAGGLER_MS", "never", 1);
+	setenv("COLLX_HEARTBEAT_MS", "never", 1);
+	REFUSED(NULL, collx_comm_create(&c, 1, id, 0, &config), "two heartbeats");
+	unsetenv("COLLX_HEARTBEAT_MS");
+	setenv("COLLX_SILENCE_MS", "never", 1);
 	REFUSED(NULL, collx_comm_create_from_env(&c, &config), "COLLX_SIZE");
+	unsetenv("COLLX_SILENCE_MS");
+	unsetenv("COLLX_STRAGGLER_MS");
 	EXPECT(c == (void *)8, "an out-parameter was written");
 }
 

@@ -52,7 +52,8 @@ static void go_over(struct worker *w, collx_comm_t next)
 	w->c = next;
 }
 
-/* A joiner may come too late or die, and then the old one goes on. */
+/* A joiner may come too late or die, and then the old one goes on. A rank may be lost while
+ * the word is told: who has not got it repairs meanwhile, and that is a mismatch. */
 static int grow(struct worker *w)
 {
 	struct churn *k = &w->t->churn;
@@ -68,8 +69,8 @@ static int grow(struct worker *w)
 	}
 	rc = collx_comm_grow(w->c, 1, &w->t->second, &next, &o);
 	EXPECT(rc || next, "rank %d: grown to nothing", rank);
-	if (rc)
-		return collx_comm_agree(w->c, &(uint64_t){ 1 }, NULL, &o) ? 1 : 0;
+	if (rc) /* the next word tells whether the old one is well */
+		return rc == COLLX_ERR_MISMATCH ? rc : 0;
 	if (rank == 0) {
 		__atomic_store_n(&k->join, 0, __ATOMIC_RELEASE);
 		__atomic_add_fetch(&k->grown, 1, __ATOMIC_ACQ_REL);
@@ -111,7 +112,9 @@ static int repair(struct worker *w)
 	patient.timeout_ms = 20000;
 	EXPECT(!collx_comm_error(w->c, &e) && e.code == COLLX_ERR_PEER_DEAD && w->t->churn.kills,
 	       "rank %d: %s", w->me, e.text);
-	rc = collx_comm_repair(&w->c, &patient);
+	do
+		rc = collx_comm_repair(&w->c, &patient);
+	while (rc == COLLX_ERR_MISMATCH); /* with who was told to grow: grow() */
 	return EXPECT(rc == 0, "rank %d: repair: %s: %s", w->me, collx_strerror(rc),
 		      collx_last_error(NULL)) ? 0 : 1;
 }
@@ -133,7 +136,7 @@ static int one_round(struct worker *w)
 	if (word.deed == STOP)
 		return 1;
 	if (word.deed == GROW)
-		return grow(w) ? COLLX_ERR_PEER_DEAD : 0;
+		return grow(w);
 	if (word.deed == SHRINK)
 		return shrink(w, word.whom);
 	rc = worker_call(w);
