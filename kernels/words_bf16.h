@@ -19,3 +19,22 @@ ALWAYS vshort narrow_bf16_any(vf32 v)
 
 	return narrow_bf16((vf32)PICK(v != v, (u | 0x00400000) & 0xffff0000, u));
 }
+
+/* As many as fill a vector: those at even places, and at odd ones. */
+ALWAYS void load_bf16_pair(vf32 x[2], const void *p)
+{
+	vu32 u = (vu32)*(const mem *)p;
+
+	x[0] = (vf32)(u << 16);
+	x[1] = (vf32)(u & 0xffff0000);
+}
+
+/* For results of arith32, too. */
+ALWAYS vu32 narrow_bf16_pair(const vf32 x[2])
+{
+	vu32 even = (vu32)x[0], odd = (vu32)x[1];
+
+	even = (even + 0x7fff + ((even >> 16) & 1)) >> 16;
+	odd = odd + 0x7fff + ((odd >> 16) & 1);
+	return even | (odd & 0xffff0000);
+}
