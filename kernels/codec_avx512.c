@@ -19,6 +19,11 @@ ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
 	return (vu32)_mm512_max_epu32((__m512i)x, (__m512i)y);
 }
 
+ALWAYS vu16 larger_short(vu16 x, vu16 y)
+{
+	return (vu16)_mm512_max_epu16((__m512i)x, (__m512i)y);
+}
+
 /* Of two operands one of which is NaN, these instructions give the second. */
 ALWAYS vf32 limit(vf32 y, vf32 top)
 {
@@ -144,6 +149,20 @@ ALWAYS void interleave(void *p, vu64 a, vu64 b)
 	_mm512_storeu_si512(p, _mm512_permutex2var_epi64((__m512i)a, low, (__m512i)b));
 	_mm512_storeu_si512((__m512i *)p + 1,
 			    _mm512_permutex2var_epi64((__m512i)a, high, (__m512i)b));
+}
+
+ALWAYS mem upper_halves(vu32 a, vu32 b)
+{
+	const __m512i odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37,
+					     35, 33, 31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9,
+					     7, 5, 3, 1);
+
+	return (mem)_mm512_permutex2var_epi16((__m512i)a, odd, (__m512i)b);
+}
+
+ALWAYS mem join_short(vshort a, vshort b)
+{
+	return (mem)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)a), (__m256i)b, 1);
 }
 
 ALWAYS unsigned lanes_of(vi32 mask)

@@ -188,6 +188,16 @@ struct fold {
 	struct divider divider;
 };
 
+ALWAYS struct fold fold_of(collx_op op, unsigned acc, const void *const *in, unsigned count,
+			   uint32_t divisor)
+{
+	struct fold f = { (const char *const *)in, count, {0} };
+
+	if (op == COLLX_AVG && divisor > 1)
+		divider_init(&f.divider, acc * 8, divisor);
+	return f;
+}
+
 /* The vector that lies `at` bytes into the inputs. */
 ALWAYS mem fold_vector(step_fn *step, collx_op op, bool wide, const struct fold *f, size_t at)
 {
@@ -256,9 +266,7 @@ ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, bool wide, siz
 	static void fn##_fold(void *dst, const void *const *in, unsigned count, size_t n, \
 			      uint32_t divisor) \
 	{ \
-		struct fold f = { (const char *const *)in, count, {0} }; \
-		if (op == COLLX_AVG && divisor > 1) \
-			divider_init(&f.divider, acc * 8, divisor); \
+		const struct fold f = fold_of(op, acc, in, count, divisor); \
 		run_fold(fn##_fold, step, op, wide, size, dst, &f, n, divisor); \
 	}
 #define REDUCE_OWN(fn, step, op, size) \
@@ -274,15 +282,14 @@ ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, bool wide, siz
 	REDUCE(fn##2, step, op, 2, 2, 4) REDUCE(fn##3, step, op, 3, 2, 4) \
 	REDUCE(fn##4, step, op, 4, 2, 4) REDUCE(fn##5, step, op, 5, 2, 4) \
 	REDUCE(fn##6, step, op, 6, 2, 4) REDUCE(fn##7, step, op, 7, 2, 4)
+#define REDUCE_WIDE(fn, t, op) \
+	REDUCE_WIDTHS(fn, step_##t, op) FOLD(fn, step_##t##_pair, op, true, 2, 4)
 #define REDUCE_SHORT(t) \
-	REDUCE_WIDTHS(t##_sum, step_##t, COLLX_SUM) \
-	FOLD(t##_sum, step_##t##_pair, COLLX_SUM, true, 2, 4) \
-	REDUCE_WIDTHS(t##_prod, step_##t, COLLX_PROD) \
-	FOLD(t##_prod, step_##t##_pair, COLLX_PROD, true, 2, 4) \
+	REDUCE_WIDE(t##_sum, t, COLLX_SUM) \
+	REDUCE_WIDE(t##_prod, t, COLLX_PROD) \
 	REDUCE_OWN(t##_max, step_##t##_own, COLLX_MAX, 2) \
 	REDUCE_OWN(t##_min, step_##t##_own, COLLX_MIN, 2) \
-	REDUCE_WIDTHS(t##_avg, step_##t, COLLX_AVG) \
-	FOLD(t##_avg, step_##t##_pair, COLLX_AVG, true, 2, 4)
+	REDUCE_WIDE(t##_avg, t, COLLX_AVG)
 
 REDUCE_TYPE(i8, step_i8, 1)
 REDUCE_TYPE(u8, step_u8, 1)

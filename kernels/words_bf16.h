@@ -5,12 +5,17 @@ ALWAYS vf32 load_bf16(const void *p)
 	return (vf32)(load_short(p) << 16);
 }
 
-/* For results of arith32: their only NaN survives the rounding. */
-ALWAYS vshort narrow_bf16(vf32 v)
+/* In the upper halves. For results of arith32: their only NaN survives the rounding. */
+ALWAYS vu32 round_bf16(vf32 v)
 {
 	vu32 u = (vu32)v;
 
-	return narrow_short((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+	return u + 0x7fff + ((u >> 16) & 1);
+}
+
+ALWAYS vshort narrow_bf16(vf32 v)
+{
+	return narrow_short(round_bf16(v) >> 16);
 }
 
 ALWAYS vshort narrow_bf16_any(vf32 v)
@@ -29,12 +34,7 @@ ALWAYS void load_bf16_pair(vf32 x[2], const void *p)
 	x[1] = (vf32)(u & 0xffff0000);
 }
 
-/* For results of arith32, too. */
 ALWAYS vu32 narrow_bf16_pair(const vf32 x[2])
 {
-	vu32 even = (vu32)x[0], odd = (vu32)x[1];
-
-	even = (even + 0x7fff + ((even >> 16) & 1)) >> 16;
-	odd = odd + 0x7fff + ((odd >> 16) & 1);
-	return even | (odd & 0xffff0000);
+	return round_bf16(x[0]) >> 16 | (round_bf16(x[1]) & 0xffff0000);
 }
