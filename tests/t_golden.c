@@ -82,7 +82,7 @@ static void numbers(float x[CX_TILE], uint32_t which)
 		u = u * 1103515245u + 12345u;
 		n = (int)(u >> 8 & 0xffff) - 32768;
 		n = b == 9 ? 0 : b == 13 ? (int)floor(n / 4096.0) * 4096 : n;
-		x[i] = ldexpf((float)n, b == 11 ? -140 : b == 14 ? 105 : e);
+		x[i] = ldexpf((float)n, b == 11 ? -140 : b == 14 && !which ? 105 : e);
 	}
 	if (which == 0) {
 		x[5 * CX_BLOCK + 7] = -INFINITY;
@@ -215,16 +215,25 @@ static uint32_t next(uint32_t *u)
 	return *u >> 8;
 }
 
-/* Any quanta, and scales whose exponents are up to `spread` above one; one of 2048
- * is anything. */
-static void fill_wire(unsigned char *wire, enum cx_format f, unsigned spread, uint32_t *u)
+/* Any quanta, or those of which some are opposites, and scales whose exponents are up to
+ * `spread` above one, in a tile near the ends of what there is; one of 2048 is anything. */
+static void fill_wire(unsigned char *wire, enum cx_format f, unsigned spread, int opposites,
+		      uint32_t *u)
 {
-	for (size_t i = 0; i < cx_wire_bytes(f, TILES * CX_TILE); i++)
-		wire[i] = (unsigned char)next(u);
-	for (unsigned b = 0; b < TILES * CX_TILE / CX_BLOCK; b++) {
-		uint32_t e = 22 + b * 7 % 224 + next(u) % (spread + 1), any = next(u);
-		uint16_t s = (uint16_t)((any & 0x807f) | e << 7);
+	static const unsigned char ones[] = { 0x11, 0xff, 0x1f, 0xf1 };
 
+	for (size_t i = 0; i < cx_wire_bytes(f, TILES * CX_TILE); i++) {
+		wire[i] = (unsigned char)next(u);
+		if (opposites)
+			wire[i] = ones[wire[i] % 4];
+	}
+	for (unsigned b = 0; b < TILES * CX_TILE / CX_BLOCK; b++) {
+		uint32_t e = b / 32 == 1 ? 22 + b * 7 % 224 : 100 + b, any;
+		uint16_t s;
+
+		e += next(u) % (spread + 1);
+		any = next(u);
+		s = (uint16_t)((any & 0x807f) | e << 7);
 		if ((any >> 16) % 8 == 0)
 			s = 0;
 		if (next(u) % 2048 == 0)
@@ -244,7 +253,7 @@ static void check_spread(const struct cx_codecs *c, enum cx_format f, unsigned r
 				.divisor = round % 3 ? 1 : count };
 
 	for (unsigned k = 0; k < count; k++) {
-		fill_wire(wire[k], f, round / 16 % 7, &u);
+		fill_wire(wire[k], f, round / 16 % 10, round / 16 % 10 == 0, &u);
 		in[k] = wire[k];
 	}
 	cx_codecs_pick("portable")->fuse[f](right, &fuse, TILES * CX_TILE);
@@ -256,6 +265,6 @@ static void check_spread(const struct cx_codecs *c, enum cx_format f, unsigned r
 Test(golden, sums_of_any_scales, .timeout = 300)
 {
 	for (size_t v = 1; cx_codec_variants[v]; v++)
-		for (unsigned round = 0; round < 448 && cx_codec_variants[v]->usable(); round++)
-			check_spread(cx_codec_variants[v], round / 112 % 2 ? CX_Q4 : CX_Q8, round);
+		for (unsigned round = 0; round < 960 && cx_codec_variants[v]->usable(); round++)
+			check_spread(cx_codec_variants[v], round / 160 % 2 ? CX_Q4 : CX_Q8, round);
 }

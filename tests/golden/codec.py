@@ -54,7 +54,7 @@ def numbers(which):
             e = -140
         if b == 13:
             n = (n >> 12) << 12
-        if b == 14:
+        if b == 14 and which == 0:
             e = 105
         bits.append(rn(F(n) * F(2) ** e))
     if which == 0:
