@@ -134,6 +134,15 @@ ALWAYS void unpack4(vi32 q[NV], const void *p)
 	}
 }
 
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
+{
+	vi32 q[NV];
+
+	unpack4(q, p);
+	for (unsigned v = 0; v < NV; v++)
+		y[v] = product_of(q[v], scale);
+}
+
 ALWAYS void interleave(void *p, vu64 a, vu64 b)
 {
 	__m256i low = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b);

@@ -127,17 +127,20 @@ ALWAYS void unpack8(vi32 q[NV], const void *p)
 			_mm_loadu_si128((const __m128i *)((const char *)p + v * L)));
 }
 
-ALWAYS void unpack4(vi32 q[NV], const void *p)
+/* What a lane's lower 4 bits stand for is looked up. */
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
 {
 	const __m512i eight = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-	const __m512i up = _mm512_set_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24,
-					    28);
+	const __m512i down = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8,
+					      4, 0);
+	const vi32 signed_ = { 0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1 };
+	__m512 each = (__m512)product_of(signed_, scale);
 
 	for (unsigned v = 0; v < NV; v++) {
 		__m128i half = _mm_loadl_epi64((const __m128i *)((const char *)p + v * 8));
 		__m512i all = _mm512_permutexvar_epi32(eight, _mm512_castsi128_si512(half));
 
-		q[v] = (vi32)_mm512_srai_epi32(_mm512_sllv_epi32(all, up), 28);
+		y[v] = (vf32)_mm512_permutexvar_ps(_mm512_srlv_epi32(all, down), each);
 	}
 }
 

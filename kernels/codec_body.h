@@ -12,7 +12,8 @@
  *   nearest                      floats to the nearest integers, ties to even
  *   pack8, pack4                 the integers of two blocks, -128 to 127, to their payloads
  *                                of q8 and, cut to at most 7, q4
- *   unpack8, unpack4             and back
+ *   unpack8                      and back
+ *   decode4                      a block of q4 times its scale: exact, not -0
  *   interleave                   two vectors of 64-bit lanes, lane by lane, to memory
  *   upper_halves                 of the lanes of two vectors, in one
  *   join_short                   two halves of a vector
@@ -152,17 +153,15 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 {
 	vi32 q[NV];
 
-	if (f == CX_BF16) {
-		for (unsigned v = 0; v < NV; v++)
-			y[v] = load_bf16(payload + v * L * 2);
+	if (f == CX_Q4) {
+		decode4(y, payload, splat(scale));
 		return;
 	}
 	if (f == CX_Q8)
 		unpack8(q, payload);
-	else
-		unpack4(q, payload);
 	for (unsigned v = 0; v < NV; v++)
-		y[v] = product_of(q[v], splat(scale));
+		y[v] = f == CX_BF16 ? load_bf16(payload + v * L * 2) :
+				      product_of(q[v], splat(scale));
 }
 
 /* As cx_scale_value. Returns whether all but NaN are below 2^exponent. */
@@ -198,17 +197,20 @@ ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in,
 		look_ahead(payload, 2 * cx_wire_block(f));
 		for (unsigned b = 0; b < 2; b++, payload += cx_wire_block(f)) {
 			vf32 scale = splat(f == CX_BF16 ? 0 : in->scale[k][block + b]);
+			vf32 y[NV];
 			vi32 q[NV];
 
 			if (f == CX_Q8)
 				unpack8(q, payload);
 			if (f == CX_Q4)
-				unpack4(q, payload);
+				decode4(y, payload, scale);
 			for (unsigned v = 0; v < NV; v++) {
 				vf32 *to = &x[b * NV + v];
 
-				*to = f == CX_BF16 ? *to + load_bf16(payload + v * L * 2) :
-						     add_product(*to, q[v], scale);
+				if (f == CX_Q8)
+					*to = add_product(*to, q[v], scale);
+				else
+					*to += f == CX_Q4 ? y[v] : load_bf16(payload + v * L * 2);
 			}
 		}
 	}

@@ -116,6 +116,15 @@ ALWAYS void unpack4(vi32 q[NV], const void *p)
 	unpack8(q, each);
 }
 
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
+{
+	vi32 q[NV];
+
+	unpack4(q, p);
+	for (unsigned v = 0; v < NV; v++)
+		y[v] = product_of(q[v], scale);
+}
+
 ALWAYS void interleave(void *p, vu64 a, vu64 b)
 {
 	for (unsigned i = 0; i < VEC / 8; i++) {
