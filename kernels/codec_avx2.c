@@ -19,6 +19,11 @@ ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
 	return (vu32)_mm256_max_epu32((__m256i)x, (__m256i)y);
 }
 
+ALWAYS vu16 larger_short(vu16 x, vu16 y)
+{
+	return (vu16)_mm256_max_epu16((__m256i)x, (__m256i)y);
+}
+
 /* Of two operands one of which is NaN, these instructions give the second. */
 ALWAYS vf32 limit(vf32 y, vf32 top)
 {
@@ -129,6 +134,15 @@ ALWAYS void unpack4(vi32 q[NV], const void *p)
 	}
 }
 
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
+{
+	vi32 q[NV];
+
+	unpack4(q, p);
+	for (unsigned v = 0; v < NV; v++)
+		y[v] = product_of(q[v], scale);
+}
+
 ALWAYS void interleave(void *p, vu64 a, vu64 b)
 {
 	__m256i low = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
@@ -136,6 +150,18 @@ ALWAYS void interleave(void *p, vu64 a, vu64 b)
 
 	_mm256_storeu_si256(p, _mm256_permute2x128_si256(low, high, 0x20));
 	_mm256_storeu_si256((__m256i *)p + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+ALWAYS mem upper_halves(vu32 a, vu32 b)
+{
+	__m256i lanes = _mm256_packus_epi32((__m256i)(a >> 16), (__m256i)(b >> 16));
+
+	return (mem)_mm256_permute4x64_epi64(lanes, 0xd8);
+}
+
+ALWAYS mem join_short(vshort a, vshort b)
+{
+	return (mem)_mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)a), (__m128i)b, 1);
 }
 
 ALWAYS unsigned lanes_of(vi32 mask)

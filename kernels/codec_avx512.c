@@ -19,6 +19,11 @@ ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
 	return (vu32)_mm512_max_epu32((__m512i)x, (__m512i)y);
 }
 
+ALWAYS vu16 larger_short(vu16 x, vu16 y)
+{
+	return (vu16)_mm512_max_epu16((__m512i)x, (__m512i)y);
+}
+
 /* Of two operands one of which is NaN, these instructions give the second. */
 ALWAYS vf32 limit(vf32 y, vf32 top)
 {
@@ -122,17 +127,20 @@ ALWAYS void unpack8(vi32 q[NV], const void *p)
 			_mm_loadu_si128((const __m128i *)((const char *)p + v * L)));
 }
 
-ALWAYS void unpack4(vi32 q[NV], const void *p)
+/* What a lane's lower 4 bits stand for is looked up. */
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
 {
 	const __m512i eight = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-	const __m512i up = _mm512_set_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24,
-					    28);
+	const __m512i down = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8,
+					      4, 0);
+	const vi32 signed_ = { 0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1 };
+	__m512 each = (__m512)product_of(signed_, scale);
 
 	for (unsigned v = 0; v < NV; v++) {
 		__m128i half = _mm_loadl_epi64((const __m128i *)((const char *)p + v * 8));
 		__m512i all = _mm512_permutexvar_epi32(eight, _mm512_castsi128_si512(half));
 
-		q[v] = (vi32)_mm512_srai_epi32(_mm512_sllv_epi32(all, up), 28);
+		y[v] = (vf32)_mm512_permutexvar_ps(_mm512_srlv_epi32(all, down), each);
 	}
 }
 
@@ -144,6 +152,20 @@ ALWAYS void interleave(void *p, vu64 a, vu64 b)
 	_mm512_storeu_si512(p, _mm512_permutex2var_epi64((__m512i)a, low, (__m512i)b));
 	_mm512_storeu_si512((__m512i *)p + 1,
 			    _mm512_permutex2var_epi64((__m512i)a, high, (__m512i)b));
+}
+
+ALWAYS mem upper_halves(vu32 a, vu32 b)
+{
+	const __m512i odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37,
+					     35, 33, 31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9,
+					     7, 5, 3, 1);
+
+	return (mem)_mm512_permutex2var_epi16((__m512i)a, odd, (__m512i)b);
+}
+
+ALWAYS mem join_short(vshort a, vshort b)
+{
+	return (mem)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)a), (__m256i)b, 1);
 }
 
 ALWAYS unsigned lanes_of(vi32 mask)

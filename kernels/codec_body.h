@@ -3,7 +3,7 @@
  * The codecs of a vector variant, written once. A variant's file includes its
  * words_NAME.h and defines for blocks of NV vectors of L lanes:
  *
- *   larger, smaller              of two signed integers; larger_unsigned
+ *   larger, smaller              of two signed integers; larger_unsigned, larger_short
  *   limit                        to between -top and top; NaN stays
  *   product_of, add_product      of an integer and a scale: exact, not -0; and added
  *   canonical                    any NaN becomes CX_NAN32
@@ -12,8 +12,11 @@
  *   nearest                      floats to the nearest integers, ties to even
  *   pack8, pack4                 the integers of two blocks, -128 to 127, to their payloads
  *                                of q8 and, cut to at most 7, q4
- *   unpack8, unpack4             and back
+ *   unpack8                      and back
+ *   decode4                      a block of q4 times its scale: exact, not -0
  *   interleave                   two vectors of 64-bit lanes, lane by lane, to memory
+ *   upper_halves                 of the lanes of two vectors, in one
+ *   join_short                   two halves of a vector
  *   lanes_of                     a bit for each lane of a mask
  *   keep                         selected lanes of a vector, and their indices, to memory;
  *                                room for L is there
@@ -150,17 +153,15 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 {
 	vi32 q[NV];
 
-	if (f == CX_BF16) {
-		for (unsigned v = 0; v < NV; v++)
-			y[v] = load_bf16(payload + v * L * 2);
+	if (f == CX_Q4) {
+		decode4(y, payload, splat(scale));
 		return;
 	}
 	if (f == CX_Q8)
 		unpack8(q, payload);
-	else
-		unpack4(q, payload);
 	for (unsigned v = 0; v < NV; v++)
-		y[v] = product_of(q[v], splat(scale));
+		y[v] = f == CX_BF16 ? load_bf16(payload + v * L * 2) :
+				      product_of(q[v], splat(scale));
 }
 
 /* As cx_scale_value. Returns whether all but NaN are below 2^exponent. */
@@ -196,17 +197,20 @@ ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in,
 		look_ahead(payload, 2 * cx_wire_block(f));
 		for (unsigned b = 0; b < 2; b++, payload += cx_wire_block(f)) {
 			vf32 scale = splat(f == CX_BF16 ? 0 : in->scale[k][block + b]);
+			vf32 y[NV];
 			vi32 q[NV];
 
 			if (f == CX_Q8)
 				unpack8(q, payload);
 			if (f == CX_Q4)
-				unpack4(q, payload);
+				decode4(y, payload, scale);
 			for (unsigned v = 0; v < NV; v++) {
 				vf32 *to = &x[b * NV + v];
 
-				*to = f == CX_BF16 ? *to + load_bf16(payload + v * L * 2) :
-						     add_product(*to, q[v], scale);
+				if (f == CX_Q8)
+					*to = add_product(*to, q[v], scale);
+				else
+					*to += f == CX_Q4 ? y[v] : load_bf16(payload + v * L * 2);
 			}
 		}
 	}
@@ -302,6 +306,42 @@ ALWAYS void extremes(enum cx_format f, bool both, vu32 most[2], make_fn *make,
 	most[1] = both ? fold_max(other) : most[0];
 }
 
+/* The scales of q8, or of q4 to nearest, from the keys of L blocks. */
+ALWAYS void note_keys(enum cx_format f, struct blocks *to, unsigned g, vi32 magnitude, vi32 sign)
+{
+	note_scales(to, g, scales_of(f, false, magnitude, magnitude),
+		    f == CX_Q4 ? (vi32)(sign == 0) : (vi32){0});
+}
+
+/* Key of a block of short floats as they lie in memory, in the upper halves of lanes. */
+ALWAYS vu32 short_key(enum cx_format f, const char *src)
+{
+	vu16 key = {0};
+
+	for (unsigned i = 0; i < CX_BLOCK * 2; i += VEC) {
+		vu16 u = (vu16)*(const mem *)(src + i);
+
+		key = larger_short(key, f == CX_Q4 ? u << 1 | u >> 15 : u & 0x7fff);
+	}
+	return larger_unsigned((vu32)key, (vu32)key << 16);
+}
+
+/* The first step for short floats: where they lie, and as they are. */
+ALWAYS void measure_short(enum cx_format f, collx_type type, struct blocks *to, const char *src)
+{
+	to->poisoned = false;
+	for (unsigned g = 0; g < BLOCKS; g += L) {
+		vu32 key[L], most;
+		vshort h;
+
+		for (unsigned b = 0; b < L; b++)
+			key[b] = short_key(f, src + (g + b) * CX_BLOCK * 2);
+		most = fold_max(key) >> 16;
+		h = narrow_short(f == CX_Q4 ? most >> 1 : most);
+		note_keys(f, to, g, (vi32)load_as(type, (const char *)&h, 0), (vi32)(most & 1));
+	}
+}
+
 /* The first step. */
 ALWAYS void measure(enum cx_format f, bool stochastic, struct blocks *to, make_fn *make,
 		    const struct tile *t, float *room)
@@ -319,11 +359,8 @@ ALWAYS void measure(enum cx_format f, bool stochastic, struct blocks *to, make_f
 		if (both)
 			note_scales(to, g, scales_of(f, true, larger(pos, neg), smaller(pos, neg)),
 				    (vi32)(pos > neg));
-		else if (f == CX_Q4)
-			note_scales(to, g, scales_of(f, false, (vi32)(most[0] >> 1), neg),
-				    (vi32)((most[0] & 1) == 0));
 		else
-			note_scales(to, g, scales_of(f, false, pos, neg), (vi32){0});
+			note_keys(f, to, g, f == CX_Q4 ? (vi32)(most[0] >> 1) : pos, pos & 1);
 	}
 }
 
@@ -357,9 +394,10 @@ ALWAYS void leave(enum cx_format f, float *residual, const vf32 x[NV], const vi3
 	}
 }
 
-/* Writes a whole tile that lies in memory as floats, two blocks at once: a cache line of q8. */
-ALWAYS void write_tile(enum cx_format f, unsigned char *wire, const char *x, const struct blocks *b,
-		       float *residual, const uint16_t *random, bool around)
+/* Writes a whole tile that lies in memory, two blocks at once: a cache line of q8. */
+ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, const char *x,
+		       const struct blocks *b, float *residual, const uint16_t *random,
+		       bool around)
 {
 	const size_t payload = cx_wire_block(f);
 
@@ -373,7 +411,7 @@ ALWAYS void write_tile(enum cx_format f, unsigned char *wire, const char *x, con
 			if (b->poisoned && b->wire[i] == CX_POISON)
 				continue;
 			for (unsigned v = 0; v < NV; v++)
-				e[v] = load_float(x + (i * CX_BLOCK + v * L) * 4);
+				e[v] = load_as(type, x, i * CX_BLOCK + v * L);
 			quantize(f, mine, e, b->inverse[i], random ? random + i * CX_BLOCK : NULL);
 			if (residual)
 				leave(f, residual + i * CX_BLOCK, e, mine, b->scale[i]);
@@ -386,19 +424,51 @@ ALWAYS void write_tile(enum cx_format f, unsigned char *wire, const char *x, con
 	memcpy(wire + BLOCKS * payload, b->wire, sizeof(b->wire));
 }
 
-ALWAYS void encode_scaled(enum cx_format f, bool stochastic, make_fn *make, bool in_place,
+/* Of a type: what is encoded are the elements at src; NULL: what is made, as floats. */
+ALWAYS void encode_scaled(enum cx_format f, bool stochastic, make_fn *make, const collx_type *type,
 			  unsigned char *wire, const struct tile *t, float *residual, bool around)
 {
 	float room[CX_TILE] __attribute__((aligned(CACHE_LINE)));
 	uint16_t random[CX_TILE] __attribute__((aligned(CACHE_LINE)));
+	const bool both = f == CX_Q4 && stochastic;
+	const bool shorts = type && *type != COLLX_FLOAT32 && !both;
+	const bool there = shorts || (type && *type == COLLX_FLOAT32);
 	struct blocks b;
 
-	measure(f, stochastic, &b, make, t, in_place ? NULL : room);
+	if (shorts)
+		measure_short(f, *type, &b, t->src);
+	else
+		measure(f, stochastic, &b, make, t, there ? NULL : room);
 	if (stochastic)
 		draw(random, &t->rounding);
-	write_tile(f, wire, in_place ? t->src : (const char *)room, &b, residual,
-		   stochastic ? random : NULL, around);
+	write_tile(f, wire, there ? *type : COLLX_FLOAT32, there ? t->src : (const char *)room, &b,
+		   residual, stochastic ? random : NULL, around);
 }
+
+#if VEC == 64
+#include "kernels/codec_exact.h"
+#else
+struct exact {
+	unsigned char *wire;
+};
+
+ALWAYS void exact_begin(struct exact *x)
+{
+	x->wire = NULL;
+}
+
+ALWAYS bool exact_next(enum cx_format f, struct exact *x, unsigned char *wire,
+		       const struct tile *t, bool around)
+{
+	(void)f, (void)x, (void)wire, (void)t, (void)around;
+	return false;
+}
+
+ALWAYS void exact_end(enum cx_format f, struct exact *x, bool around)
+{
+	(void)f, (void)x, (void)around;
+}
+#endif
 
 /* ---- bf16 ---- */
 
@@ -473,8 +543,8 @@ ALWAYS void encode_bf16(bool stochastic, make_fn *make, unsigned char *wire, con
 /* ---- whole arrays ---- */
 
 /* One whole tile. */
-ALWAYS void encode_tile(enum cx_format f, make_fn *make, bool in_place, unsigned char *wire,
-			const struct tile *t, float *residual, bool around)
+ALWAYS void encode_tile(enum cx_format f, make_fn *make, const collx_type *type,
+			unsigned char *wire, const struct tile *t, float *residual, bool around)
 {
 	if (f == CX_BF16) {
 		if (t->rounding.stochastic)
@@ -482,9 +552,9 @@ ALWAYS void encode_tile(enum cx_format f, make_fn *make, bool in_place, unsigned
 		else
 			encode_bf16(false, make, wire, t, residual, around);
 	} else if (t->rounding.stochastic) {
-		encode_scaled(f, true, make, in_place, wire, t, residual, around);
+		encode_scaled(f, true, make, type, wire, t, residual, around);
 	} else {
-		encode_scaled(f, false, make, in_place, wire, t, residual, around);
+		encode_scaled(f, false, make, type, wire, t, residual, around);
 	}
 }
 
@@ -526,7 +596,7 @@ ALWAYS void encode(enum cx_format f, collx_type type, void *wire, const void *sr
 	unsigned char *w = wire;
 
 	for (; n >= CX_TILE; n -= CX_TILE) {
-		encode_tile(f, make, type == COLLX_FLOAT32, w, &t, NULL, around);
+		encode_tile(f, make, &type, w, &t, NULL, around);
 		t.src += step;
 		t.rounding.index += CX_TILE;
 		w += out;
@@ -550,7 +620,7 @@ ALWAYS void feedback(enum cx_format f, collx_type type, void *wire, const void *
 	unsigned char *w = wire;
 
 	for (; n >= CX_TILE; n -= CX_TILE) {
-		encode_tile(f, make, false, w, &t, t.residual, around);
+		encode_tile(f, make, NULL, w, &t, t.residual, around);
 		t.src += step;
 		t.residual += CX_TILE;
 		t.rounding.index += CX_TILE;
@@ -564,22 +634,25 @@ ALWAYS void feedback(enum cx_format f, collx_type type, void *wire, const void *
 
 /* ---- decoding ---- */
 
-ALWAYS void put_as(collx_type type, char *dst, vf32 y, bool around)
+ALWAYS void put(char *dst, mem v, bool around)
 {
-	mem_half h;
-
-	if (type == COLLX_FLOAT32) {
-		if (around)
-			stream(dst, (mem)y);
-		else
-			*(mem *)dst = (mem)y;
-		return;
-	}
-	h = (mem_half)(type == COLLX_FLOAT16 ? narrow_f16(y) : narrow_bf16(y));
 	if (around)
-		stream_half(dst, h);
+		stream(dst, v);
 	else
-		*(mem_half *)dst = h;
+		*(mem *)dst = v;
+}
+
+/* Writes two vectors of results; of short floats they are one. */
+ALWAYS void put_as(collx_type type, char *dst, const vf32 y[2], bool around)
+{
+	if (type == COLLX_FLOAT32) {
+		put(dst, (mem)y[0], around);
+		put(dst + VEC, (mem)y[1], around);
+	} else if (type == COLLX_FLOAT16) {
+		put(dst, join_short(narrow_f16(y[0]), narrow_f16(y[1])), around);
+	} else {
+		put(dst, upper_halves(round_bf16(y[0]), round_bf16(y[1])), around);
+	}
 }
 
 ALWAYS vf32 fit(collx_type type, vf32 y)
@@ -600,9 +673,10 @@ ALWAYS void decode_blocks(enum cx_format f, collx_type type, char *dst, const un
 
 		look_ahead(wire + k * cx_wire_block(f), cx_wire_block(f));
 		decode_block(f, y, wire + k * cx_wire_block(f), scale[k]);
-		for (unsigned v = 0; v < NV; v++)
-			put_as(type, dst + (k * CX_BLOCK + v * L) * size,
-			       limited ? fit(type, y[v]) : y[v], around);
+		for (unsigned v = 0; v < NV && limited; v++)
+			y[v] = fit(type, y[v]);
+		for (unsigned v = 0; v < NV; v += 2)
+			put_as(type, dst + (k * CX_BLOCK + v * L) * size, &y[v], around);
 	}
 }
 
@@ -725,28 +799,42 @@ ALWAYS bool find_inputs(enum cx_format format, struct inputs *in, const struct t
 	return safe;
 }
 
-ALWAYS void fuse(enum cx_format format, void *dst, const struct cx_fuse *f, size_t n)
+/* A whole tile; its inputs are looked up on the way. */
+ALWAYS void fuse_tile(enum cx_format format, unsigned char *wire, struct tile *t, bool around)
 {
 	make_fn *make = format == CX_Q8 ? sum_q8 : format == CX_Q4 ? sum_q4 : sum_bf16;
 	make_fn *make_left = format == CX_Q8 ? sum_q8_left : format == CX_Q4 ? sum_q4_left :
 			     sum_bf16_left;
 	struct inputs in;
+
+	t->inputs = &in;
+	if (!find_inputs(format, &in, t))
+		fuse_rest(format, wire, t->fuse, t->at, CX_TILE);
+	else if (t->residual)
+		encode_tile(format, make_left, NULL, wire, t, t->residual, around);
+	else
+		encode_tile(format, make, NULL, wire, t, NULL, around);
+}
+
+ALWAYS void fuse(enum cx_format format, void *dst, const struct cx_fuse *f, size_t n)
+{
 	struct tile t = { .residual = f->residual, .decay = f->decay, .fuse = f,
-			  .rounding = f->rounding, .inputs = &in };
+			  .rounding = f->rounding };
 	const bool around = far_away(dst, cx_wire_bytes(format, n));
 	unsigned char *w = dst;
+	struct exact exact;
 
+	exact_begin(&exact);
 	for (; n - t.at >= CX_TILE; t.at += CX_TILE) {
-		if (!find_inputs(format, &in, &t))
-			fuse_rest(format, w, f, t.at, CX_TILE);
-		else if (t.residual)
-			encode_tile(format, make_left, false, w, &t, t.residual, around);
-		else
-			encode_tile(format, make, false, w, &t, NULL, around);
+		if (!exact_next(format, &exact, w, &t, around)) {
+			exact_end(format, &exact, around);
+			fuse_tile(format, w, &t, around);
+		}
 		t.rounding.index += CX_TILE;
 		t.residual = t.residual ? t.residual + CX_TILE : NULL;
 		w += cx_wire_bytes(format, CX_TILE);
 	}
+	exact_end(format, &exact, around);
 	if (around)
 		stream_end();
 	if (t.at < n)
@@ -761,8 +849,9 @@ ALWAYS void sum_tile(enum cx_format format, collx_type type, char *dst, const st
 
 		make_sum(format, x, t, b);
 		for (unsigned v = 0; v < PAIR; v++)
-			put_as(type, dst + (b * CX_BLOCK + v * L) * bytes_of(type),
-			       canonical(x[v]), around);
+			x[v] = canonical(x[v]);
+		for (unsigned v = 0; v < PAIR; v += 2)
+			put_as(type, dst + (b * CX_BLOCK + v * L) * bytes_of(type), &x[v], around);
 	}
 }
 

@@ -25,6 +25,11 @@ ALWAYS vu32 larger_unsigned(vu32 x, vu32 y)
 	return PICK(x > y, x, y);
 }
 
+ALWAYS vu16 larger_short(vu16 x, vu16 y)
+{
+	return PICK(x > y, x, y);
+}
+
 ALWAYS vf32 limit(vf32 y, vf32 top)
 {
 	y = (vf32)PICK(y > top, (vu32)top, (vu32)y);
@@ -111,6 +116,15 @@ ALWAYS void unpack4(vi32 q[NV], const void *p)
 	unpack8(q, each);
 }
 
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
+{
+	vi32 q[NV];
+
+	unpack4(q, p);
+	for (unsigned v = 0; v < NV; v++)
+		y[v] = product_of(q[v], scale);
+}
+
 ALWAYS void interleave(void *p, vu64 a, vu64 b)
 {
 	for (unsigned i = 0; i < VEC / 8; i++) {
@@ -118,6 +132,20 @@ ALWAYS void interleave(void *p, vu64 a, vu64 b)
 
 		memcpy((char *)p + i * 16, pair, 16);
 	}
+}
+
+ALWAYS mem join_short(vshort a, vshort b)
+{
+	vshort both[2] = { a, b };
+	mem m;
+
+	memcpy(&m, both, sizeof(m));
+	return m;
+}
+
+ALWAYS mem upper_halves(vu32 a, vu32 b)
+{
+	return join_short(narrow_short(a >> 16), narrow_short(b >> 16));
 }
 
 ALWAYS unsigned lanes_of(vi32 mask)

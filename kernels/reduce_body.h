@@ -133,59 +133,87 @@ ALWAYS void run(step_fn *step, collx_op op, unsigned wide, size_t size, size_t a
 
 /* ---- several inputs ---- */
 
+/*
+ * Folds go by vectors of elements as they lie in memory. While they are added up,
+ * short floats are two wide vectors, in an order of its own: CX_WIDE_A and _DST of
+ * their steps.
+ */
+ALWAYS void combine_pair(vf32 x[2], const vf32 y[2], collx_op op, const struct divider *d)
+{
+	for (unsigned i = 0; i < 2; i++)
+		x[i] = arith32(x[i], y[i], op, d);
+}
+
+ALWAYS void step_f16_pair(void *dst, const void *a, const void *b, collx_op op, unsigned wide,
+			  const struct divider *d)
+{
+	vf32 x[2] = { 0 }, y[2] = { load_f16(b), load_f16((const char *)b + VEC / 2) };
+
+	if (wide & CX_WIDE_A) {
+		memcpy(x, a, sizeof(x));
+	} else {
+		x[0] = load_f16(a);
+		x[1] = load_f16((const char *)a + VEC / 2);
+	}
+	combine_pair(x, y, op, d);
+	if (wide & CX_WIDE_DST) {
+		memcpy(dst, x, sizeof(x));
+	} else {
+		*(mem_short *)dst = narrow_f16(x[0]);
+		*(mem_short *)((char *)dst + VEC / 2) = narrow_f16(x[1]);
+	}
+}
+
+ALWAYS void step_bf16_pair(void *dst, const void *a, const void *b, collx_op op, unsigned wide,
+			   const struct divider *d)
+{
+	vf32 x[2], y[2];
+
+	if (wide & CX_WIDE_A)
+		memcpy(x, a, sizeof(x));
+	else
+		load_bf16_pair(x, a);
+	load_bf16_pair(y, b);
+	combine_pair(x, y, op, d);
+	if (wide & CX_WIDE_DST)
+		memcpy(dst, x, sizeof(x));
+	else
+		*(mem *)dst = (mem)narrow_bf16_pair(x);
+}
+
+/* What a fold does not know until it runs. */
 struct fold {
-	step_fn *step;
-	collx_op op;
-	size_t size, acc; /* bytes of an element, and of one in a partial result */
 	const char *const *in;
 	unsigned count;
 	struct divider divider;
 };
 
-/* out = some whole vectors from element i on. */
-ALWAYS void fold_vectors(mem *out, const struct fold *f, size_t vectors, size_t i)
+ALWAYS struct fold fold_of(collx_op op, unsigned acc, const void *const *in, unsigned count,
+			   uint32_t divisor)
 {
-	const unsigned wide = f->acc != f->size ? CX_WIDE_DST : 0;
-	const size_t lanes = VEC / f->acc, by = lanes * f->size;
-	const char *a = f->in[0] + i * f->size, *b = f->in[1] + i * f->size;
-	const struct divider none = {0};
+	struct fold f = { (const char *const *)in, count, {0} };
 
-	if (f->count == 2) {
-		for (size_t v = 0; v < vectors; v++)
-			f->step(&out[v], a + v * by, b + v * by, f->op, 0, &f->divider);
-		return;
-	}
-	for (size_t v = 0; v < vectors; v++)
-		f->step(&out[v], a + v * by, b + v * by, f->op, wide, &none);
-	for (unsigned k = 2; k < f->count - 1; k++) {
-		b = f->in[k] + i * f->size;
-		for (size_t v = 0; v < vectors; v++)
-			f->step(&out[v], &out[v], b + v * by, f->op, wide ? wide | CX_WIDE_A : 0,
-				&none);
-	}
-	b = f->in[f->count - 1] + i * f->size;
-	for (size_t v = 0; v < vectors; v++)
-		f->step(&out[v], &out[v], b + v * by, f->op, wide ? CX_WIDE_A : 0, &f->divider);
+	if (op == COLLX_AVG && divisor > 1)
+		divider_init(&f.divider, acc * 8, divisor);
+	return f;
 }
 
-/* MANY or 1 vectors from element i on; around: the caches. */
-enum { MANY = 4 };
-
-ALWAYS void fold_store(char *dst, const struct fold *f, size_t vectors, size_t i, bool around)
+/* The vector that lies `at` bytes into the inputs. */
+ALWAYS mem fold_vector(step_fn *step, collx_op op, bool wide, const struct fold *f, size_t at)
 {
-	const size_t by = VEC / f->acc * f->size;
-	mem out[MANY];
+	const char *a = f->in[0] + at, *b = f->in[1] + at;
+	const struct divider none = {0};
+	mem sum[2], out;
 
-	fold_vectors(out, f, vectors, i);
-	dst += i * f->size;
-	for (size_t v = 0; v < vectors; v++) {
-		if (!around)
-			memcpy(dst + v * by, &out[v], by);
-		else if (by == VEC)
-			stream(dst + v * by, out[v]);
-		else
-			stream_half(dst + v * by, *(const mem_half *)&out[v]);
+	if (f->count == 2) {
+		step(&out, a, b, op, 0, &f->divider);
+		return out;
 	}
+	step(sum, a, b, op, wide ? CX_WIDE_DST : 0, &none);
+	for (unsigned k = 2; k < f->count - 1; k++)
+		step(sum, sum, f->in[k] + at, op, wide ? CX_WIDE_DST | CX_WIDE_A : 0, &none);
+	step(&out, sum, f->in[f->count - 1] + at, op, wide ? CX_WIDE_A : 0, &f->divider);
+	return out;
 }
 
 /* Fewer elements, the last ones, than a vector has: as a vector. */
@@ -212,26 +240,21 @@ static bool far_from(const char *dst, const char *const *in, unsigned count, siz
 	return len >= CX_STREAM_BYTES && (uintptr_t)dst % VEC == 0;
 }
 
-ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, size_t size, size_t acc,
-		     void *dst, const void *const *in, unsigned count, size_t n, uint32_t divisor)
+ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, bool wide, size_t size,
+		     char *dst, const struct fold *f, size_t n, uint32_t divisor)
 {
-	struct fold f = { step, op, size, acc, (const char *const *)in, count, {0} };
-	const size_t lanes = VEC / acc;
-	size_t i = 0;
+	const size_t end = n * size / VEC * VEC, lanes = VEC / size;
+	size_t at = 0;
 
-	if (op == COLLX_AVG && divisor > 1)
-		divider_init(&f.divider, (unsigned)acc * 8, divisor);
-	if (far_from(dst, f.in, count, n * size)) {
-		for (; i + MANY * lanes <= n; i += MANY * lanes)
-			fold_store(dst, &f, MANY, i, true);
+	if (far_from(dst, f->in, f->count, n * size)) {
+		for (; at < end; at += VEC)
+			stream(dst + at, fold_vector(step, op, wide, f, at));
 		stream_end();
 	}
-	for (; i + MANY * lanes <= n; i += MANY * lanes)
-		fold_store(dst, &f, MANY, i, false);
-	for (; i + lanes <= n; i += lanes)
-		fold_store(dst, &f, 1, i, false);
-	if (i < n)
-		fold_few(self, lanes, size, dst, f.in, count, i, n, divisor);
+	for (; at < end; at += VEC)
+		*(mem *)(dst + at) = fold_vector(step, op, wide, f, at);
+	if (end < n * size)
+		fold_few(self, lanes, size, dst, f->in, f->count, end / size, n, divisor);
 }
 
 #define REDUCE(fn, step, op, wide, size, acc) \
@@ -239,14 +262,15 @@ ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, size_t size, s
 	{ \
 		run(step, op, wide, size, acc, dst, a, b, n, divisor); \
 	}
-#define FOLD(fn, step, op, size, acc) \
+#define FOLD(fn, step, op, wide, size, acc) \
 	static void fn##_fold(void *dst, const void *const *in, unsigned count, size_t n, \
 			      uint32_t divisor) \
 	{ \
-		run_fold(fn##_fold, step, op, size, acc, dst, in, count, n, divisor); \
+		const struct fold f = fold_of(op, acc, in, count, divisor); \
+		run_fold(fn##_fold, step, op, wide, size, dst, &f, n, divisor); \
 	}
 #define REDUCE_OWN(fn, step, op, size) \
-	REDUCE(fn, step, op, 0, size, size) FOLD(fn, step, op, size, size)
+	REDUCE(fn, step, op, 0, size, size) FOLD(fn, step, op, false, size, size)
 #define REDUCE_TYPE(t, step, size) \
 	REDUCE_OWN(t##_sum, step, COLLX_SUM, size) \
 	REDUCE_OWN(t##_prod, step, COLLX_PROD, size) \
@@ -258,12 +282,14 @@ ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, size_t size, s
 	REDUCE(fn##2, step, op, 2, 2, 4) REDUCE(fn##3, step, op, 3, 2, 4) \
 	REDUCE(fn##4, step, op, 4, 2, 4) REDUCE(fn##5, step, op, 5, 2, 4) \
 	REDUCE(fn##6, step, op, 6, 2, 4) REDUCE(fn##7, step, op, 7, 2, 4)
+#define REDUCE_WIDE(fn, t, op) \
+	REDUCE_WIDTHS(fn, step_##t, op) FOLD(fn, step_##t##_pair, op, true, 2, 4)
 #define REDUCE_SHORT(t) \
-	REDUCE_WIDTHS(t##_sum, step_##t, COLLX_SUM) FOLD(t##_sum, step_##t, COLLX_SUM, 2, 4) \
-	REDUCE_WIDTHS(t##_prod, step_##t, COLLX_PROD) FOLD(t##_prod, step_##t, COLLX_PROD, 2, 4) \
+	REDUCE_WIDE(t##_sum, t, COLLX_SUM) \
+	REDUCE_WIDE(t##_prod, t, COLLX_PROD) \
 	REDUCE_OWN(t##_max, step_##t##_own, COLLX_MAX, 2) \
 	REDUCE_OWN(t##_min, step_##t##_own, COLLX_MIN, 2) \
-	REDUCE_WIDTHS(t##_avg, step_##t, COLLX_AVG) FOLD(t##_avg, step_##t, COLLX_AVG, 2, 4)
+	REDUCE_WIDE(t##_avg, t, COLLX_AVG)
 
 REDUCE_TYPE(i8, step_i8, 1)
 REDUCE_TYPE(u8, step_u8, 1)
