@@ -92,6 +92,16 @@ for f in "${c_files[@]}" "${scripts[@]}" "${pages[@]}"; do
 		echo "$f:1: not in Makefile.am"
 done >>"$bad"
 
+# Every test that doc/CASES names is there.
+grep -on 'trial:[A-Za-z0-9-]*\|t_[a-z0-9]*:[a-z0-9_/]*\|tests/[a-z_.]*' doc/CASES |
+	while IFS=: read -r line file name; do
+		case $file in
+		trial) grep -q "{ \"$name\", " tests/trials.c ;;
+		t_*) grep -q "^Test(${name%/*}, ${name#*/}[,)]" "tests/$file.c" ;;
+		*) [ -f "$file" ] ;;
+		esac || echo "doc/CASES:$line: no test $file $name"
+	done >>"$bad"
+
 for f in "${scripts[@]}"; do
 	case $f in *.c | *.h) continue ;; esac
 	bash -n "$f" 2>&1 | sed 's/: line \([0-9]*\)/:\1/'

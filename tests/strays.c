@@ -189,7 +189,7 @@ int strays_ports_of(int pid, struct sockaddr_in *out, int max)
 
 	while (f && n < max && fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%*d: %8X:%4X %*8X:%*4X %*X %*X:%*X %*X:%*X %*X %*u %*u %lu",
-			   &addr, &port, &inode) != 3 || !holds(pid, inode))
+			   &addr, &port, &inode) != 3 || !inode || !holds(pid, inode))
 			continue;
 		out[n] = (struct sockaddr_in){ .sin_family = AF_INET,
 					       .sin_port = htons((uint16_t)port) };
