@@ -212,24 +212,24 @@ static void hear(struct stranger *s)
 }
 
 /* Until all of them are closed, or 30 s; what is still open is closed. */
-static void see_off(struct stranger *s, int n)
+static void see_off(struct stranger *s, unsigned n)
 {
 	static struct pollfd p[1024];
 	uint64_t end = now_ms() + 30000;
-	int open = n;
+	unsigned open = n;
 
 	while (open && now_ms() < end) {
-		for (int i = 0; i < n; i++)
+		for (unsigned i = 0; i < n; i++)
 			p[i] = (struct pollfd){ .fd = s[i].fd, .events = POLLIN };
-		poll(p, (nfds_t)n, 100);
-		for (int i = 0; i < n; i++)
+		poll(p, n, 100);
+		for (unsigned i = 0; i < n; i++)
 			if (p[i].revents)
 				hear(&s[i]);
 		open = 0;
-		for (int i = 0; i < n; i++)
+		for (unsigned i = 0; i < n; i++)
 			open += s[i].fd >= 0;
 	}
-	for (int i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++)
 		if (s[i].fd >= 0)
 			close(s[i].fd);
 }
@@ -497,7 +497,7 @@ static bool is_open_for(const struct sockaddr_in *a)
 }
 
 /* They find no open port: neither the door nor one of the ranks'. */
-Test(strangers, who_know_the_secret_are_too_late, .timeout = 120)
+Test(strangers, who_know_the_secret_are_too_late, .timeout = 300)
 {
 	struct job j = { 0 };
 	struct sockaddr_in ports[64];
