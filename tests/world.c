@@ -17,6 +17,7 @@
 #include "src/base/base.h"
 #include "src/comm.h"
 #include "src/ward.h"
+#include "tests/hosts.h"
 #include "tests/world.h"
 
 enum { DEADLINE_S = 120, PRINT_MAX = 20 };
@@ -265,6 +266,33 @@ int ranks_wait(pid_t *pids, int n, unsigned killed, unsigned deadline_s)
 	return wrong || left;
 }
 
+/* ---- hosts ---- */
+
+void (*hosts_move)(int host, int several);
+static int (*host_layout)(int rank, int ranks);
+
+int hosts_of(int rank, int ranks)
+{
+	return host_layout ? host_layout(rank, ranks) : 0;
+}
+
+void hosts_enter(int rank, int ranks)
+{
+	if (hosts_move)
+		hosts_move(hosts_of(rank, ranks), host_layout != NULL);
+}
+
+int hosts_lay_out(int (*layout)(int rank, int ranks), int ranks)
+{
+	if (layout && !hosts_move) {
+		fprintf(stderr, "this program was linked without tests/hosts.c\n");
+		return 1;
+	}
+	host_layout = layout;
+	hosts_enter(0, ranks);
+	return 0;
+}
+
 /* ---- worlds ---- */
 
 struct seat {
@@ -280,6 +308,7 @@ static void take_seat(const struct world *w, const collx_unique_id *id, int rank
 	collx_comm_t comm = NULL;
 	int rc;
 
+	hosts_enter(rank, w->size);
 	if (w->raw) {
 		w->raw(id, rank, w->size, w->arg);
 		return;
@@ -359,9 +388,9 @@ int world_run(const struct world *w)
 	char base[64];
 	int rc;
 
-	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)))
+	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)) ||
+	    hosts_lay_out(w->host, w->size))
 		return 1;
-	cx_host_hook = w->host;
 	rc = collx_get_unique_id(&id);
 	if (rc)
 		fprintf(stderr, "unique id: %s\n", collx_last_error(NULL));
