@@ -64,6 +64,9 @@ static void vary_a5_all(struct trial *t, int i)
 	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
 	t->victims ^= trial_all(t);
 	t->actor = -1;
+	/* On another host the end of who hangs on a dead leader is no fact, but silence. */
+	if (t->path == PATH_MIXED)
+		t->path = PATH_TCP;
 }
 
 /* Another one dies while the rest repair, or shortly after. */
