@@ -192,7 +192,7 @@ pid_t rank_fork(void)
 int __lsan_do_recoverable_leak_check(void);
 static int leaks(void)
 {
-	threads_end(); /* with all that they keep */
+	cx_guard_exit(); /* as when the process ends, which no relay outlives */
 	return __lsan_do_recoverable_leak_check();
 }
 #else
