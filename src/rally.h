@@ -54,6 +54,7 @@ struct cx_rally {
 	uint64_t now_ns;            /* of the step */
 	struct cx_process *near;    /* [rank]; NULL */
 	uint64_t looked_ns;         /* which of them are gone, when last */
+	unsigned looked;            /* how many were looked at so far */
 };
 
 /* Takes the nest over. */

@@ -32,7 +32,6 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -77,7 +76,6 @@ struct cx_port {
 	struct cx_port_stats stats;
 	struct cx_lane *busy;    /* lanes with something posted */
 	struct cx_lane **lanes;  /* [peer][number] */
-	unsigned char *staging;  /* theirs */
 	struct pollfd *fds;      /* as many */
 	uint64_t armed;          /* times, from 1 */
 };
@@ -413,11 +411,6 @@ static size_t table_len(const struct cx_port *port)
 	return (size_t)port->attr.ranks * (size_t)port->attr.lanes;
 }
 
-static size_t lane_index(const struct cx_port *port, int peer, int number)
-{
-	return (size_t)peer * (size_t)port->attr.lanes + (size_t)number;
-}
-
 /* What to wait for: a lane that nobody waits for would only keep us awake. */
 static short awaited(const struct cx_lane *l)
 {
@@ -468,25 +461,9 @@ static void tcp_sleep(struct cx_port *port, uint64_t timeout_ns)
 static void tcp_close(struct cx_port *port)
 {
 	assert(!port->busy);
-	if (port->staging)
-		munmap(port->staging, table_len(port) * STAGING);
 	cx_free(port->fds);
 	cx_free(port->lanes);
 	cx_free(port);
-}
-
-/* Memory that is there when it is first used: of many ranks, few hear from all others. */
-static int map_staging(struct cx_port *port)
-{
-	size_t len = table_len(port) * STAGING;
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return cx_fail(COLLX_ERR_NOMEM, "tcp: out of memory: %zu bytes", len);
-	madvise(p, len, MADV_NOHUGEPAGE);
-	port->staging = p;
-	return 0;
 }
 
 static int tcp_open(struct cx_port **out, const struct cx_port_attr *attr)
@@ -504,7 +481,7 @@ static int tcp_open(struct cx_port **out, const struct cx_port_attr *attr)
 	port->armed = 1;
 	port->lanes = cx_alloc(table_len(port), sizeof(*port->lanes));
 	port->fds = cx_alloc(table_len(port), sizeof(*port->fds));
-	if (!port->lanes || !port->fds || map_staging(port)) {
+	if (!port->lanes || !port->fds) {
 		tcp_close(port);
 		return COLLX_ERR_NOMEM;
 	}
@@ -599,16 +576,17 @@ static void lane_free(struct cx_lane *l)
 {
 	if (l->fd >= 0)
 		cx_sys->close(l->fd);
+	cx_free(l->staging);
 	cx_free(l);
 }
 
 static int lane_make(struct cx_port *port, int peer, int number, int fd, struct cx_lane **out)
 {
 	struct cx_lane *l = cx_alloc(1, sizeof(*l));
-	int err;
+	int err = COLLX_ERR_NOMEM;
 
 	if (!l)
-		return COLLX_ERR_NOMEM;
+		return err;
 	l->port = port;
 	l->peer = peer;
 	l->number = number;
@@ -617,9 +595,9 @@ static int lane_make(struct cx_port *port, int peer, int number, int fd, struct 
 	l->out_hash = hash_of(port, port->attr.rank, number);
 	cx_queue_init(&l->recvs);
 	cx_queue_init(&l->sends);
-	l->at = l->end = l->staging =
-		port->staging + lane_index(port, peer, number) * STAGING;
-	err = take_socket(l, fd);
+	l->at = l->end = l->staging = cx_buffer(1, STAGING);
+	if (l->staging)
+		err = take_socket(l, fd);
 	if (err)
 		lane_free(l);
 	else
@@ -636,7 +614,7 @@ static int tcp_lane_open(struct cx_port *port, int peer, const struct cx_addr *a
 
 	if (peer < 0 || peer >= a->ranks || peer == a->rank || number < 0 || number >= a->lanes)
 		return cx_fail(COLLX_ERR_INVALID, "tcp: lane %d to rank %d", number, peer);
-	slot = &port->lanes[lane_index(port, peer, number)];
+	slot = &port->lanes[(size_t)peer * (size_t)a->lanes + (size_t)number];
 	if (*slot)
 		return cx_fail(COLLX_ERR_INVALID, "tcp: lane %d to rank %d is open", number, peer);
 	err = lane_make(port, peer, number, addr->fd, slot);
@@ -657,9 +635,11 @@ static void discard(struct cx_lane *l)
 
 static void tcp_lane_close(struct cx_lane *l)
 {
+	const struct cx_port_attr *a = &l->port->attr;
+
 	busy_del(l);
 	discard(l);
-	l->port->lanes[lane_index(l->port, l->peer, l->number)] = NULL;
+	l->port->lanes[(size_t)l->peer * (size_t)a->lanes + (size_t)l->number] = NULL;
 	lane_free(l);
 }
 
