@@ -126,9 +126,6 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *r, unsigned fl
  * tests that drive executors themselves. */
 int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_call *call);
 
-/* Tests put ranks on different hosts with it, by any numbers; NULL: as they lie. */
-extern int (*cx_host_hook)(int rank, int ranks);
-
 /* ---- decisions: recover.c; until_ns UINT64_MAX: without a deadline ---- */
 
 int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,

@@ -229,8 +229,6 @@ static int agree(struct collx_comm *c, const struct cx_meeting *m, struct hello 
 
 /* ---- who reaches whom by what ---- */
 
-int (*cx_host_hook)(int rank, int ranks);
-
 /* How to reach the others. */
 struct reach {
 	unsigned char *far;    /* [rank]: not by shared memory, but over a connection */
@@ -290,40 +288,17 @@ static int is_near(const struct collx_comm *c, int a, int b)
 {
 	const int *leader = cx_boot_tree(c->boot)->leader;
 
-	return leader[a] == leader[b] &&
-	       (!cx_host_hook || cx_host_hook(a, c->size) == cx_host_hook(b, c->size));
+	return leader[a] == leader[b];
 }
 
-/* Where descriptors can pass. */
-struct region {
-	int leader, host;
-};
-
-static int by_region(const void *a, const void *b)
+static void find_pairs(const struct collx_comm *c, struct reach *way)
 {
-	const struct region *x = a, *y = b;
+	const int *leader = cx_boot_tree(c->boot)->leader;
 
-	if (x->leader != y->leader)
-		return x->leader < y->leader ? -1 : 1;
-	return (x->host > y->host) - (x->host < y->host);
-}
-
-/* Are there two ranks of one region, and two of different ones? */
-static int find_pairs(const struct collx_comm *c, struct reach *way)
-{
-	struct region *at = cx_alloc((size_t)c->size, sizeof(*at));
-
-	if (!at)
-		return COLLX_ERR_NOMEM;
 	for (int r = 0; r < c->size; r++) {
-		at[r].leader = cx_boot_tree(c->boot)->leader[r];
-		at[r].host = cx_host_hook ? cx_host_hook(r, c->size) : 0;
+		way->near_pairs |= leader[r] != r;
+		way->far_pairs |= leader[r] != leader[0];
 	}
-	qsort(at, (size_t)c->size, sizeof(*at), by_region);
-	for (int r = 1; r < c->size; r++)
-		*(by_region(&at[r - 1], &at[r]) ? &way->far_pairs : &way->near_pairs) = 1;
-	cx_free(at);
-	return 0;
 }
 
 /* Sorts the ranks into near and far ones; COLLX_TRANSPORT, of rank 0, overrules. */
@@ -339,8 +314,9 @@ static int sort_out(struct collx_comm *c, const struct cx_transport *forced, str
 		way->far[r] = r != c->rank && (all_far || !is_near(c, c->rank, r));
 	}
 	if (!all_far)
-		return find_pairs(c, way);
-	way->far_pairs = c->size > 1;
+		find_pairs(c, way);
+	else
+		way->far_pairs = c->size > 1;
 	return 0;
 }
 

@@ -42,7 +42,7 @@ static const struct cx_launcher launchers[] = {
 	  CX_ENV_SLURM_HOSTS, { CX_ENV_SLURM_JOB, CX_ENV_SLURM_STEP }, true,
 	  "ranks of several hosts need one; srun --mpi=pmi2 hands it over" },
 	{ "MPICH's mpiexec", CX_ENV_PMI_RANK, CX_ENV_PMI_SIZE, CX_ENV_MPI_LOCAL_RANK,
-	  CX_ENV_MPI_LOCAL_SIZE, NONE, { CX_ENV_PMI_JOB, CX_ENV_PMI_FD }, true,
+	  CX_ENV_MPI_LOCAL_SIZE, NONE, { CX_ENV_PMI_JOB, NONE }, true,
 	  "ranks of several hosts need one, and this launcher offers no PMI_FD to hand it over" },
 	{ "PMIx", CX_ENV_PMIX_RANK, NONE, NONE, NONE, NONE, { CX_ENV_PMIX_NAMESPACE, NONE }, true,
 	  "ranks of several hosts need one" },
@@ -393,12 +393,14 @@ static int check_id_place(const struct cx_launch *l, const struct cx_meeting *m)
 /* Rank 0's failure comes to the others as an empty id, so that nobody waits. */
 static int exchange_id(const struct cx_launch *l, const struct cx_kvs *kvs, struct cx_meeting *m)
 {
+	const struct cx_place here = { .addr.ss_family = AF_UNIX };
 	struct exchange *x = cx_vault_create(sizeof(*x));
 	char line[CX_FAULT_TEXT_MAX] = "";
 	int made = 0, rc = x ? 0 : COLLX_ERR_NOMEM;
 
 	if (!rc && l->rank == 0)
-		made = cx_uid_make(&x->id, m->deadline_ns);
+		made = l->one_host ? cx_uid_make_at(&x->id, &here)
+				   : cx_uid_make(&x->id, m->deadline_ns);
 	if (made)
 		snprintf(line, sizeof(line), "%s", cx_error_text());
 	if (!rc) {
@@ -424,9 +426,14 @@ static int exchange_id(const struct cx_launch *l, const struct cx_kvs *kvs, stru
 
 static int meet_here(const struct cx_launch *l, struct cx_meeting *m, const char *where, bool given)
 {
-	char own[CX_MEET_MAX];
-	int rc = given ? 0 : secret_of_job(l, m);
+	const struct cx_kvs *kvs = l->by->exchanges ? cx_kvs_find() : NULL;
+	char own[CX_MEET_MAX], text[256];
+	int rc;
 
+	/* MPICH's mpiexec tells the ranks no name of the job. */
+	if (kvs && !given && !where && !job_text(l->by, text, sizeof(text)))
+		return exchange_id(l, kvs, m);
+	rc = given ? 0 : secret_of_job(l, m);
 	if (!rc && !where) {
 		rc = cx_host_meeting(own, sizeof(own), m->secret.job);
 		where = own;

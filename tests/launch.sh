@@ -1,15 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The example under Open MPI's mpirun: as it is, and told that each rank is on a host of
-# its own, so that the secret has to come through PMIx. MPICH's and Slurm's exchange runs
-# in t_launch, against a launcher of the test's own.
+# The example under other people's launchers, those that are here: Open MPI's mpirun,
+# MPICH's mpiexec.hydra (PMI-2) and Slurm's srun (PMI-2 and PMIx); on one host, and on
+# several, so that the secret has to come through the launcher.
 set -u
 cd "${builddir:-.}" || exit 99
-command -v mpirun >/dev/null || { echo "no mpirun (Debian: openmpi-bin)"; exit 77; }
-mpirun --version 2>/dev/null | grep -q 'Open MPI' || { echo "no Open MPI (openmpi-bin)"; exit 77; }
+has() { command -v "$1" >/dev/null; }
+open_mpi() { has mpirun && mpirun --version 2>/dev/null | grep -q 'Open MPI'; }
+open_mpi || has mpiexec.hydra || has srun ||
+	{ echo "no launcher (Debian: openmpi-bin, mpich or slurm-wlm)"; exit 77; }
 
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+trap 'slurm down "$dir/slurm"; rm -rf "$dir"' EXIT
+slurm() { bash "${srcdir:-.}/tests/slurm.sh" "$@"; }
 for v in $(./collx-info env | grep -Eo '^COLLX_[A-Z_]+'); do unset "$v"; done
 # Nothing but the loopback, for mpirun's own connections, too.
 export COLLX_INTERFACE=lo COLLX_RUNTIME_DIR=$dir/run COLLX_CREATE_TIMEOUT_MS=60000
@@ -23,7 +26,7 @@ failed=0
 job() {
 	local what=$1 n=$2 rc=0
 	shift 2
-	timeout 120 mpirun --oversubscribe -n "$n" "$@" >"$dir/out" 2>&1 || rc=$?
+	timeout 120 "$@" >"$dir/out" 2>&1 || rc=$?
 	if [ $rc != 0 ] || [ "$(grep -c "of $n: $n\$" "$dir/out")" != "$n" ]; then
 		echo "$what: status $rc"
 		tail -n 20 "$dir/out"
@@ -31,10 +34,36 @@ job() {
 	fi
 }
 
-job 'one host' 4 examples/allreduce
-if grep -q 'define HAVE_PMIX\|DCX_HAVE_PMIX' Makefile; then
+pmix=$(grep -c 'define HAVE_PMIX\|DCX_HAVE_PMIX' Makefile)
+if open_mpi; then
+	run='mpirun --oversubscribe -n'
+	job 'Open MPI, one host' 4 $run 4 examples/allreduce
 	far='env OMPI_COMM_WORLD_LOCAL_SIZE=1 OMPI_COMM_WORLD_LOCAL_RANK=0'
-	job 'several hosts, by PMIx' 4 $far examples/allreduce
-	job 'PMIx alone' 3 env -u OMPI_COMM_WORLD_RANK -u OMPI_COMM_WORLD_SIZE examples/allreduce
+	alone='env -u OMPI_COMM_WORLD_RANK -u OMPI_COMM_WORLD_SIZE'
+	if [ "$pmix" != 0 ]; then
+		job 'Open MPI, several hosts' 4 $run 4 $far examples/allreduce
+		job 'PMIx alone' 3 $run 3 $alone examples/allreduce
+	fi
+fi
+if has mpiexec.hydra; then
+	job 'MPICH, one host' 4 mpiexec.hydra -n 4 examples/allreduce
+	# Two that hydra takes for hosts, with a proxy each.
+	job 'MPICH, two hosts' 4 mpiexec.hydra -launcher fork -hosts localhost,127.0.0.1 \
+		-ppn 2 -n 4 examples/allreduce
+fi
+if has srun; then
+	slurm up "$dir/slurm" 2
+	case $? in
+	0)
+		export SLURM_CONF=$dir/slurm/slurm.conf
+		job 'Slurm, one host' 4 srun -N 1 -n 4 --mpi=none examples/allreduce
+		job 'Slurm, two hosts, PMI-2' 4 srun -N 2 -n 4 --mpi=pmi2 examples/allreduce
+		if [ "$pmix" != 0 ] && srun --mpi=list 2>&1 | grep -q pmix; then
+			job 'Slurm, two hosts, PMIx' 4 srun -N 2 -n 4 --mpi=pmix examples/allreduce
+		fi
+		;;
+	3) ;; # the client alone
+	*) failed=1 ;;
+	esac
 fi
 exit $failed

@@ -248,6 +248,7 @@ static void fork_and_go_on(const collx_unique_id *id, int rank, int size, void *
 		    collx_last_error(NULL)))
 		return;
 	sum_up(c, rank, size, 100);
+	guard_begins(c);
 	EXPECT(special_fds() > before, "rank %d has no connections?", rank);
 	for (int kind = 0; kind < 2; kind++) {
 		pid = rank_fork();
@@ -282,7 +283,7 @@ static void child_begins_anew(collx_comm_t c, int rank, int size, void *arg)
 	int status;
 	pid_t pid;
 
-	nap_ms(50); /* AddressSanitizer does not bear a fork while the guard's thread begins */
+	guard_begins(c);
 	pid = rank_fork();
 	if (pid == 0) {
 		int rc = collx_comm_create(&own, size, second, rank, NULL);
@@ -325,6 +326,7 @@ static void killed_parent(collx_comm_t c, int rank, int size, void *arg)
 	int rc;
 
 	sum_up(c, rank, size, 100);
+	guard_begins(c);
 	if (rank == 1) {
 		pid_t pid = fork();
 
@@ -389,6 +391,7 @@ static void forks_beside(collx_comm_t c, int rank, int size, void *arg)
 	void *bad;
 
 	(void)arg;
+	guard_begins(c);
 	EXPECT(!pthread_create(&thread, NULL, fork_often, &stop), "no thread");
 	for (int i = 0; i < 200; i++)
 		sum_up(c, rank, size, i % 3 ? 5 : 40000);

@@ -84,7 +84,7 @@ static void fork_and_go_on(collx_comm_t comm, int rank, int size, void *arg)
 	pid_t pid;
 
 	(void)arg;
-	nap_ms(50); /* AddressSanitizer does not bear a fork while the guard's thread begins */
+	guard_begins(comm);
 	pid = rank == 1 ? fork() : -1;
 	if (pid == 0)
 		in_child(comm);

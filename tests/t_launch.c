@@ -292,6 +292,7 @@ struct server {
 	int fds[RANKS], fenced, begun[RANKS], ended;
 	char keys[4][64], values[4][600];
 	int stored;
+	bool named; /* the job has a name */
 };
 
 static int get_all(int fd, char *to, size_t len)
@@ -374,7 +375,7 @@ static void serve_init(struct server *s, int r, const char *body)
 	char rank[600], job[600], text[200];
 
 	if (!value_of(body, "pmirank", rank) || atoi(rank) != r ||
-	    !value_of(body, "pmijobid", job) || strcmp(job, "17.0"))
+	    s->named != (value_of(body, "pmijobid", job) && !strcmp(job, "17.0")))
 		_exit(6);
 	snprintf(text, sizeof(text), "cmd=fullinit-response;rc=0;pmi-version=2;pmi-subversion=0;"
 		 "rank=%d;size=%d;appnum=0;debugged=FALSE;pmiverbose=FALSE;",
@@ -475,6 +476,9 @@ static const struct exchange_case exchanges[] = {
 	{ GOOD, { { PMI }, 0, 0, "", 0, "" }, 2 },
 	{ GOOD, { { "SLURM_PROCID", "%d", "SLURM_NTASKS", "3", "SLURM_STEP_NUM_NODES", "3", PMI },
 		  0, 0, "", 0, "" }, 1 },
+	/* as MPICH's mpiexec: no name of the job, another descriptor for each rank */
+	{ GOOD, { { "PMI_RANK", "%d", "PMI_SIZE", "3", "MPI_LOCALNRANKS", "3",
+		    "MPI_LOCALRANKID", "%d" }, 0, 0, "", 0, "" }, 2 },
 	{ GOOD, { { PMI, "COLLX_ADDR", "tcp:127.0.0.1:0" }, 0, COLLX_ERR_INVALID, "port",
 		  COLLX_ERR_INVALID, "port" }, 1 },
 	{ OLD, { { PMI }, 0, COLLX_ERR_UNSUPPORTED, "PMI-2", COLLX_ERR_UNSUPPORTED, "PMI-2" }, 1 },
@@ -499,6 +503,8 @@ static int run_exchange(const struct exchange_case *c)
 
 	if (folder_make(base))
 		return 1;
+	for (int i = 0; i < VARS && c->job.set[i]; i++)
+		s.named |= !strcmp(c->job.set[i], "PMI_JOBID");
 	for (int r = 0; r < RANKS; r++) {
 		int ends[2];
 

@@ -33,7 +33,8 @@ static const char agent[] =
 	"talk*) echo \"welcome to $host\"; exec \"$@\" ;;\n"
 	"junk*) exec tr '\\0' j </dev/zero ;;\n"
 	"half*) echo hello; exit 0 ;;\n"
-	"die*) exec 3<&0; \"$@\" <&3 3<&- & exec 3<&-; sleep 1; kill -9 $$ ;;\n"
+	"die*) exec 3<&0; \"$@\" <&3 3<&- & exec 3<&-; p=/proc/$!; p=$p/task/$!/children\n"
+	"  until ! test -e $p || grep -q . $p; do sleep 0.05; done; sleep 0.2; kill -9 $$ ;;\n"
 	"gone*) exec /no/such/collx-run --serve ;;\n"
 	"*) exec \"$@\" ;;\n"
 	"esac\n";
@@ -479,7 +480,7 @@ static const struct mistake mistakes[] = {
 	{ "gone,b", { NULL }, { NULL }, 1, "is collx-run there, under the same path?" },
 	{ "half,b", { NULL }, { NULL }, 1, "hello\ncollx-run: host half: its agent (pid " },
 	{ "a,junk", { NULL }, { NULL }, 1, "host junk: what comes from it is not collx-run's" },
-	{ "a,mute", { "--timeout", "1.5" }, { NULL }, 124, "no answer in time from mute" },
+	{ "a,mute", { "--timeout", "6" }, { NULL }, 124, "no answer in time from mute" },
 	{ "a,b", { NULL }, { "COLLX_INTERFACE", "nope" }, 1, "host a: COLLX_INTERFACE=nope: no " },
 	{ "a,b", { NULL }, { "COLLX_PORT_RANGE", "9-8" }, 1, "COLLX_PORT_RANGE=9-8 is not LOW" },
 	{ "a,b", { NULL }, { "COLLX_PORT", "many" }, 1, "COLLX_PORT=many is not a port" },

@@ -14,6 +14,7 @@
 
 #include "src/base/base.h"
 #include "src/comm.h"
+#include "tests/hosts.h"
 #include "tests/trial.h"
 #include "tests/world.h"
 
@@ -105,6 +106,7 @@ pid_t trial_join(struct trial *t, void (*live)(struct trial *t, int rank), int r
 	pid_t pid = rank_fork();
 
 	if (pid == 0) {
+		hosts_enter(rank, t->ranks);
 		live(t, rank);
 		rank_exit();
 	}
@@ -170,9 +172,9 @@ int trial_run(struct trial *t)
 {
 	int rc, bad;
 
-	if (folder_make(t->base))
+	if (folder_make(t->base) ||
+	    hosts_lay_out(t->path == PATH_MIXED ? two_hosts : NULL, t->ranks))
 		return 1;
-	cx_host_hook = t->path == PATH_MIXED ? two_hosts : NULL;
 	if (t->path != PATH_MIXED)
 		setenv("COLLX_TRANSPORT", t->path == PATH_TCP ? "tcp" : "shm", 1);
 	if (collx_get_unique_id(&t->id)) {

@@ -166,6 +166,7 @@ int trial_wait(struct trial *t);
 
 void trial_i2(struct trial *t, int i);
 void trial_i3(struct trial *t, int i);
+void trial_a3(struct trial *t, int i);
 void trial_i8(struct trial *t, int i);
 void trial_i8_haste(struct trial *t, int i);
 void trial_i6(struct trial *t, int i);

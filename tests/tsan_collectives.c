@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tests/cases.h"
+#include "tests/hosts.h"
 #include "tests/world.h"
 
 enum { GROUPS = 2, RANKS = 3, ROUNDS = 3 };
@@ -68,6 +69,7 @@ static void *run_rank(void *arg)
 	collx_comm_t c = NULL;
 	int rc;
 
+	hosts_enter(me->rank, RANKS);
 	for (int round = 0; round < ROUNDS; round++) {
 		rc = collx_comm_create(&c, RANKS, &me->id[round], me->rank, NULL);
 		if (!EXPECT(rc == 0, "%s", collx_last_error(NULL)))
@@ -99,9 +101,7 @@ static int run_groups(int (*host)(int rank, int ranks))
 	static collx_unique_id ids[GROUPS][ROUNDS];
 	static struct rank ranks[GROUPS * RANKS];
 	char base[64];
-	int failed = folder_make(base);
-
-	cx_host_hook = host;
+	int failed = folder_make(base) || hosts_lay_out(host, RANKS);
 
 	for (int i = 0; i < GROUPS * ROUNDS; i++)
 		failed |= collx_get_unique_id(&ids[i / ROUNDS][i % ROUNDS]);

@@ -16,6 +16,8 @@
 
 #include "src/base/base.h"
 #include "src/comm.h"
+#include "src/ward.h"
+#include "tests/hosts.h"
 #include "tests/world.h"
 
 enum { DEADLINE_S = 120, PRINT_MAX = 20 };
@@ -90,12 +92,48 @@ int fds_return(int before)
 	return open_fds() == before;
 }
 
+static int own_threads = 1; /* this process's, before it had a communicator */
+
+static int count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int n = -2; /* . and .. */
+
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+int threads_end(void)
+{
+	uint64_t end = now_ms() + 10000;
+
+	while (count_threads() > own_threads && now_ms() < end)
+		nap_ms(1);
+	return count_threads() <= own_threads;
+}
+
+void guard_begins(collx_comm_t comm)
+{
+	struct cx_ward *w = comm->guard;
+	uint64_t end = now_ms() + 10000;
+
+	cx_guard_nudge(w);
+	while (atomic_load(&w->nudged) && now_ms() < end)
+		nap_ms(1);
+}
+
 /* ---- the folder ---- */
 
 int folder_make(char base[64])
 {
+	static int here;
 	char run[72];
 
+	if (!here++) /* a test has some of Criterion's */
+		own_threads = count_threads();
 	for (int v = 0; v < CX_ENV_COUNT; v++)
 		unsetenv(cx_env_entry((enum cx_env)v)->name);
 	setenv("COLLX_INTERFACE", "lo", 1); /* nobody listens at a real one */
@@ -146,25 +184,15 @@ pid_t rank_fork(void)
 	if (getppid() != parent)
 		_exit(99);
 	failures = 0;
+	own_threads = 1;
 	return 0;
 }
 
 #ifdef __SANITIZE_ADDRESS__
 int __lsan_do_recoverable_leak_check(void);
-const char *__lsan_default_suppressions(void) __attribute__((visibility("default")));
-
-/* The checker cannot stop the guard's thread, and takes for leaks what libcrypto keeps for
- * it behind a pthread key, and a ward that it is freeing this moment. t_noalloc counts
- * these. */
-const char *__lsan_default_suppressions(void)
-{
-	return "leak:CRYPTO_zalloc\nleak:cx_guard_open\nleak:cx_rally_create\n"
-	       "leak:cx_rally_convene\n";
-}
-
 static int leaks(void)
 {
-	cx_guard_exit(); /* what it is just freeing is no leak */
+	cx_guard_exit(); /* as when the process ends, which no relay outlives */
 	return __lsan_do_recoverable_leak_check();
 }
 #else
@@ -238,6 +266,33 @@ int ranks_wait(pid_t *pids, int n, unsigned killed, unsigned deadline_s)
 	return wrong || left;
 }
 
+/* ---- hosts ---- */
+
+void (*hosts_move)(int host, int several);
+static int (*host_layout)(int rank, int ranks);
+
+int hosts_of(int rank, int ranks)
+{
+	return host_layout ? host_layout(rank, ranks) : 0;
+}
+
+void hosts_enter(int rank, int ranks)
+{
+	if (hosts_move)
+		hosts_move(hosts_of(rank, ranks), host_layout != NULL);
+}
+
+int hosts_lay_out(int (*layout)(int rank, int ranks), int ranks)
+{
+	if (layout && !hosts_move) {
+		fprintf(stderr, "this program was linked without tests/hosts.c\n");
+		return 1;
+	}
+	host_layout = layout;
+	hosts_enter(0, ranks);
+	return 0;
+}
+
 /* ---- worlds ---- */
 
 struct seat {
@@ -253,6 +308,7 @@ static void take_seat(const struct world *w, const collx_unique_id *id, int rank
 	collx_comm_t comm = NULL;
 	int rc;
 
+	hosts_enter(rank, w->size);
 	if (w->raw) {
 		w->raw(id, rank, w->size, w->arg);
 		return;
@@ -270,6 +326,8 @@ static int run_processes(const struct world *w, const collx_unique_id *id)
 	pid_t pids[WORLD_MAX];
 	int rc = 0, n = 0;
 
+	/* A child's checkers would look for a thread's memory that only the parent has. */
+	threads_end();
 	fflush(stdout);
 	fflush(stderr);
 	for (; n < w->size; n++) {
@@ -330,9 +388,9 @@ int world_run(const struct world *w)
 	char base[64];
 	int rc;
 
-	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)))
+	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)) ||
+	    hosts_lay_out(w->host, w->size))
 		return 1;
-	cx_host_hook = w->host;
 	rc = collx_get_unique_id(&id);
 	if (rc)
 		fprintf(stderr, "unique id: %s\n", collx_last_error(NULL));

@@ -63,6 +63,12 @@ int open_fds(void);
 /* Are as many open again? Those that serve the ranks below one that left may close
  * some seconds later. */
 int fds_return(int before);
+/* Are there no threads but those before folder_make? The guard's, which serves on after a
+ * communicator was destroyed, has 10 s to end. */
+int threads_end(void);
+/* Before a fork: until the guard's thread has begun with this communicator. A sanitizer's
+ * allocator does not bear a fork beside a thread that begins. */
+void guard_begins(collx_comm_t comm);
 uint64_t mix64(uint64_t x);
 
 #endif
