@@ -187,7 +187,8 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
 	if (rc)
 		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
-	if (out->kind <= CX_MOTION_GROW && !out->outvoted && (out->kind != vote->kind || out->flags & ~vote->flags))
+	if (out->kind <= CX_MOTION_GROW && !out->outvoted &&
+	    (out->kind != vote->kind || out->flags & ~vote->flags))
 		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
 			   (int)out->number);
 	if (out->number >= SIM_DECISIONS) {
@@ -229,6 +230,8 @@ static int agree(struct sim_player *p, uint32_t kind, uint64_t *flags, struct cx
 		return rc;
 	*flags = m.flags;
 	*failed = m.out;
+	if (m.outvoted) /* as in careful.c */
+		return cx_fail(COLLX_ERR_REVOKED, "others repair the communicator");
 	return 0;
 }
 
