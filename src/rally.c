@@ -10,6 +10,7 @@
 #include "vault.h"
 
 enum { FRAMES = 64 /* of a strand in one step */, OUT_ROOM = 4096, SLICE_MS = 1000 };
+enum { LOOKS = 8 /* at processes, at a time */ };
 static const uint64_t again_ns = 20000000; /* after a visit that failed */
 static const uint64_t look_ns = 20000000; /* while a decision is waited for */
 
@@ -261,21 +262,33 @@ static void settle_left(struct cx_rally *r, int rank, uint64_t now_ns)
 		cx_council_dead(&r->council, rank, now_ns);
 }
 
+static bool may_be_gone(const struct cx_rally *r, int rank)
+{
+	return r->near[rank].number && rank != r->council.rank && r->strands[rank].wire.fd < 0 &&
+	       !cx_set_has(&r->council.dead, rank);
+}
+
 /* A rank of this host that has not come: does its process live? Without a connection its
- * end is known by nothing else. When to look again. */
+ * end is known by nothing else. Some at a time, as every rank looks. When to go on. */
 static uint64_t look_for_the_gone(struct cx_rally *r)
 {
 	const struct cx_council *c = &r->council;
+	int looks = LOOKS;
 
 	if (!r->near || !c->voted)
 		return UINT64_MAX;
 	if (r->now_ns - r->looked_ns < look_ns)
 		return r->looked_ns + look_ns;
 	r->looked_ns = r->now_ns;
-	for (int i = 0; i < c->ranks; i++)
-		if (r->near[i].number && i != c->rank && r->strands[i].wire.fd < 0 &&
-		    !cx_set_has(&c->dead, i) && cx_sys->is_gone(&r->near[i]))
+	for (int n = 0; n < c->ranks && looks; n++) {
+		int i = (int)(r->looked++ % (unsigned)c->ranks);
+
+		if (!may_be_gone(r, i))
+			continue;
+		looks--;
+		if (cx_sys->is_gone(&r->near[i]))
 			cx_council_dead(&r->council, i, r->now_ns);
+	}
 	return r->now_ns + look_ns;
 }
 
@@ -397,7 +410,7 @@ static int allocate(struct cx_rally *r, const struct cx_rally_config *c)
 	r->secret = cx_vault_create(sizeof(*r->secret));
 	r->names = cx_alloc(n, sizeof(*r->names));
 	r->strands = cx_alloc(n, sizeof(*r->strands));
-	r->outs = cx_alloc(n, OUT_ROOM);
+	r->outs = cx_buffer(n, OUT_ROOM);
 	r->left_at = cx_alloc(n, sizeof(*r->left_at));
 	if (!r->secret || !r->names || !r->strands || !r->outs || !r->left_at)
 		return COLLX_ERR_NOMEM;

@@ -56,6 +56,7 @@ struct cx_rally {
 	struct cx_process *near;    /* [rank]; NULL */
 	uint64_t parted_ns;         /* from a chair, when last; 0: never */
 	uint64_t looked_ns;         /* which of them are gone, when last */
+	unsigned looked;            /* how many were looked at so far */
 };
 
 /* Takes the nest over. */

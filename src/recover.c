@@ -139,10 +139,14 @@ static void keep_origins(const struct collx_comm *c, const struct cx_set *out,
 			next->origin[n++] = c->origin[r];
 }
 
-/* How long the next one may take to be made: all are there, or it is not worth a wait. */
+/* How long the next one may take to be made: all are there, or it is not worth a wait. Where
+ * many ranks share cores each one costs time: 128 on 2 busy cores some 15 s. */
 static uint64_t patience_ns(const struct collx_comm *c)
 {
-	return cx_min(2 * (uint64_t)c->terms.silence_ms, 20000) * 1000000;
+	const uint64_t each_ms = 100;
+
+	return (cx_min(2 * (uint64_t)c->terms.silence_ms, 20000) + each_ms * (uint64_t)c->size) *
+	       1000000;
 }
 
 enum { TRIES = 8 /* at a next communicator that does not come about */ };

@@ -37,7 +37,7 @@ static int allocate(struct cx_ward *w, const struct cx_tree *t)
 	w->left = cx_alloc(ranks, sizeof(*w->left));
 	w->news = cx_alloc(ranks, sizeof(*w->news));
 	w->strands = cx_alloc(n, sizeof(*w->strands));
-	w->outs = cx_alloc(n, w->out_room);
+	w->outs = cx_buffer(n, w->out_room);
 	if (!w->left || !w->news || !w->strands || !w->outs)
 		return COLLX_ERR_NOMEM;
 	return cx_verdict_init(&w->decider, t->rank ? 0 : t->ranks);

@@ -10,7 +10,7 @@ trap 'rm -f "$bad"' EXIT
 rooms="include src kernels transports perf sim tools tests examples man doc m4 .ci"
 mapfile -t all < <(find $rooms -type f 2>/dev/null |
 	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo|fatbin)$|^m4/l(t|ibtool)' |
-	grep -Ev '^tests/(golden|corpus)/|^tests/(soak_matrix|strays_time)$' |
+	grep -Ev '^tests/(golden|corpus)/|^tests/(soak_matrix|strays_time|many_hosts)$' |
 	grep -Ev '^tests/(t|tsan|emu|gpu|fuzz)_[a-z]+$|\.dirstamp$' | sort)
 all+=(Makefile.am configure.ac autogen.sh collx.pc.in README .clang-format)
 for f in "${all[@]}"; do
@@ -20,7 +20,8 @@ c_files=() scripts=() pages=()
 for f in "${all[@]}"; do
 	case $f in
 	*.[ch] | *.cu | *.cuh) c_files+=("$f") ;;
-	*.sh | tools/* | perf/side-by-side | perf/strays | .ci/run) scripts+=("$f") ;;
+	*.sh | tools/* | perf/side-by-side | perf/strays | perf/many-hosts | .ci/run)
+		scripts+=("$f") ;;
 	man/*) pages+=("$f") ;;
 	esac
 done

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * strays_time [TRIALS [STRAYS]]: what strays cost. Each trial has three jobs of 4 ranks
+ * strays_time [TRIALS [STRAYS [ROUNDS]]]: what strays cost. Each trial has three jobs of 4 ranks
  * over TCP on the loopback, in turn: without strays; with strays at another program, which
  * costs this machine as much; and with strays at the job. Two times of each: from the last
  * rank's start until all have their communicator, with strays at rank 0's door; and a
- * number of allreduces, with strays at all ports of the ranks. perf/strays runs it.
+ * number of allreduces (ROUNDS), with strays at all ports of the ranks. perf/strays runs it.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -35,7 +35,7 @@ static struct shared {
 } *shared;
 
 static double ms[PLACES][PHASES][TRIALS_MAX];
-static int rounds = 3000;
+static int rounds = 60000; /* longer than all strays take */
 static unsigned stray_count = 10000;
 static struct cx_secret secret;
 static char base[64], secret_path[96];
@@ -248,8 +248,10 @@ int main(int argc, char **argv)
 
 	if (argc > 2)
 		stray_count = (unsigned)atoi(argv[2]);
-	if (trials < 1 || trials > TRIALS_MAX)
-		die("1 to 200 trials");
+	if (argc > 3)
+		rounds = atoi(argv[3]);
+	if (trials < 1 || trials > TRIALS_MAX || rounds < 1)
+		die("1 to 200 trials, 1 round at least");
 	prepare();
 	other = rank_fork();
 	if (other == 0)

@@ -595,7 +595,7 @@ static int lane_make(struct cx_port *port, int peer, int number, int fd, struct 
 	l->out_hash = hash_of(port, port->attr.rank, number);
 	cx_queue_init(&l->recvs);
 	cx_queue_init(&l->sends);
-	l->at = l->end = l->staging = cx_alloc(1, STAGING);
+	l->at = l->end = l->staging = cx_buffer(1, STAGING);
 	if (l->staging)
 		err = take_socket(l, fd);
 	if (err)

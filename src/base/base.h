@@ -48,7 +48,7 @@ struct cx_process {
 struct cx_sys {
 	uint64_t (*now_ns)(void);                /* monotonic */
 	int (*random)(void *buf, size_t len);    /* 0 or -errno */
-	void *(*alloc)(size_t len);              /* zeroed; NULL when exhausted */
+	void *(*alloc)(size_t len);              /* 64-byte aligned; NULL: exhausted */
 	void (*release)(void *p);
 	int (*socket)(int domain, int type);     /* CLOEXEC and non-blocking; fd or -errno */
 	int (*bind)(int fd, const struct sockaddr *addr, socklen_t len);
@@ -101,6 +101,8 @@ static inline uint64_t cx_now_ns(void)
 /* n * size bytes, zeroed, 64-byte aligned; NULL (and a recorded line) when
  * exhausted or when the product overflows. */
 void *cx_alloc(size_t n, size_t size);
+/* The same without zeroing: pages that are never written cost nothing. */
+void *cx_buffer(size_t n, size_t size);
 void cx_free(void *p);
 
 /* ---- environment: env.c ---- */

@@ -45,12 +45,7 @@ static int real_random(void *buf, size_t len)
 
 static void *real_alloc(size_t len)
 {
-	size_t bytes = cx_round_up(len ? len : 1, CX_LINE);
-	void *p = aligned_alloc(CX_LINE, bytes);
-
-	if (p)
-		memset(p, 0, bytes);
-	return p;
+	return aligned_alloc(CX_LINE, cx_round_up(len ? len : 1, CX_LINE));
 }
 
 static int real_socket(int domain, int type)
@@ -379,7 +374,7 @@ const struct cx_sys cx_sys_real = {
 
 const struct cx_sys *cx_sys = &cx_sys_real;
 
-void *cx_alloc(size_t n, size_t size)
+void *cx_buffer(size_t n, size_t size)
 {
 	size_t bytes;
 	void *p = NULL;
@@ -389,6 +384,13 @@ void *cx_alloc(size_t n, size_t size)
 	if (!p)
 		cx_fail(COLLX_ERR_NOMEM, "out of memory: %zu x %zu bytes", n, size);
 	return p;
+}
+
+void *cx_alloc(size_t n, size_t size)
+{
+	void *p = cx_buffer(n, size);
+
+	return p ? memset(p, 0, n * size) : NULL;
 }
 
 void cx_free(void *p)
