@@ -28,7 +28,7 @@ struct sim_comm {
 	int ranks, member[SIM_RANKS]; /* [rank in it]: rank in the job */
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
-	uint64_t flags[SIM_RANKS];
+	uint64_t flags[SIM_RANKS], exclude[SIM_RANKS];
 	bool unsure;                /* somebody did not wait for the answer to a vote */
 	uint64_t told;              /* ranks of the job that were told a decision */
 	bool parted;                /* and may go on in two, see recover.c */

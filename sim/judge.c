@@ -241,6 +241,43 @@ bool sim_judge_was_held_back(int rank)
 	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S;
 }
 
+/* A chair that could not let others in went on without them. */
+static bool is_left_outside(const struct sim_player *p, int chair)
+{
+	for (int q = chair + 1; q < sim_job.plan->ranks; q++)
+		if (is_silence(p, q))
+			return true;
+	return false;
+}
+
+/* Of creation others may see no more than that it ended. */
+static bool is_garbled(const struct sim_player *p, int by)
+{
+	if (!p->created)
+		return p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_AUTH ||
+		       p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_INVALID ||
+		       is_no_creation(p, by) || is_no_creation(p, p->rank);
+	/* Some were through with creation, another one was not, and told them. */
+	for (int i = 0; p->code == COLLX_ERR_CORRUPT && i < sim_job.players; i++)
+		if (!sim_job.player[i].created && sim_job.player[i].code == COLLX_ERR_CORRUPT)
+			return true;
+	return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, by)) || is_silence(p, by);
+}
+
+static bool is_roguery(const struct sim_player *p, int by)
+{
+	if (sim_rogue_is_early(&sim_job.player[by]) && !p->created)
+		return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
+		       is_no_creation(p, by);
+	/* Nor does it pass on anything, or send heartbeats. */
+	if (sim_job_leads(by) && (is_silence(p, by) || p->code == COLLX_ERR_LINK) &&
+	    sim_job.plan->host[by] == sim_job.plan->host[p->rank])
+		return true;
+	return (p->code == COLLX_ERR_CORRUPT ||
+		(p->code == COLLX_ERR_PEER_DEAD && (sim_job_leads(by) || harmful() > 1))) &&
+	       names(p, p->text, by);
+}
+
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
 {
 	int r = f->rank;
@@ -273,17 +310,17 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_END:
 		return p->code == (f->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	case SIM_RESET:
-		if (is_slow(p) && sim_job.plan->agree_every)
-			return true; /* of the council's, who then agrees late */
+		if (is_slow(p) && (sim_job.plan->agree_every || sim_job.plan->generations > 1))
+			return true; /* of the council's, who then agrees, or shrinks, late */
+		if (p->code == COLLX_ERR_PEER_LEFT && p->at->comm->parent &&
+		    p->at->comm->parent->parted)
+			return true; /* and the other end went on alone */
 		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
-	case SIM_FEW_FILES: /* a chair that could not let others in went on without them */
-		for (int q = r + 1; q < sim_job.plan->ranks; q++)
-			if (is_silence(p, q))
-				return true;
-		return p->code == COLLX_ERR_NOFILES || is_death(p, r) || is_slow_for(p, r) ||
-		       is_no_creation(p, r);
+	case SIM_FEW_FILES:
+		return is_left_outside(p, r) || p->code == COLLX_ERR_NOFILES || is_death(p, r) ||
+		       is_slow_for(p, r) || is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
 		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
 	case SIM_TWICE:
@@ -295,23 +332,10 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
 	case SIM_LEAVE_EARLY:
 		return p->code == COLLX_ERR_PEER_LEFT && names(p, p->text, r);
-	case SIM_GARBLE: /* of creation others may see no more than that it ended */
-		if (!p->created)
-			return p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_AUTH ||
-			       p->code == COLLX_ERR_VERSION || is_no_creation(p, r) ||
-			       is_no_creation(p, p->rank);
-		return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, r)) || is_silence(p, r);
+	case SIM_GARBLE:
+		return is_garbled(p, r);
 	case SIM_ROGUE:
-		if (sim_rogue_is_early(&sim_job.player[r]) && !p->created)
-			return p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_CORRUPT ||
-			       is_no_creation(p, r);
-		/* Nor does it pass on anything, or send heartbeats. */
-		if (sim_job_leads(r) && (is_silence(p, r) || p->code == COLLX_ERR_LINK) &&
-		    sim_job.plan->host[r] == sim_job.plan->host[p->rank])
-			return true;
-		return (p->code == COLLX_ERR_CORRUPT ||
-			(p->code == COLLX_ERR_PEER_DEAD &&
-			 (sim_job_leads(r) || harmful() > 1))) && names(p, p->text, r);
+		return is_roguery(p, r);
 	default:
 		return false;
 	}
@@ -320,6 +344,15 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 /* Those whom the line names had got errors of their own before, while the rank that
  * decides was stopped, cut off, or held back by one that was; it took their farewells
  * for the cause, or their ends where the farewell found no room in a small buffer. */
+static bool had_failed(int rank, const struct sim_player *p)
+{
+	const struct sim_player *q = &sim_job.player[rank];
+
+	while (q->before && q->at->comm != p->at->comm)
+		q = q->before;
+	return q->code && q->error_ns < p->error_ns;
+}
+
 static bool blames_the_failed(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
@@ -334,7 +367,7 @@ static bool blames_the_failed(const struct sim_player *p)
 			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT ||
 			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer < 4096)) &&
 			    names(p, p->text, r) &&
-			    sim_job.player[r].code && sim_job.player[r].error_ns < p->error_ns)
+			    had_failed(r, p))
 				return true;
 	}
 	return false;

@@ -206,8 +206,11 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
 	case COLLX_ERR_MISMATCH: /* others shrink, who know more; they outvote commits */
-		return sim_job.plan->agree_every && sim_job.plan->seed % 2 && sim_job.plan->generations > 1 &&
-		       sim_job.plan->nfaults;
+		return sim_job.plan->agree_every && sim_job.plan->seed % 2 &&
+		       sim_job.plan->generations > 1 && sim_job.plan->nfaults;
+	case COLLX_ERR_REVOKED:
+		return sim_job.plan->agree_every && sim_job.plan->seed % 2 == 0 &&
+		       sim_job.plan->generations > 1 && sim_job.plan->nfaults;
 	case COLLX_ERR_NOMEM:
 	case COLLX_ERR_NOFILES:
 	case COLLX_ERR_INIT_TIMEOUT: /* on the others, when all tries to go on have failed */

@@ -105,6 +105,17 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 			   (unsigned long long)m->flags, (unsigned long long)flags);
 }
 
+/* Whom a voter wants to be out is out. */
+static void check_exclusions(const struct sim_comm *c, const struct cx_motion *m)
+{
+	if (sim_job.players > sim_job.plan->ranks || c->unsure)
+		return;
+	for (int r = 0; r < c->ranks; r++)
+		if (!cx_set_has(&m->out, r) && c->kind[r] == CX_MOTION_SHRINK &&
+		    c->exclude[r] & ~m->out.word[0])
+			sim_broken("decision %d ignores whom rank %d excludes", (int)m->number, r);
+}
+
 /*
  * What council.h says does not hold: ranks that were cut off or stopped find that those
  * who decided without them have ended, which is as good as having died. And a reset is as
@@ -146,6 +157,8 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 	}
 	if (!known->kind && m->kind <= CX_MOTION_COMMIT && !m->outvoted)
 		check_flags(c, m);
+	if (!known->kind && m->kind == CX_MOTION_SHRINK)
+		check_exclusions(c, m);
 	*known = *m;
 	c->told |= (uint64_t)1 << p->rank;
 }
@@ -177,6 +190,7 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	if (!cx_guard_barred(at->ward)) { /* or it is no vote */
 		at->comm->kind[me] = vote->kind;
 		at->comm->flags[me] = vote->flags;
+		at->comm->exclude[me] = vote->out.word[0];
 	}
 	strike_deciders(p);
 	sim_job_begin_timing(p, &since);
@@ -187,7 +201,7 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
 	if (rc)
 		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
-	if (out->kind <= CX_MOTION_GROW && !out->outvoted && 
+	if (out->kind <= CX_MOTION_GROW && !out->outvoted &&
 	    (out->kind != vote->kind || out->flags & ~vote->flags))
 		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
 			   (int)out->number);
@@ -230,6 +244,8 @@ static int agree(struct sim_player *p, uint32_t kind, uint64_t *flags, struct cx
 		return rc;
 	*flags = m.flags;
 	*failed = m.out;
+	if (m.outvoted) /* as in careful.c */
+		return cx_fail(COLLX_ERR_REVOKED, "others repair the communicator");
 	return 0;
 }
 

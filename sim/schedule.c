@@ -196,20 +196,21 @@ static void draw_missed(struct sim_schedule *s, struct sim_rng *r)
 {
 	uint64_t n = 2 + sim_rng_below(r, 4);
 
-	s->ranks = 4 + (int)sim_rng_below(r, 3);
+	s->ranks = 5 + (int)sim_rng_below(r, 2);
 	s->hosts = 2;
 	s->meeting = SIM_TCP;
 	for (int i = 0; i < s->ranks; i++)
-		s->host[i] = i == 2;
+		s->host[i] = i == s->ranks - 1;
 	keep_busy(s, r);
 	s->mesh = false;
 	s->silence_ns = SIM_S;
 	s->op_ns = SIM_S;
 	s->decide_ns = 3 * SIM_S;
 	s->agree_every = 1;
-	add_fault(s, SIM_CUT, 2, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
+	add_fault(s, SIM_CUT, s->ranks - 1, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
 		  4 * SIM_S + sim_rng_below(r, 4 * SIM_S));
-	add_fault(s, SIM_STRAGGLER, 3, 0, 9 * SIM_S)->n = n + sim_rng_below(r, 3);
+	add_fault(s, SIM_STRAGGLER, 1 + (int)sim_rng_below(r, 3), 0, 9 * SIM_S)->n =
+		2 + sim_rng_below(r, 5);
 }
 
 static void draw_rare(struct sim_schedule *s, struct sim_rng *r)

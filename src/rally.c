@@ -45,6 +45,8 @@ static void part(struct cx_rally *r, int rank)
 
 	if (s->wire.fd < 0)
 		return;
+	if (rank < r->council.rank)
+		r->parted_ns = r->now_ns;
 	cx_strand_flush(s);
 	cx_strand_cut(s);
 	cx_council_parted(&r->council, rank, r->now_ns);
@@ -183,13 +185,16 @@ static void go(struct cx_rally *r)
 {
 	int chair = r->council.chair, rc;
 
-	if (chair < 0 || chair >= r->council.rank || r->strands[chair].wire.fd >= 0) {
+	if (chair < 0 || chair >= r->council.rank || r->strands[chair].wire.fd >= 0 ||
+	    r->council.code) {
 		cx_visit_end(&r->visit);
 		r->visits = -1;
 		return;
 	}
-	if (r->visits != chair)
+	if (r->visits != chair) {
 		visit(r, chair);
+		r->visit.next_ns = r->parted_ns ? r->parted_ns + again_ns : 0;
+	}
 	rc = r->visits < 0 ? 0 : cx_visit_go_on(&r->visit, r->poll);
 	if (rc < 0) { /* it is the council that loses patience */
 		visit(r, chair);

@@ -55,6 +55,7 @@ struct cx_rally {
 	uint64_t now_ns;            /* of the step */
 	uint64_t due_ns;            /* when it was to come again */
 	struct cx_process *near;    /* [rank]; NULL */
+	uint64_t parted_ns;         /* from a chair, when last; 0: never */
 	uint64_t looked_ns;         /* which of them are gone, when last */
 	unsigned looked;            /* how many were looked at so far */
 };

@@ -119,3 +119,46 @@ Test(wires, a_flood_is_not_read_to_its_end, .timeout = 30)
 	cx_wire_close(&b);
 	cx_wire_close(&b);
 }
+
+Test(wires, a_changed_byte_is_found, .timeout = 30)
+{
+	unsigned char frame[100], bad[100];
+	size_t n = cx_wire_pack(frame, sizeof(frame), CX_FRAME_LEAVE, 3, "what was said", 13);
+	struct cx_wire w;
+	int fds[2], rc;
+
+	for (size_t at = 0; at <= n; at++) {
+		connect_unix(fds);
+		memcpy(bad, frame, n);
+		if (at < n)
+			bad[at] ^= (unsigned char)(1 << at % 8);
+		cr_assert_eq(write(fds[0], bad, n), (ssize_t)n);
+		cx_wire_init(&w, fds[1]);
+		rc = cx_wire_receive(&w);
+		/* It may claim to be longer, and is waited for. */
+		cr_expect(at == n ? rc == 1 : rc == COLLX_ERR_CORRUPT || rc == 0, "byte %zu: %d",
+			  at, rc);
+		cx_wire_close(&w);
+		cx_sys->close(fds[0]);
+	}
+}
+
+/* The other end would take the error for the rest of what was cut off. */
+Test(wires, nothing_follows_a_torn_frame, .timeout = 30)
+{
+	static char much[1 << 22];
+	struct cx_wire w;
+	int fds[2];
+
+	connect_unix(fds);
+	cx_wire_init(&w, fds[0]);
+	cr_assert_eq(cx_wire_send_packed(&w, much, sizeof(much), cx_now_ns()),
+		     COLLX_ERR_INIT_TIMEOUT);
+	cr_assert(w.torn);
+	while (read(fds[1], much, sizeof(much)) > 0)
+		;
+	cr_expect_eq(cx_wire_send(&w, CX_FRAME_FAULT, -1, "late", 4, -1, 0), COLLX_ERR_PEER_DEAD);
+	cr_expect_lt(read(fds[1], much, 1), 0);
+	cx_wire_close(&w);
+	cx_sys->close(fds[1]);
+}
