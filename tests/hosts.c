@@ -7,7 +7,7 @@
 #include "tests/hosts.h"
 
 static _Thread_local int here;
-static int are_several;
+static _Atomic int are_several;
 
 uint64_t __real_cx_host_id(void);
 uint64_t __wrap_cx_host_id(void);
