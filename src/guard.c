@@ -484,7 +484,7 @@ void cx_guard_end(struct cx_ward *w, int code)
 		ring();
 		return;
 	}
-	cx_ward_wish(w, code, &c);
+	c = cx_cause_of_wish(code, w->tree.rank);
 	cx_ward_adopt(w, &c);
 }
 
@@ -498,7 +498,7 @@ void cx_guard_end_now(struct cx_ward *w, int code)
 	/* The others are told first: the process may end when this returns. */
 	while (!cx_guard_verdict(w) && !guard.over && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
-	cx_ward_wish(w, code, &c);
+	c = cx_cause_of_wish(code, w->tree.rank);
 	cx_ward_adopt(w, &c);
 }
 

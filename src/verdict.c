@@ -77,6 +77,33 @@ static void add(struct line *l, const char *fmt, ...)
 		l->len += cx_min((size_t)n, room - 1);
 }
 
+/* What a rank knows by its connections is everybody's to know: nobody's in particular. */
+struct cx_cause cx_cause_of_report(const struct cx_report *r)
+{
+	struct cx_cause c = { .code = r->code, .origin = r->origin, .about = r->about,
+			      .sys_errno = r->sys_errno, .seq = r->seq };
+
+	if (r->code == COLLX_ERR_PEER_DEAD || r->code == COLLX_ERR_PEER_SILENT) {
+		c.origin = -1;
+		c.seq = 0;
+	}
+	memcpy(c.text, r->text, sizeof(c.text));
+	return c;
+}
+
+struct cx_cause cx_cause_of_wish(int code, int rank)
+{
+	static const char aborted[] = "a rank aborted the communicator";
+	static const char revoked[] = "a rank revoked the communicator, for it to be repaired";
+	struct cx_cause c = { .code = code, .origin = rank, .about = rank };
+
+	if (code == COLLX_ERR_REVOKED)
+		memcpy(c.text, revoked, sizeof(revoked));
+	else
+		memcpy(c.text, aborted, sizeof(aborted));
+	return c;
+}
+
 void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank)
 {
 	snprintf(text, CX_FAULT_TEXT_MAX,

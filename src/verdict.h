@@ -100,6 +100,10 @@ struct cx_late {
 /* Among those that were waited for so long at least, the one that is furthest behind. */
 struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms);
 
+struct cx_cause cx_cause_of_report(const struct cx_report *r);
+/* That a rank aborted or revoked it; safe in a signal handler. */
+struct cx_cause cx_cause_of_wish(int code, int rank);
+
 /* The lines that more than one place writes. */
 void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank);
 void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns);

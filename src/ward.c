@@ -124,20 +124,6 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 
 /* ---- causes and verdicts ---- */
 
-/* What a rank knows by its connections is everybody's to know: nobody's in particular. */
-static struct cx_cause cause_of(const struct cx_report *r)
-{
-	struct cx_cause c = { .code = r->code, .origin = r->origin, .about = r->about,
-			      .sys_errno = r->sys_errno, .seq = r->seq };
-
-	if (r->code == COLLX_ERR_PEER_DEAD || r->code == COLLX_ERR_PEER_SILENT) {
-		c.origin = -1;
-		c.seq = 0;
-	}
-	memcpy(c.text, r->text, sizeof(c.text));
-	return c;
-}
-
 static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t now_ns)
 {
 	struct verdict_body b = { .origin = c->origin, .about = c->about,
@@ -216,14 +202,14 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 
 static void conclude_report(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	const struct cx_cause c = cause_of(r);
+	const struct cx_cause c = cx_cause_of_report(r);
 
 	conclude(w, &c, now_ns);
 }
 
 void cx_ward_settle(struct cx_ward *w, const struct cx_report *r)
 {
-	const struct cx_cause c = cause_of(r);
+	const struct cx_cause c = cx_cause_of_report(r);
 
 	cx_ward_adopt(w, &c);
 }
@@ -763,18 +749,6 @@ static void give_up(struct cx_ward *w, uint64_t now_ns)
 	conclude_report(w, &r, now_ns);
 }
 
-void cx_ward_wish(const struct cx_ward *w, int code, struct cx_cause *out)
-{
-	static const char aborted[] = "a rank aborted the communicator";
-	static const char revoked[] = "a rank revoked the communicator, for it to be repaired";
-
-	*out = (struct cx_cause){ .code = code, .origin = w->tree.rank, .about = w->tree.rank };
-	if (code == COLLX_ERR_REVOKED)
-		memcpy(out->text, revoked, sizeof(revoked));
-	else
-		memcpy(out->text, aborted, sizeof(aborted));
-}
-
 /* The caller wants it to end: here at once, for the others when they hear of it. */
 static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 {
@@ -788,7 +762,7 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	if (!code || w->granted)
 		return;
 	w->granted = true;
-	cx_ward_wish(w, code, &c);
+	c = cx_cause_of_wish(code, w->tree.rank);
 	r = sight(w, code, w->tree.rank, c.text);
 	if (up(w))
 		pass_up(w, &r, now_ns);

@@ -138,7 +138,4 @@ void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);
 /* Hands the caller's report to the next step; once. */
 void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
 
-/* The cause that a wish is; safe in a signal handler. */
-void cx_ward_wish(const struct cx_ward *w, int code, struct cx_cause *out);
-
 #endif

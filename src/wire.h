@@ -97,10 +97,9 @@ int cx_wire_receive(struct cx_wire *w);
 long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len);
 
 /* Makes room for the next frame. */
+void cx_wire_next(struct cx_wire *w);
 /* Reads what is there, of which nothing counts any more. COLLX_ERR_PEER_DEAD at the end. */
 int cx_wire_drop(struct cx_wire *w);
-
-void cx_wire_next(struct cx_wire *w);
 
 /* Sends or receives exactly len raw bytes of the handshake. */
 int cx_wire_put(int fd, const void *buf, size_t len, uint64_t deadline_ns);
