@@ -83,8 +83,7 @@ static bool has_another_shape(const struct cx_request *r)
 }
 
 /* The communicator of those who are left takes this one's place. */
-static int succeed(struct collx_comm **c, struct cx_request *r, const struct cx_set *lost,
-		   uint64_t until_ns)
+static int succeed(struct collx_comm **c, struct cx_request *r, uint64_t until_ns)
 {
 	static const struct cx_set nobody;
 	struct collx_comm *next;
@@ -100,11 +99,11 @@ static int succeed(struct collx_comm **c, struct cx_request *r, const struct cx_
 	if (root < 0 && (r->coll == CX_BROADCAST || r->coll == CX_REDUCE))
 		return cx_fail(COLLX_ERR_PEER_DEAD, "%s: its root, rank %d, is lost; the others "
 						    "can go on", cx_coll_name(r->coll), r->root);
-	if (has_another_shape(r))
+	if (has_another_shape(r) && next->size < (*c)->size)
 		return cx_fail(COLLX_ERR_PEER_DEAD, "%s: %d ranks are lost, and its buffers have "
 						    "another shape without them; the others can "
 						    "go on",
-			       cx_coll_name(r->coll), cx_set_count(lost));
+			       cx_coll_name(r->coll), (*c)->size - next->size);
 	r->root = root < 0 ? 0 : root;
 	*c = next;
 	return 0;
@@ -137,7 +136,7 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *request, unsig
 			return over;
 		if (!(flags & CX_GOES_ON))
 			return cx_guard_fail(c->guard);
-		rc = succeed(&c, &r, &lost, deadline(timeout_ns));
+		rc = succeed(&c, &r, deadline(timeout_ns));
 		if (rc)
 			return rc;
 	}

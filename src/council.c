@@ -189,14 +189,17 @@ static void make_late(const struct cx_council *c, struct cx_motion *m)
 static uint32_t kind_of(uint32_t kinds, uint64_t committed, uint32_t *outvoted)
 {
 	uint32_t others = kinds & ~(1u << CX_MOTION_COMMIT);
+	bool mixed = others & (others - 1);
 
-	*outvoted = others && others != kinds;
+	*outvoted = 0;
 	if (!others)
 		return CX_MOTION_COMMIT;
-	if (others & (others - 1) ||
-	    (*outvoted && others != 1u << CX_MOTION_SHRINK && committed))
+	if (!mixed && (others == kinds || (others == 1u << CX_MOTION_AGREE && !committed)))
+		return (uint32_t)__builtin_ctz(others);
+	if (mixed || (others != 1u << CX_MOTION_SHRINK && committed))
 		return CX_MOTION_MIXED;
-	return *outvoted ? CX_MOTION_COMMIT : (uint32_t)__builtin_ctz(others);
+	*outvoted = 1;
+	return CX_MOTION_COMMIT;
 }
 
 /* From the votes of all who are here. */
@@ -212,17 +215,13 @@ static void make_motion(const struct cx_council *c, struct cx_motion *m)
 
 		if (!is_in(c, r))
 			continue;
-		flags &= of;
-		if (kind == CX_MOTION_COMMIT)
-			committed &= of;
+		*(kind == CX_MOTION_COMMIT ? &committed : &flags) &= of;
 		kinds |= 1u << kind;
 	}
 	m->kind = kind_of(kinds, committed, &m->outvoted);
-	if (m->kind == CX_MOTION_MIXED) {
-		m->outvoted = 0;
+	if (m->kind == CX_MOTION_MIXED)
 		return;
-	}
-	m->flags = m->outvoted ? 0 : flags;
+	m->flags = m->outvoted ? 0 : m->kind == CX_MOTION_COMMIT ? committed : flags;
 	m->out = c->dead;
 	unite(&m->out, &c->silent);
 	unite(&m->out, &c->gone);

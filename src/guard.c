@@ -524,7 +524,7 @@ int cx_guard_bell(struct cx_ward *w, enum cx_bell which)
 		return none;
 	}
 	/* As cx_ward_adopt: the later one of the two rings. */
-	if (atomic_load(&w->verdict) < 0)
+	if (atomic_load(&w->verdict) < 0 || atomic_load(&w->straggler.number))
 		cx_sys->ring(made);
 	return made;
 }
@@ -635,7 +635,9 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 {
 	/* The guard decides by then that somebody is late, which takes a moment. */
 	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
-	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, most_ns);
+	/* Who gave up before the others have committed would fail what they did. */
+	bool all = vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 4;
+	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, all ? UINT64_MAX : most_ns);
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 

@@ -79,15 +79,13 @@ int cx_herald_start(struct collx_comm *c, collx_event_fn fn, void *ctx)
 	h->comm = c;
 	h->fn = fn;
 	h->ctx = ctx;
-	if (!atomic_compare_exchange_strong(&c->herald, &none, h)) {
+	rc = c->herald ? COLLX_ERR_INVALID : start(h);
+	if (rc)
 		cx_free(h);
+	else if (!atomic_compare_exchange_strong(&c->herald, &none, h))
+		cx_herald_stop(h); /* another thread was faster */
+	if (rc == COLLX_ERR_INVALID || none)
 		return cx_fail(COLLX_ERR_INVALID, "set_callback: there is one already");
-	}
-	rc = start(h);
-	if (rc) {
-		c->herald = NULL;
-		cx_free(h);
-	}
 	return rc;
 }
 

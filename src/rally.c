@@ -125,6 +125,8 @@ static void hear(struct cx_rally *r, int rank)
 			cx_council_silent(&r->council, rank, r->now_ns);
 			return;
 		}
+		if (kind == CX_FRAME_JOIN) /* from here on this rank's end is a death there */
+			say(r, rank, CX_FRAME_BEAT, NULL, 0);
 		if (kind == CX_FRAME_JOIN && r->going)
 			say(r, rank, CX_FRAME_LEAVE, NULL, 0);
 		cx_wire_next(&s->wire);

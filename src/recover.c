@@ -41,7 +41,8 @@ static int decide(struct collx_comm *c, const char *name, const struct cx_motion
 		return rc;
 	if (out->kind == CX_MOTION_LATE)
 		return explain_late(c, out, name);
-	if (out->kind != vote->kind)
+	if (out->kind != vote->kind &&
+	    (vote->kind != CX_MOTION_COMMIT || out->kind != CX_MOTION_AGREE))
 		return cx_fail(COLLX_ERR_MISMATCH, "%s: other ranks called another decision", name);
 	return 0;
 }
@@ -70,9 +71,9 @@ int cx_recover_commit(struct collx_comm *c, bool *ok, struct cx_set *failed, boo
 
 	if (rc)
 		return rc;
-	*ok = m.flags;
+	*ok = m.kind == CX_MOTION_COMMIT && m.flags;
 	*failed = m.out;
-	*outvoted = m.outvoted;
+	*outvoted = m.outvoted || m.kind == CX_MOTION_AGREE;
 	return 0;
 }
 
@@ -164,12 +165,16 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		rc = offer(c, &vote);
 		if (!rc)
 			rc = decide(c, "shrink", &vote, until_ns, &m);
-		if (rc)
+		if (rc) {
+			cx_uid_drop(&vote.id);
 			return rc;
+		}
 		/* It must not come, in the place of the first one who is to. */
-		if (cx_set_has(&m.out, c->rank))
+		if (cx_set_has(&m.out, c->rank)) {
+			cx_uid_drop(&vote.id);
 			return cx_fail(COLLX_ERR_EXCLUDED, "the other ranks go on without rank %d",
 				       c->rank);
+		}
 		next = NULL;
 		made = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
 				  &next);

@@ -409,16 +409,19 @@ static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
 		return due;
 	beat_ns = w->rally->beat_ns;
 	silence_ns = w->rally->silence_ns;
+	if (up(w) && now_ns - w->accounted_ns >= beat_ns) {
+		w->accounted_ns = now_ns;
+		account(w, CX_FRAME_STATUS, now_ns);
+	}
+	if (up(w))
+		due = w->accounted_ns + beat_ns;
 	for (int i = 0; i < w->nstrands; i++) {
 		struct cx_strand *s = &w->strands[i];
 
 		if (s->wire.fd < 0)
 			continue;
-		if (now_ns - s->said_ns >= beat_ns) {
+		if (now_ns - s->said_ns >= beat_ns)
 			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
-			if (is_up(w, s))
-				account(w, CX_FRAME_STATUS, now_ns);
-		}
 		due = cx_min(due, s->said_ns + beat_ns);
 		if (s->silent || silence_ns == UINT64_MAX)
 			continue;
@@ -533,7 +536,8 @@ void cx_ward_note_straggler(struct cx_ward *w, const struct cx_late *late, uint6
 	atomic_store_explicit(&s->what, late->sign.what, memory_order_release);
 	atomic_store_explicit(&s->since_ns, now_ns - (uint64_t)late->waited_ms * 1000000,
 			      memory_order_release);
-	atomic_store_explicit(&s->number, number + 2, memory_order_release);
+	/* And in total order with the bell, as in cx_ward_adopt. */
+	atomic_store(&s->number, number + 2);
 	ring(w);
 }
 
@@ -690,8 +694,10 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	if (s->deaf && cx_wire_drop(&s->wire))
+	if (s->deaf && cx_wire_drop(&s->wire)) {
 		cx_strand_cut(s);
+		mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+	}
 	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf; i++) {
 		int rc = cx_wire_receive(&s->wire);
 

@@ -55,7 +55,7 @@ struct cx_ward {
 	_Atomic bool nudged;
 	_Atomic int wish;     /* the code that the caller ends it with; 0: none */
 	struct cx_motion vote;
-	int reply;            /* rung with a decision, for who voted; -1: none yet */
+	_Atomic int reply;    /* rung with a decision, for who voted; -1: none yet */
 	uint64_t vote_by_ns;
 	_Atomic uint64_t votes; /* how many there were */
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
@@ -83,7 +83,7 @@ struct cx_ward {
 	unsigned char *outs;
 	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
 	struct cx_late late;   /* as last told */
-	uint64_t votes_taken, stepped_ns;
+	uint64_t votes_taken, stepped_ns, accounted_ns;
 	bool convened;
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
