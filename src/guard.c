@@ -637,7 +637,8 @@ int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t un
 	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
 	/* Who gave up before the others have committed would fail what they did. */
 	bool all = vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 4;
-	const uint64_t patience_ns = cx_min(2 * silence_ns + 1000000000, all ? UINT64_MAX : most_ns);
+	const uint64_t some_ns = 2 * silence_ns + 1000000000;
+	const uint64_t patience_ns = all ? some_ns : cx_min(some_ns, most_ns);
 	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
 	int rc;
 

@@ -9,7 +9,7 @@ void cx_strand_open(struct cx_strand *s, int rank, int fd, uint64_t now_ns)
 {
 	cx_wire_init(&s->wire, fd);
 	s->rank = rank;
-	s->mute = s->silent = s->deaf = s->spoke = false;
+	s->mute = s->silent = s->deaf = s->ends = s->spoke = false;
 	s->at = s->len = 0;
 	s->heard_ns = s->said_ns = now_ns;
 	s->number = -1;

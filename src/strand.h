@@ -16,6 +16,7 @@ struct cx_strand {
 	bool mute;          /* which takes nothing more */
 	bool silent;        /* and was given up, for its owner */
 	bool deaf;          /* what comes from there does not count, for its owner */
+	bool ends;          /* all was said, for its owner: its end is waited for */
 	bool spoke;         /* something came from there, for its owner */
 	size_t at, len, room; /* out[at] to out[len - 1] wait */
 	unsigned char *out; /* the owner's */

@@ -9,31 +9,7 @@
 enum { FRAMES = 256 /* of a wire in one step */ };
 
 static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
-
-/* The body of a report, cut behind its text. */
-struct report_body {
-	int32_t about, code;
-	uint32_t hearsay;
-	int32_t sys_errno;
-	uint64_t seq;
-	char text[CX_FAULT_TEXT_MAX];
-};
-
-/* Of a leave: the last finished operation, and the last decision that is known. */
-struct leave_body {
-	uint64_t seq, decided;
-};
-
-/* Of a verdict, cut behind its text. */
-struct verdict_body {
-	int32_t origin, about;
-	int32_t sys_errno;
-	uint32_t unused;
-	uint64_t seq;
-	char text[CX_FAULT_TEXT_MAX];
-};
-_Static_assert(sizeof(struct report_body) <= CX_FRAME_MAX, "a report is one frame");
-_Static_assert(sizeof(struct cx_account) <= CX_FRAME_MAX, "an account is one frame");
+static const uint64_t alone_ns = 50000000; /* for which a caller waits for its connections' end */
 
 static int verdict(const struct cx_ward *w)
 {
@@ -126,7 +102,7 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 
 static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t now_ns)
 {
-	struct verdict_body b = { .origin = c->origin, .about = c->about,
+	struct cx_verdict_body b = { .origin = c->origin, .about = c->about,
 				  .sys_errno = c->sys_errno, .seq = c->seq };
 	size_t len = strnlen(c->text, sizeof(b.text) - 1);
 
@@ -135,7 +111,7 @@ static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t n
 	w->told = true;
 	memcpy(b.text, c->text, len);
 	tell_below(w, NULL, CX_FRAME_VERDICT, c->code, &b,
-		   offsetof(struct verdict_body, text) + len, now_ns);
+		   offsetof(struct cx_verdict_body, text) + len, now_ns);
 }
 
 /* That rank's fate, where it is known as a fact or by its silence. Is it news? */
@@ -216,7 +192,7 @@ void cx_ward_settle(struct cx_ward *w, const struct cx_report *r)
 
 static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	struct report_body b = { .about = r->about, .code = r->code, .hearsay = r->hearsay,
+	struct cx_report_body b = { .about = r->about, .code = r->code, .hearsay = r->hearsay,
 				 .sys_errno = r->sys_errno, .seq = r->seq };
 	size_t len = strnlen(r->text, sizeof(b.text) - 1);
 
@@ -225,7 +201,7 @@ static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_n
 		return;
 	*(r->hearsay ? &w->passed_hearsay : &w->passed_cause) = true;
 	memcpy(b.text, r->text, len);
-	tell(w, up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct report_body, text) + len,
+	tell(w, up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct cx_report_body, text) + len,
 	     now_ns);
 }
 
@@ -359,14 +335,14 @@ static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 static void give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
 		       uint64_t now_ns)
 {
-	struct report_body b = { .about = s->rank, .code = code };
+	struct cx_report_body b = { .about = s->rank, .code = code };
 	size_t len = strnlen(text, sizeof(b.text) - 1);
 
 	s->silent = true;
 	memcpy(b.text, text, len);
 	if (is_up(w, s))
 		tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
-		     offsetof(struct report_body, text) + len, now_ns);
+		     offsetof(struct cx_report_body, text) + len, now_ns);
 	lost(w, s, code, b.text, now_ns);
 }
 
@@ -418,7 +394,7 @@ static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
 	for (int i = 0; i < w->nstrands; i++) {
 		struct cx_strand *s = &w->strands[i];
 
-		if (s->wire.fd < 0)
+		if (s->wire.fd < 0 || s->ends)
 			continue;
 		if (now_ns - s->said_ns >= beat_ns)
 			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
@@ -475,7 +451,7 @@ static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
 static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	int who = s->wire.head.arg, towards;
-	struct leave_body b;
+	struct cx_leave_body b;
 
 	if (s->wire.head.len != sizeof(b) || who < 0 || who >= w->tree.ranks ||
 	    who == w->tree.rank)
@@ -501,9 +477,9 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	const size_t least = offsetof(struct report_body, text);
+	const size_t least = offsetof(struct cx_report_body, text);
 	struct cx_report r = { .origin = s->wire.head.arg };
-	struct report_body b;
+	struct cx_report_body b;
 	size_t len = s->wire.head.len;
 
 	if (is_up(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank || len < least ||
@@ -629,9 +605,9 @@ static bool copy_line(const struct cx_strand *s, char text[CX_FAULT_TEXT_MAX])
 
 static bool hear_verdict(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	const size_t least = offsetof(struct verdict_body, text), len = s->wire.head.len;
+	const size_t least = offsetof(struct cx_verdict_body, text), len = s->wire.head.len;
 	struct cx_cause c = { .code = s->wire.head.arg };
-	struct verdict_body b;
+	struct cx_verdict_body b;
 
 	if (!is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
 		return false;
@@ -694,11 +670,12 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	if (s->deaf && cx_wire_drop(&s->wire)) {
+	if ((s->deaf || s->ends) && cx_wire_drop(&s->wire)) {
 		cx_strand_cut(s);
-		mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+		if (!s->ends)
+			mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
 	}
-	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf; i++) {
+	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf && !s->ends; i++) {
 		int rc = cx_wire_receive(&s->wire);
 
 		if (rc == 0)
@@ -866,7 +843,7 @@ static bool all_is_said(const struct cx_ward *w)
 
 static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 {
-	const struct leave_body b = {
+	const struct cx_leave_body b = {
 		.seq = cx_calls_state(w->calls) / 2,
 		.decided = w->rally ? w->rally->council.decided : 0,
 	};
@@ -918,6 +895,32 @@ static void be_alone(struct cx_ward *w)
 		atomic_store_explicit(w->fate, CX_ALONE, memory_order_release);
 }
 
+/* The other ends hang up as well when they have read the farewell. Closed before, over what
+ * came meanwhile, a connection is reset, and what is on its way may be lost. */
+static bool hang_up(struct cx_ward *w, uint64_t now_ns)
+{
+	bool waits = atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1 &&
+		     now_ns < w->leave_by_ns;
+	bool all = true;
+
+	w->alone_ns = cx_min(w->alone_ns, now_ns + alone_ns);
+	for (int i = 0; i < w->nstrands; i++) {
+		struct cx_strand *s = &w->strands[i];
+
+		if (s->wire.fd >= 0 && !waits)
+			cx_strand_cut(s);
+		if (s->wire.fd < 0)
+			continue;
+		all = false;
+		if (!s->ends)
+			cx_wire_finish(&s->wire);
+		s->ends = s->mute = true;
+	}
+	if (!all && now_ns >= w->alone_ns)
+		be_alone(w);
+	return all;
+}
+
 /* Once the farewell is said, or its time is over. */
 static void depart(struct cx_ward *w, uint64_t now_ns)
 {
@@ -935,9 +938,8 @@ static void depart(struct cx_ward *w, uint64_t now_ns)
 	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
 	if (w->convened)
 		done &= cx_rally_leave(w->rally, now_ns) || now_ns >= w->leave_by_ns;
-	w->departed = done;
-	for (int i = 0; done && i < w->nstrands; i++)
-		cx_strand_cut(&w->strands[i]);
+	if (done)
+		w->departed = hang_up(w, now_ns);
 }
 
 /* ---- a step ---- */
@@ -981,6 +983,8 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 		cx_strand_flush(&w->strands[i]);
 	depart(w, now_ns);
 	due = cx_min(due, cx_min(w->give_up_ns, w->leave_by_ns));
+	if (now_ns < w->alone_ns)
+		due = cx_min(due, w->alone_ns);
 	if (w->said_farewell && now_ns < w->linger_ns)
 		due = cx_min(due, w->linger_ns);
 	return cx_min(due, w->decider.due_ns);

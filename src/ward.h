@@ -21,6 +21,31 @@
 #include "strand.h"
 #include "verdict.h"
 
+/* The body of a report, cut behind its text. */
+struct cx_report_body {
+	int32_t about, code;
+	uint32_t hearsay;
+	int32_t sys_errno;
+	uint64_t seq;
+	char text[CX_FAULT_TEXT_MAX];
+};
+
+/* Of a leave: the last finished operation, and the last decision that is known. */
+struct cx_leave_body {
+	uint64_t seq, decided;
+};
+
+/* Of a verdict, cut behind its text. */
+struct cx_verdict_body {
+	int32_t origin, about;
+	int32_t sys_errno;
+	uint32_t unused;
+	uint64_t seq;
+	char text[CX_FAULT_TEXT_MAX];
+};
+_Static_assert(sizeof(struct cx_report_body) <= CX_FRAME_MAX, "a report is one frame");
+_Static_assert(sizeof(struct cx_account) <= CX_FRAME_MAX, "an account is one frame");
+
 /* Who leaves has said so, but its ward goes on for those below until they left or died:
  * what they tell each other goes through it. */
 enum cx_fate {
@@ -93,7 +118,7 @@ struct cx_ward {
 	bool passed_hearsay, passed_cause; /* such a report went up */
 	bool said_farewell, departed;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
-	uint64_t leave_by_ns, linger_ns;
+	uint64_t leave_by_ns, linger_ns, alone_ns;
 	struct cx_calls own;   /* what calls points to once the caller has gone */
 	uint64_t state, since_ns; /* the caller's state, and when it was first seen */
 

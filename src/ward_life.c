@@ -63,7 +63,7 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	w->calls = calls;
 	w->rally = rally;
 	w->since_ns = w->stepped_ns = cx_now_ns();
-	w->give_up_ns = w->leave_by_ns = UINT64_MAX;
+	w->give_up_ns = w->leave_by_ns = w->alone_ns = UINT64_MAX;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);
 	for (int r = 0; tree->down && r < tree->ranks; r++)

@@ -65,6 +65,11 @@ int cx_wire_drop(struct cx_wire *w)
 	return n > 0 || n == -EAGAIN ? 0 : COLLX_ERR_PEER_DEAD;
 }
 
+void cx_wire_finish(struct cx_wire *w)
+{
+	cx_sys->finish(w->fd);
+}
+
 void cx_wire_close(struct cx_wire *w)
 {
 	if (w->passed_fd >= 0)

@@ -74,6 +74,8 @@ struct cx_wire {
 void cx_wire_init(struct cx_wire *w, int fd);
 /* What was sent comes to the other end, although it may have sent what nobody reads. */
 void cx_wire_close(struct cx_wire *w);
+/* Nothing more is sent. */
+void cx_wire_finish(struct cx_wire *w);
 
 /* Sends a whole frame, waiting for room until the deadline (0: not at all).
  * 0; COLLX_ERR_PEER_DEAD when the other end is gone; COLLX_ERR_INIT_TIMEOUT. What stopped
