@@ -177,6 +177,8 @@ static void join(struct trial *t, int slot)
 	w.out = calloc(w.room, sizeof(float));
 	if (!collx_comm_create(&w.c, size, &t->second, size - 1, &config))
 		go_round(&w);
+	free(w.in);
+	free(w.out);
 }
 
 /* ---- who drives it ---- */
