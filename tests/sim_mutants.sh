@@ -73,9 +73,9 @@ council: an exclusion is ignored | council.c | 10000
 council: who is excluded does not hear of it | guard.c | 10000
 /^int cx_guard_decide/,/^}/s/\? cx_guard_barred\(w\)/? 0/
 council: a repair does not outvote a commit | council.c | 10000
-s/return \*outvoted \? CX_MOTION_COMMIT :/return *outvoted ? CX_MOTION_MIXED :/
+/^static uint32_t kind_of/,/^}/s/\*outvoted = 1;/return CX_MOTION_MIXED;/
 council: flags of one are enough | council.c | 10000
-s/\tflags &= of;/\tflags = of;/
+s/&committed : &flags\) &= of;/\&committed : \&flags) = of;/
 council: the silent are not missed | council.c | 10000
 /^static void preside/,/^}/s/now_ns >= missed_ns\(c, r\)/0/
 council: accepted by those who are here at first | council.c | 10000
