@@ -8,6 +8,7 @@
 #include "boot.h"
 #include "job.h"
 #include "mesh.h"
+#include "ring.h"
 
 static void fill_record(unsigned char *out, size_t len, int rank, int round)
 {
@@ -200,6 +201,9 @@ static int introduce(struct sim_player *p, struct sim_stay *at, const struct cx_
 				   (int)all[r].rank, r);
 	if (!rc)
 		rc = make_rally(at, m, all);
+	if (!rc)
+		rc = cx_ring_open(&at->beside, at->boot, m, all[0].nonce + 1,
+				  sim_job.plan->ring_hosts);
 	cx_free(all);
 	return rc;
 }
@@ -228,6 +232,8 @@ static int fail_to_create(struct sim_stay *at, int rc)
 	if (at->rally)
 		cx_rally_destroy(at->rally);
 	cx_nest_close(&at->nest);
+	cx_ring_close(at->beside, at->comm->ranks);
+	at->beside = NULL;
 	at->boot = NULL;
 	at->rally = NULL;
 	return rc;
@@ -245,6 +251,8 @@ int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting 
 	if (rc)
 		return fail_to_create(at, rc);
 	cx_boot_finish(at->boot, &tree);
+	tree.beside = at->beside;
+	at->beside = NULL;
 	at->boot = NULL;
 	if (!at->comm->generation)
 		check_leaders(&tree);

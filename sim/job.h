@@ -41,6 +41,7 @@ struct sim_stay {
 	struct cx_boot *boot;
 	struct cx_nest nest;
 	struct cx_rally *rally;  /* until the guard has it */
+	int *beside;             /* the same */
 	struct cx_ward *ward;
 	struct cx_calls calls;
 };

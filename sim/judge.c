@@ -600,6 +600,35 @@ static const char *judge_agreement(int generation)
 	return NULL;
 }
 
+/* Where nothing else happens than that ranks stop, all know soon after the silence; when
+ * rank 0 is one of several, after another one, as they may have told it. */
+static const char *judge_silence(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	uint64_t from_ns = 0, most_ns = s->silence_ns + 500 * SIM_MS;
+
+	if (s->nfaults > 1)
+		most_ns += cx_max(s->silence_ns, SIM_S);
+	for (int i = 0; i < s->nfaults; i++)
+		if (s->fault[i].kind != SIM_PAUSE || s->fault[i].for_ns < most_ns)
+			return NULL;
+		else
+			from_ns = cx_max(from_ns, 1000 * SIM_S + s->fault[i].at_ns);
+	for (int i = 0; s->nfaults && s->op_ns > most_ns && i < sim_job.players; i++) {
+		const struct sim_player *p = view(i, 0);
+
+		if (!p || !p->created || p->created_ns > from_ns)
+			return NULL;
+		if (p->proc->paused_ns || (!has_verdict(p) && s->ops < SIM_MANY_OPS))
+			continue;
+		if (!has_verdict(p) || p->error_ns > from_ns + most_ns)
+			return sim_say("rank %d did not hear of the silence for %.3f s", p->rank,
+				       (double)((has_verdict(p) ? p->error_ns : sim.now) -
+						from_ns) / 1e9);
+	}
+	return NULL;
+}
+
 /* ---- all ---- */
 
 static bool any_killed(void)
@@ -625,6 +654,8 @@ const char *sim_job_judge(void)
 	}
 	for (int g = 0; !bad && g < SIM_GENERATIONS; g++)
 		bad = judge_agreement(g);
+	if (!bad)
+		bad = judge_silence();
 	if (!bad)
 		bad = sim_judge_rescues();
 	if (!bad && !any_killed() && sim_name_count())

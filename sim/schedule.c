@@ -213,6 +213,30 @@ static void draw_missed(struct sim_schedule *s, struct sim_rng *r)
 		2 + sim_rng_below(r, 5);
 }
 
+/* Nothing but that one to three neighbours of many leaders are out of sight, while calls
+ * wait for long. */
+static void draw_silence(struct sim_schedule *s, struct sim_rng *r)
+{
+	int stopped = 1 + (int)sim_rng_below(r, 3), first;
+	uint64_t at_ns = 200 * SIM_MS + sim_rng_below(r, 100 * SIM_MS);
+
+	s->ranks = 6 + (int)sim_rng_below(r, 7);
+	first = sim_rng_once_in(r, 2) ? s->ranks - stopped / 2 : (int)sim_rng_below(r, 6);
+	s->meeting = SIM_TCP;
+	s->hosts = 4;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i % 4;
+	keep_busy(s, r);
+	s->params.buffer = 65536; /* creation waits for nobody */
+	s->mesh = false;
+	s->agree_every = 0;
+	s->ops = SIM_MANY_OPS;
+	s->op_ns = 20 * SIM_S;
+	s->ring_hosts = sim_rng_once_in(r, 4) ? SIM_RANKS : 2;
+	for (int i = 0; i < stopped; i++)
+		add_fault(s, SIM_PAUSE, (first + i) % s->ranks, at_ns, 9 * SIM_S);
+}
+
 static void draw_rare(struct sim_schedule *s, struct sim_rng *r)
 {
 	switch (sim_rng_below(r, 6)) {
@@ -237,6 +261,14 @@ static void draw_rare(struct sim_schedule *s, struct sim_rng *r)
 			add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0)->n =
 				1 + sim_rng_below(r, 6);
 	}
+}
+
+/* Its own dice, so that other draws do not change with it. */
+static unsigned draw_ring(uint64_t seed)
+{
+	struct sim_rng r = { seed * 3 + 2 };
+
+	return sim_rng_once_in(&r, 3) ? 2 + (unsigned)sim_rng_below(&r, 3) : SIM_RANKS;
 }
 
 void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool faults)
@@ -266,6 +298,9 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 		draw_fault(s, &r);
 	if (faults && !ranks && seed % 8 == 5)
 		draw_rare(s, &r);
+	s->ring_hosts = draw_ring(seed);
+	if (faults && !ranks && seed % 16 == 11)
+		draw_silence(s, &r);
 }
 
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
@@ -313,6 +348,8 @@ void sim_schedule_print(const struct sim_schedule *s)
 	printf("\n  %d exchanges%s%s, %d operations; buffers of %zu bytes; %d strangers\n",
 	       s->exchanges, s->passes_fds ? " with descriptors" : "", s->mesh ? ", a mesh" : "",
 	       s->ops, s->params.buffer, s->nstrangers);
+	if (s->ring_hosts < SIM_RANKS)
+		printf("  a ring of more than %u hosts\n", s->ring_hosts);
 	printf("  heartbeats of %.1f s, silence %.1f s, operations %.0f s, decisions %.0f s; "
 	       "%d generations%s, agrees every %d\n",
 	       (double)s->beat_ns / 1e9, (double)s->silence_ns / 1e9, (double)s->op_ns / 1e9,

@@ -8,7 +8,8 @@
 
 #include "world.h"
 
-enum { SIM_RANKS = 32, SIM_FAULTS = 8, SIM_STRANGERS = 6 };
+enum { SIM_RANKS = 32, SIM_FAULTS = 8, SIM_STRANGERS = 6,
+       SIM_MANY_OPS = 60 /* more than are made before a fault strikes */ };
 
 enum sim_fault_kind {
 	SIM_KILL,          /* a process ends without a word */
@@ -63,6 +64,7 @@ struct sim_schedule {
 	uint64_t agree_every;          /* operations; 0: never */
 	int exchanges;
 	bool passes_fds, mesh;
+	unsigned ring_hosts;           /* beyond so many leaders watch each other */
 	int ops;
 	uint64_t think_ns;             /* between operations, up to so long */
 	uint64_t start_ns[SIM_RANKS];

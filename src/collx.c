@@ -49,7 +49,8 @@ enum {
 	DEFAULT_TIMEOUT_MS = 60000,
 	DEFAULT_HEARTBEAT_MS = 500,
 	DEFAULT_SILENCE_MS = 3000,
-	DEFAULT_STRAGGLER_MS = 1000
+	DEFAULT_STRAGGLER_MS = 1000,
+	DEFAULT_RING_HOSTS = 64
 };
 
 static uint64_t ms_to_ns(uint32_t ms)
@@ -84,6 +85,15 @@ static int choose_timeout(uint32_t config_ms, enum cx_env variable, uint64_t *ns
 	return rc;
 }
 
+static int choose_ring(uint32_t *hosts)
+{
+	long n = DEFAULT_RING_HOSTS;
+	int rc = cx_env_int(CX_ENV_RING_HOSTS, 2, 1000000, &n);
+
+	*hosts = (uint32_t)n;
+	return rc < 0 ? rc : 0;
+}
+
 static int choose_terms(const collx_config *config, struct cx_terms *t)
 {
 	int rc = choose_timeout(config->op_timeout_ms, CX_ENV_TIMEOUT_MS, &t->op_timeout_ns);
@@ -97,6 +107,8 @@ static int choose_terms(const collx_config *config, struct cx_terms *t)
 	if (!rc)
 		rc = choose_ms(config->straggler_ms, CX_ENV_STRAGGLER_MS, DEFAULT_STRAGGLER_MS,
 			       &t->straggler_ms);
+	if (!rc)
+		rc = choose_ring(&t->ring_hosts);
 	if (!rc && t->heartbeat_ms > t->silence_ms / 2)
 		rc = cx_fail(COLLX_ERR_INVALID,
 			     "creation: a heartbeat each %u ms and silence after %u ms: at least "

@@ -33,7 +33,7 @@ struct cx_p2p {
 /* What a communicator goes by; a next one made of it inherits them. */
 struct cx_terms {
 	uint64_t op_timeout_ns;
-	uint32_t heartbeat_ms, silence_ms, straggler_ms; /* rank 0's count */
+	uint32_t heartbeat_ms, silence_ms, straggler_ms, ring_hosts; /* rank 0's count */
 	unsigned flags;         /* COLLX_CONTINUE */
 };
 

@@ -12,6 +12,7 @@
 #include "comm.h"
 #include "host.h"
 #include "mesh.h"
+#include "ring.h"
 
 enum { HOST_BYTES = 36 /* of the boot id */ };
 
@@ -26,7 +27,7 @@ struct hello {
 	char nest[CX_MEET_MAX];
 	uint64_t home;           /* cx_host_id */
 	struct cx_process process;
-	uint32_t heartbeat_ms, silence_ms, straggler_ms;
+	uint32_t heartbeat_ms, silence_ms, straggler_ms, ring_hosts;
 	struct cx_topo topo;
 	struct cx_select_agreed agreed;
 };
@@ -59,6 +60,7 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	h->heartbeat_ms = c->terms.heartbeat_ms;
 	h->silence_ms = c->terms.silence_ms;
 	h->straggler_ms = c->terms.straggler_ms;
+	h->ring_hosts = c->terms.ring_hosts;
 	h->topo = c->topo;
 	read_host(h->host);
 	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
@@ -148,6 +150,7 @@ static int settle(struct collx_comm *c, const struct hello *all)
 	c->terms.heartbeat_ms = all[0].heartbeat_ms;
 	c->terms.silence_ms = all[0].silence_ms;
 	c->terms.straggler_ms = all[0].straggler_ms;
+	c->terms.ring_hosts = all[0].ring_hosts;
 	return decide_waiting(c, ranks_of_host(all, c->size, c->rank, &topo));
 }
 
@@ -476,6 +479,7 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 {
 	struct cx_tree tree;
 	struct hello zero;
+	int *beside = NULL;
 	int rc = cx_boot_open(&c->boot, m);
 
 	if (!rc)
@@ -486,6 +490,8 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 		rc = agree(c, m, &zero);
 	if (!rc)
 		rc = connect_ranks(c, m, &zero);
+	if (!rc && holds_council(c))
+		rc = cx_ring_open(&beside, c->boot, m, c->nonce + 1, c->terms.ring_hosts);
 	if (!rc)
 		rc = cx_p2p_init(&c->p2p, c->size);
 	if (!rc)
@@ -494,9 +500,12 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 		rc = all_ready(c, m->deadline_ns);
 	if (rc && c->boot)
 		cx_boot_tell(c->boot, rc, cx_error_text());
-	if (rc)
+	if (rc) {
+		cx_ring_close(beside, c->size);
 		return rc;
+	}
 	cx_boot_finish(c->boot, &tree);
+	tree.beside = beside;
 	c->boot = NULL;
 	rc = cx_guard_open(&c->guard, &tree, &c->calls, c->rally);
 	c->rally = NULL;

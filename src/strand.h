@@ -18,6 +18,8 @@ struct cx_strand {
 	bool deaf;          /* what comes from there does not count, for its owner */
 	bool ends;          /* all was said, for its owner: its end is waited for */
 	bool spoke;         /* something came from there, for its owner */
+	bool beside;        /* neither above nor below, for its owner */
+	bool quiet;         /* no heartbeats go over it, either way, for its owner */
 	size_t at, len, room; /* out[at] to out[len - 1] wait */
 	unsigned char *out; /* the owner's */
 	uint64_t heard_ns, said_ns; /* when last */

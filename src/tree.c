@@ -44,8 +44,13 @@ void cx_tree_fini(struct cx_tree *t)
 	cx_wire_close(&t->up);
 	for (int r = 0; t->down && r < t->ranks; r++)
 		cx_wire_close(&t->down[r]);
+	for (int r = 0; t->beside && r < t->ranks; r++)
+		if (t->beside[r] >= 0)
+			cx_sys->close(t->beside[r]);
 	cx_free(t->down);
+	cx_free(t->beside);
 	cx_free(t->leader);
 	t->down = NULL;
+	t->beside = NULL;
 	t->leader = NULL;
 }

@@ -21,6 +21,7 @@ struct cx_tree {
 	struct cx_wire up;    /* closed at rank 0 */
 	struct cx_wire *down; /* [rank], open to ranks right below this one; NULL: there are none */
 	int *leader;          /* [rank]: of its host, whose ranks met at one unix socket */
+	int *beside;          /* [rank]: a connection with another leader (ring.h); -1; NULL */
 };
 
 /* The rank right below t->rank through which r is reached; -1 where r is not below. */

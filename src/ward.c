@@ -9,6 +9,7 @@
 enum { FRAMES = 256 /* of a wire in one step */ };
 
 static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
+static const uint64_t decides_ns = 1000000000; /* at most, who is above */
 static const uint64_t alone_ns = 50000000; /* for which a caller waits for its connections' end */
 
 static int verdict(const struct cx_ward *w)
@@ -32,6 +33,11 @@ static struct cx_strand *up(const struct cx_ward *w)
 static bool is_up(const struct cx_ward *w, const struct cx_strand *s)
 {
 	return w->tree.above >= 0 && s == &w->strands[0];
+}
+
+static bool is_below(const struct cx_ward *w, const struct cx_strand *s)
+{
+	return !is_up(w, s) && !s->beside;
 }
 
 static void lower_last(struct cx_ward *w, uint64_t seq)
@@ -94,8 +100,26 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 		       int arg, const void *body, size_t len, uint64_t now_ns)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		if (!is_up(w, &w->strands[i]) && &w->strands[i] != but)
+		if (is_below(w, &w->strands[i]) && &w->strands[i] != but)
 			tell(w, &w->strands[i], kind, arg, body, len, now_ns);
+}
+
+/* The ring has no part in what comes now. */
+static void part_beside(struct cx_ward *w, uint64_t now_ns)
+{
+	for (int i = 0; i < w->nstrands; i++)
+		if (w->strands[i].beside && !w->strands[i].ends) {
+			tell(w, &w->strands[i], CX_FRAME_PART, 0, NULL, 0, now_ns);
+			w->strands[i].ends = true;
+		}
+}
+
+static void tell_beside(struct cx_ward *w, const struct cx_strand *but, enum cx_frame_kind kind,
+			int arg, uint64_t now_ns)
+{
+	for (int i = 0; i < w->nstrands; i++)
+		if (w->strands[i].beside && &w->strands[i] != but)
+			tell(w, &w->strands[i], kind, arg, NULL, 0, now_ns);
 }
 
 /* ---- causes and verdicts ---- */
@@ -163,6 +187,7 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 	if (verdict(w))
 		return;
 	tell_verdict(w, &c, now_ns);
+	part_beside(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
 	if (c.about >= 0 && c.code == COLLX_ERR_PEER_DEAD)
@@ -190,6 +215,13 @@ void cx_ward_settle(struct cx_ward *w, const struct cx_report *r)
 	cx_ward_adopt(w, &c);
 }
 
+/* From above, where no heartbeats come from. */
+static void expect_verdict(struct cx_ward *w, uint64_t now_ns)
+{
+	if (up(w) && up(w)->quiet && w->above_by_ns == UINT64_MAX)
+		w->above_by_ns = now_ns + cx_max(w->rally->silence_ns, decides_ns);
+}
+
 static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
 	struct cx_report_body b = { .about = r->about, .code = r->code, .hearsay = r->hearsay,
@@ -201,6 +233,7 @@ static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_n
 		return;
 	*(r->hearsay ? &w->passed_hearsay : &w->passed_cause) = true;
 	memcpy(b.text, r->text, len);
+	expect_verdict(w, now_ns);
 	tell(w, up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct cx_report_body, text) + len,
 	     now_ns);
 }
@@ -283,7 +316,7 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 static void lost(struct cx_ward *w, const struct cx_strand *s, int code, const char *text,
 		 uint64_t now_ns)
 {
-	if (is_up(w, s))
+	if (s->rank == w->tree.above)
 		lost_above(w, code, text, now_ns);
 	else if (!left(w, s->rank))
 		notice(w, code, s->rank, text, now_ns);
@@ -313,7 +346,8 @@ static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now
 {
 	int rank = s->wire.head.arg;
 
-	if (!w->rally || s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
+	if (!w->rally || s->beside || s->wire.head.len || rank < 0 || rank >= w->tree.ranks ||
+	    rank == s->rank)
 		return false;
 	tell_death(w, s, rank, now_ns);
 	return true;
@@ -340,8 +374,8 @@ static void give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const c
 
 	s->silent = true;
 	memcpy(b.text, text, len);
-	if (is_up(w, s))
-		tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
+	if (s->rank == w->tree.above && up(w))
+		tell(w, up(w), CX_FRAME_REPORT, w->tree.rank, &b,
 		     offsetof(struct cx_report_body, text) + len, now_ns);
 	lost(w, s, code, b.text, now_ns);
 }
@@ -350,7 +384,8 @@ static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
-	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+	if (mark(w, s->rank, COLLX_RANK_SILENT, now_ns))
+		tell_beside(w, s, CX_FRAME_SILENT, s->rank, now_ns);
 	cx_verdict_silence_line(text, s->rank, w->rally->silence_ns);
 	give_up_on(w, s, COLLX_ERR_PEER_SILENT, text, now_ns);
 }
@@ -369,9 +404,40 @@ static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */
 static void forgive(struct cx_ward *w, uint64_t now_ns)
 {
-	if (now_ns - w->stepped_ns > w->rally->silence_ns / 2)
-		for (int i = 0; i < w->nstrands; i++)
-			w->strands[i].heard_ns = now_ns;
+	if (now_ns - w->stepped_ns <= w->rally->silence_ns / 2)
+		return;
+	for (int i = 0; i < w->nstrands; i++)
+		w->strands[i].heard_ns = now_ns;
+	if (w->above_by_ns != UINT64_MAX)
+		w->above_by_ns = now_ns + cx_max(w->rally->silence_ns, decides_ns);
+}
+
+/* A leader left, and its neighbours see nobody behind it any more: rank 0 and the leaders
+ * hear each other from now on. */
+static void open_ring(struct cx_ward *w, uint64_t now_ns)
+{
+	for (int i = 0; w->ringed && i < w->nstrands; i++) {
+		struct cx_strand *s = &w->strands[i];
+
+		if (!s->beside && s->quiet)
+			s->heard_ns = now_ns;
+		s->quiet = s->beside;
+	}
+	w->ringed = false;
+	w->above_by_ns = UINT64_MAX;
+}
+
+/* Who has reported something hears of it soon, or rank 0 does not answer any more. */
+static uint64_t await_above(struct cx_ward *w, uint64_t now_ns)
+{
+	if (verdict(w))
+		w->above_by_ns = UINT64_MAX;
+	if (now_ns < w->above_by_ns)
+		return w->above_by_ns;
+	w->above_by_ns = UINT64_MAX;
+	if (up(w))
+		fell_silent(w, up(w), now_ns);
+	return UINT64_MAX;
 }
 
 static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
@@ -385,16 +451,17 @@ static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
 		return due;
 	beat_ns = w->rally->beat_ns;
 	silence_ns = w->rally->silence_ns;
-	if (up(w) && now_ns - w->accounted_ns >= beat_ns) {
+	if (up(w) && !up(w)->quiet && now_ns - w->accounted_ns >= beat_ns) {
 		w->accounted_ns = now_ns;
 		account(w, CX_FRAME_STATUS, now_ns);
 	}
-	if (up(w))
-		due = w->accounted_ns + beat_ns;
+	due = await_above(w, now_ns);
+	if (up(w) && !up(w)->quiet)
+		due = cx_min(due, w->accounted_ns + beat_ns);
 	for (int i = 0; i < w->nstrands; i++) {
 		struct cx_strand *s = &w->strands[i];
 
-		if (s->wire.fd < 0 || s->ends)
+		if (s->wire.fd < 0 || s->ends || s->quiet)
 			continue;
 		if (now_ns - s->said_ns >= beat_ns)
 			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
@@ -457,7 +524,7 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	    who == w->tree.rank)
 		return false;
 	towards = cx_tree_towards(&w->tree, who);
-	if (is_up(w, s) ? towards >= 0 : towards != s->rank)
+	if (s->beside || (is_up(w, s) ? towards >= 0 : towards != s->rank))
 		return false;
 	memcpy(&b, s->wire.body, sizeof(b));
 	if (left(w, who) || b.seq == UINT64_MAX)
@@ -465,6 +532,8 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	atomic_store_explicit(&w->left[who], b.seq + 1, memory_order_release);
 	lower_last(w, b.seq);
 	mark(w, who, COLLX_RANK_LEFT, now_ns);
+	if (w->tree.leader[who] == who)
+		open_ring(w, now_ns);
 	if (w->rally)
 		cx_rally_left(w->rally, who, b.decided, now_ns);
 	if (!up(w))
@@ -482,7 +551,7 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	struct cx_report_body b;
 	size_t len = s->wire.head.len;
 
-	if (is_up(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank || len < least ||
+	if (!is_below(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank || len < least ||
 	    len - least >= sizeof(r.text))
 		return false;
 	memcpy(&b, s->wire.body, len);
@@ -572,7 +641,7 @@ static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	size_t len = s->wire.head.len;
 	struct cx_account a = { 0 };
 
-	if (is_up(w, s) || cx_tree_towards(&w->tree, origin) != s->rank || len > sizeof(a))
+	if (!is_below(w, s) || cx_tree_towards(&w->tree, origin) != s->rank || len > sizeof(a))
 		return false;
 	memcpy(&a, s->wire.body, len);
 	if (!cx_account_is_sound(&a, len, w->tree.ranks))
@@ -581,7 +650,9 @@ static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if (verdict(w))
 		return true;
 	if (up(w)) {
-		tell(w, up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len, now_ns);
+		if (s->wire.head.kind == CX_FRAME_SIGNS || !up(w)->quiet)
+			tell(w, up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len,
+			     now_ns);
 		return true;
 	}
 	account(w, CX_FRAME_SIGNS, now_ns);
@@ -629,7 +700,7 @@ static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	char text[CX_FAULT_TEXT_MAX];
 	struct cx_report r;
 
-	if (!copy_line(s, text))
+	if (s->beside || !copy_line(s, text))
 		return false;
 	r = sight(w, s->wire.head.arg, -1, text);
 	if (is_up(w, s))
@@ -649,9 +720,37 @@ static bool hear_ask(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	return true;
 }
 
+/* Of rank 0 that counts as if it were seen here; others are reported to it. */
+static bool hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	int who = s->wire.head.arg;
+
+	if (!s->beside || s->wire.head.len || who < 0 || who >= w->tree.ranks || who == s->rank)
+		return false;
+	if (atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)
+		return true;
+	if (who == w->tree.above && up(w))
+		fell_silent(w, up(w), now_ns);
+	else if (mark(w, who, COLLX_RANK_SILENT, now_ns))
+		tell_beside(w, s, CX_FRAME_SILENT, who, now_ns);
+	return true;
+}
+
+/* There is a verdict there, or it leaves: rank 0 will say. */
+static bool hear_part(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
+{
+	if (!s->beside)
+		return false;
+	cx_strand_cut(s);
+	expect_verdict(w, now_ns);
+	return true;
+}
+
 static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	switch (s->wire.head.kind) {
+	case CX_FRAME_SILENT: return hear_silent(w, s, now_ns);
+	case CX_FRAME_PART: return hear_part(w, s, now_ns);
 	case CX_FRAME_LEAVE: return hear_leave(w, s, now_ns);
 	case CX_FRAME_REPORT: return hear_report(w, s, now_ns);
 	case CX_FRAME_STATUS:
@@ -663,7 +762,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_BEAT: return true;
 	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
 	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
-	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
+	case CX_FRAME_OVERDUE: return is_below(w, s); /* of creation, which came about at last */
 	default: return false;
 	}
 }
@@ -750,6 +849,7 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	if (up(w))
 		pass_up(w, &r, now_ns);
 	tell_verdict(w, &c, now_ns);
+	part_beside(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
 	cx_ward_adopt(w, &c);
@@ -857,8 +957,11 @@ static void say_farewell(struct cx_ward *w, uint64_t now_ns)
 	if (leaving != 1)
 		return;
 	w->leave_by_ns += farewell_ns;
+	part_beside(w, now_ns);
+	open_ring(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
-		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
+		if (!w->strands[i].beside)
+			tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
 	if (w->rally)
 		cx_rally_going(w->rally, now_ns);
 	if (!up(w))
@@ -871,7 +974,7 @@ static bool is_needed(const struct cx_ward *w)
 	bool below = false;
 
 	for (int i = 0; i < w->nstrands; i++)
-		below |= !is_up(w, &w->strands[i]) && w->strands[i].wire.fd >= 0;
+		below |= is_below(w, &w->strands[i]) && w->strands[i].wire.fd >= 0;
 	return below && !verdict(w) &&
 	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
 }

@@ -118,6 +118,8 @@ struct cx_ward {
 	bool passed_hearsay, passed_cause; /* such a report went up */
 	bool said_farewell, departed;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
+	bool ringed;           /* the ring has the heartbeats of leaders */
+	uint64_t above_by_ns;  /* and no verdict has come to what was passed up by then */
 	uint64_t leave_by_ns, linger_ns, alone_ns;
 	struct cx_calls own;   /* what calls points to once the caller has gone */
 	uint64_t state, since_ns; /* the caller's state, and when it was first seen */

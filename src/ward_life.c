@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/base.h"
+#include "ring.h"
 #include "ward.h"
 
 enum { OUT_ROOM = 4096, OUT_ROOM_A_RANK = 24 };
@@ -11,8 +12,10 @@ static int count_wires(const struct cx_tree *t)
 {
 	int n = t->up.fd >= 0;
 
-	for (int r = 0; t->down && r < t->ranks; r++)
-		n += t->down[r].fd >= 0;
+	for (int r = 0; r < t->ranks; r++) {
+		n += t->down && t->down[r].fd >= 0;
+		n += t->beside && t->beside[r] >= 0;
+	}
 	return n;
 }
 
@@ -23,10 +26,31 @@ static void take_wire(struct cx_ward *w, struct cx_wire *from, int rank, uint64_
 	if (from->fd < 0)
 		return;
 	cx_strand_open(s, rank, -1, now_ns);
+	atomic_init(&w->news[rank].heard_ns, now_ns);
 	s->wire = *from;
 	s->room = w->out_room;
 	s->out = w->outs + w->out_room * (size_t)w->nstrands++;
 	cx_wire_init(from, -1);
+}
+
+/* Where there is a ring it has the heartbeats of the leaders. */
+static void take_ring(struct cx_ward *w, struct cx_tree *t, uint64_t now_ns)
+{
+	int nwires = w->nstrands;
+
+	for (int r = 0; r < t->ranks; r++) {
+		struct cx_wire wire;
+
+		cx_wire_init(&wire, t->beside[r]);
+		take_wire(w, &wire, r, now_ns);
+	}
+	for (int i = 0; i < w->nstrands; i++) {
+		struct cx_strand *s = &w->strands[i];
+
+		s->beside = i >= nwires;
+		s->quiet = s->beside ? !cx_ring_is_next(t, s->rank) : t->leader[s->rank] == s->rank;
+	}
+	w->ringed = true;
 }
 
 static int allocate(struct cx_ward *w, const struct cx_tree *t)
@@ -63,14 +87,18 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	w->calls = calls;
 	w->rally = rally;
 	w->since_ns = w->stepped_ns = cx_now_ns();
-	w->give_up_ns = w->leave_by_ns = w->alone_ns = UINT64_MAX;
+	w->give_up_ns = w->above_by_ns = w->leave_by_ns = w->alone_ns = UINT64_MAX;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);
 	for (int r = 0; tree->down && r < tree->ranks; r++)
 		take_wire(w, &tree->down[r], r, w->since_ns);
+	if (tree->beside)
+		take_ring(w, tree, w->since_ns);
 	w->tree = *tree;
 	w->tree.down = NULL;
+	w->tree.beside = NULL;
 	cx_free(tree->down);
+	cx_free(tree->beside);
 	*tree = (struct cx_tree){ .above = -1, .up.fd = -1, .up.passed_fd = -1 };
 	*out = w;
 	return 0;

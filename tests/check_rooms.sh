@@ -37,17 +37,18 @@ src/vault.[ch]          $base src/vault.h
 src/kvs*                $base src/vault.h src/kvs.h
 src/door.[ch]           $base src/wire.h src/place.h src/auth.h src/door.h
 src/meet.[ch]|src/mesh.[ch] $base $meeting src/net.h src/tree.h src/door.h src/meet.h src/mesh.h
+src/ring.[ch]           $base $meeting src/mesh.h src/ring.h
 src/launch.[ch]         $base $meeting src/vault.h src/uid.h src/kvs.h src/launch.h
 src/boot.[ch]           $base $meeting src/meet.h src/tree.h
 src/tree.[ch]           $base src/wire.h src/tree.h
 src/sign.[ch]           $base src/plan.h src/sign.h
 src/verdict.[ch]        $base src/wire.h src/sign.h src/verdict.h
-src/guard.[ch]|src/ward* $base $guarding $meeting src/door.h src/guard.h src/ward.h
+src/guard.[ch]|src/ward* $base $guarding $meeting src/door.h src/ring.h src/guard.h src/ward.h
 perf/info*              $base $contracts $meeting src/net.h src/topo.h src/select.h perf/info*.h
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
-sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
+sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/ring.h src/guard.h sim/*.h
 tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "

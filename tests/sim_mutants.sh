@@ -126,6 +126,16 @@ ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
 ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
+ring: that rank 0 is silent is not told on | ward.c | 10000
+/^static void tell_beside/,/^}/s/tell\(w.*/;/
+ring: nobody beats in it | ward_life.c | 10000
+s/!cx_ring_is_next\(t, s->rank\)/true/
+ring: rank 0 answers or not | ward.c | 10000
+/^static void expect_verdict/,/^}/s/w->above_by_ns = .*/;/
+ring: who leaves it is dead | ward.c | 10000
+/^static void part_beside/,/^}/s/tell\(w.*/;/
+ring: chords go astray | ring.c | 10000
+/^static bool has_chord/,/^}/s/back = leaders\(t\) - d/back = d/
 meet: a rank may come twice | meet.c | 2000
 s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->rank/
 ward: a leave of any origin | ward.c | 2000
@@ -168,7 +178,7 @@ s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i
 
 cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base"
 parts="boot meet door mesh place place_open host net tree wire auth guard ward verdict sign plan
-	ward_life strand council rally vault
+	ward_life strand council rally ring vault
 	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
 
 compile() { $cc -c "$1" -o "$2"; }
