@@ -8,30 +8,11 @@
 
 enum { FRAMES = 256 /* of a wire in one step */ };
 
-static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
-static const uint64_t alone_ns = 50000000; /* for which a caller waits for its connections' end */
-
-static int verdict(const struct cx_ward *w)
-{
-	int code = atomic_load_explicit(&w->verdict, memory_order_acquire);
-
-	return code < 0 ? code : 0;
-}
+static const uint64_t answer_ns = 2000000000, late_ms = 800;
 
 static uint64_t left(const struct cx_ward *w, int rank)
 {
 	return atomic_load_explicit(&w->left[rank], memory_order_acquire);
-}
-
-/* Upwards; NULL when there is nobody (any more): this rank decides then. */
-static struct cx_strand *up(const struct cx_ward *w)
-{
-	return w->tree.above >= 0 && w->strands[0].wire.fd >= 0 ? &w->strands[0] : NULL;
-}
-
-static bool is_up(const struct cx_ward *w, const struct cx_strand *s)
-{
-	return w->tree.above >= 0 && s == &w->strands[0];
 }
 
 static void lower_last(struct cx_ward *w, uint64_t seq)
@@ -81,8 +62,8 @@ static bool is_light(enum cx_frame_kind kind)
 	return kind == CX_FRAME_SIGNS || kind == CX_FRAME_STATUS || kind == CX_FRAME_ASK;
 }
 
-static void tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
-		 const void *body, size_t len, uint64_t now_ns)
+void cx_ward_tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
+		  const void *body, size_t len, uint64_t now_ns)
 {
 	if (is_light(kind) && cx_strand_room(s) < s->room / 2)
 		return;
@@ -94,8 +75,8 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 		       int arg, const void *body, size_t len, uint64_t now_ns)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		if (!is_up(w, &w->strands[i]) && &w->strands[i] != but)
-			tell(w, &w->strands[i], kind, arg, body, len, now_ns);
+		if (!cx_ward_is_up(w, &w->strands[i]) && &w->strands[i] != but)
+			cx_ward_tell(w, &w->strands[i], kind, arg, body, len, now_ns);
 }
 
 /* ---- causes and verdicts ---- */
@@ -109,19 +90,23 @@ static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t n
 	if (w->told)
 		return;
 	w->told = true;
+	if (cx_set_count(&c->who) > 1)
+		tell_below(w, NULL, CX_FRAME_BLAMED, 0, &c->who, sizeof(c->who), now_ns);
 	memcpy(b.text, c->text, len);
 	tell_below(w, NULL, CX_FRAME_VERDICT, c->code, &b,
 		   offsetof(struct cx_verdict_body, text) + len, now_ns);
 }
 
-/* That rank's fate, where it is known as a fact or by its silence. Is it news? */
-static bool mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
+bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
 {
 	int was = atomic_load_explicit(&w->news[rank].fate, memory_order_relaxed);
 
 	if (was == COLLX_RANK_DEAD || was == COLLX_RANK_LEFT || rank == w->tree.rank)
 		return false;
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
+	if (fate != COLLX_RANK_LEFT)
+		cx_verdict_lost(&w->decider, rank,
+				fate == COLLX_RANK_DEAD ? CX_LOSS_DEATH : CX_LOSS_SILENCE);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
 	else if (w->rally && fate == COLLX_RANK_DEAD)
@@ -129,13 +114,22 @@ static bool mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t no
 	return true;
 }
 
+static bool blames(const struct cx_cause *c, int rank)
+{
+	return rank == c->about || (rank < CX_COUNCIL_RANKS && cx_set_has(&c->who, rank));
+}
+
 /* The others gave this rank up. */
 static void be_excluded(struct cx_ward *w, struct cx_cause *c)
 {
 	char why[CX_FAULT_TEXT_MAX];
 
-	if (c->code != COLLX_ERR_PEER_SILENT || c->about != w->tree.rank)
+	if (c->code != COLLX_ERR_PEER_SILENT || !blames(c, w->tree.rank))
 		return;
+	c->about = w->tree.rank;
+	c->who = (struct cx_set){ { 0 } };
+	if (c->about < CX_COUNCIL_RANKS)
+		cx_set_add(&c->who, c->about);
 	if (w->rally)
 		cx_council_bar(&w->rally->council, COLLX_ERR_EXCLUDED);
 	memcpy(why, c->text, sizeof(why));
@@ -148,8 +142,8 @@ static void convene(struct cx_ward *w, uint64_t now_ns)
 	if (w->convened || !w->rally)
 		return;
 	w->convened = true;
-	if (up(w))
-		tell(w, up(w), CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
+	if (cx_ward_up(w))
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
 	tell_below(w, NULL, CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
 	cx_rally_convene(w->rally, now_ns);
 }
@@ -160,15 +154,17 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 {
 	struct cx_cause c = *verdict_of;
 
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return;
 	tell_verdict(w, &c, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
-	if (c.about >= 0 && c.code == COLLX_ERR_PEER_DEAD)
-		mark(w, c.about, COLLX_RANK_DEAD, now_ns);
-	if (c.about >= 0 && c.code == COLLX_ERR_PEER_SILENT)
-		mark(w, c.about, COLLX_RANK_SILENT, now_ns);
+	for (int r = 0; r < w->tree.ranks; r++) {
+		if (blames(&c, r) && c.code == COLLX_ERR_PEER_DEAD)
+			cx_ward_mark(w, r, COLLX_RANK_DEAD, now_ns);
+		if (blames(&c, r) && c.code == COLLX_ERR_PEER_SILENT)
+			cx_ward_mark(w, r, COLLX_RANK_SILENT, now_ns);
+	}
 	if (c.code == COLLX_ERR_ABORTED && w->rally)
 		cx_council_bar(&w->rally->council, c.code);
 	be_excluded(w, &c);
@@ -201,15 +197,15 @@ static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_n
 		return;
 	*(r->hearsay ? &w->passed_hearsay : &w->passed_cause) = true;
 	memcpy(b.text, r->text, len);
-	tell(w, up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct cx_report_body, text) + len,
+	cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct cx_report_body, text) + len,
 	     now_ns);
 }
 
 static void consider(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return;
-	if (up(w))
+	if (cx_ward_up(w))
 		pass_up(w, r, now_ns);
 	else
 		cx_verdict_report(&w->decider, r, now_ns);
@@ -271,6 +267,10 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 {
 	const struct cx_report r = sight(w, code, w->tree.above, text);
 
+	if (!left(w, w->tree.above) && code == COLLX_ERR_PEER_DEAD && !cx_ward_code(w)) {
+		cx_verdict_report(&w->decider, &r, now_ns); /* who died with it? */
+		return;
+	}
 	if (!left(w, w->tree.above)) {
 		conclude_report(w, &r, now_ns);
 		return;
@@ -283,7 +283,7 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 static void lost(struct cx_ward *w, const struct cx_strand *s, int code, const char *text,
 		 uint64_t now_ns)
 {
-	if (is_up(w, s))
+	if (cx_ward_is_up(w, s))
 		lost_above(w, code, text, now_ns);
 	else if (!left(w, s->rank))
 		notice(w, code, s->rank, text, now_ns);
@@ -302,11 +302,23 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 /* A death that was seen at one place, for all: the verdict may be about something else. */
 static void tell_death(struct cx_ward *w, const struct cx_strand *from, int rank, uint64_t now_ns)
 {
-	if (!mark(w, rank, COLLX_RANK_DEAD, now_ns) || !w->rally)
+	if (!cx_ward_mark(w, rank, COLLX_RANK_DEAD, now_ns) || !w->rally)
 		return;
-	if (up(w) && up(w) != from)
-		tell(w, up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
+	if (cx_ward_up(w) && cx_ward_up(w) != from)
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
 	tell_below(w, from, CX_FRAME_LOST, rank, NULL, 0, now_ns);
+}
+
+/* One below did not answer: before the report of it. */
+static bool hear_silent(struct cx_ward *w, const struct cx_strand *s, uint64_t now_ns)
+{
+	int rank = s->wire.head.arg;
+
+	if (!w->rally || s->wire.head.len || cx_ward_is_up(w, s) || rank == s->rank ||
+	    cx_tree_towards(&w->tree, rank) != s->rank)
+		return false;
+	cx_ward_mark(w, rank, COLLX_RANK_SILENT, now_ns);
+	return true;
 }
 
 static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now_ns)
@@ -331,28 +343,18 @@ static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 /* ---- heartbeats ---- */
 
-/* It stays connected, and is to hear what was decided. */
-static void give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
-		       uint64_t now_ns)
+void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+			uint64_t now_ns)
 {
 	struct cx_report_body b = { .about = s->rank, .code = code };
 	size_t len = strnlen(text, sizeof(b.text) - 1);
 
 	s->silent = true;
 	memcpy(b.text, text, len);
-	if (is_up(w, s))
-		tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
+	if (cx_ward_is_up(w, s))
+		cx_ward_tell(w, s, CX_FRAME_REPORT, w->tree.rank, &b,
 		     offsetof(struct cx_report_body, text) + len, now_ns);
 	lost(w, s, code, b.text, now_ns);
-}
-
-static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
-{
-	char text[CX_FAULT_TEXT_MAX];
-
-	mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
-	cx_verdict_silence_line(text, s->rank, w->rally->silence_ns);
-	give_up_on(w, s, COLLX_ERR_PEER_SILENT, text, now_ns);
 }
 
 /* Nothing more is believed from there. Closed, the connection would look like this rank's
@@ -363,50 +365,7 @@ static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now
 
 	s->deaf = true;
 	snprintf(text, sizeof(text), "rank %d sent a damaged control frame", s->rank);
-	give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
-}
-
-/* Who was stopped itself, or had no processor, has heard nothing for that reason. */
-static void forgive(struct cx_ward *w, uint64_t now_ns)
-{
-	if (now_ns - w->stepped_ns > w->rally->silence_ns / 2)
-		for (int i = 0; i < w->nstrands; i++)
-			w->strands[i].heard_ns = now_ns;
-}
-
-static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
-
-/* When to come again. */
-static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
-{
-	uint64_t due = UINT64_MAX, beat_ns, silence_ns;
-
-	if (!w->rally)
-		return due;
-	beat_ns = w->rally->beat_ns;
-	silence_ns = w->rally->silence_ns;
-	if (up(w) && now_ns - w->accounted_ns >= beat_ns) {
-		w->accounted_ns = now_ns;
-		account(w, CX_FRAME_STATUS, now_ns);
-	}
-	if (up(w))
-		due = w->accounted_ns + beat_ns;
-	for (int i = 0; i < w->nstrands; i++) {
-		struct cx_strand *s = &w->strands[i];
-
-		if (s->wire.fd < 0 || s->ends)
-			continue;
-		if (now_ns - s->said_ns >= beat_ns)
-			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
-		due = cx_min(due, s->said_ns + beat_ns);
-		if (s->silent || silence_ns == UINT64_MAX)
-			continue;
-		if (now_ns - s->heard_ns >= silence_ns)
-			fell_silent(w, s, now_ns);
-		else
-			due = cx_min(due, s->heard_ns + silence_ns);
-	}
-	return due;
+	cx_ward_give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
 }
 
 /* ---- accounts ---- */
@@ -431,15 +390,14 @@ static struct cx_account give_account(struct cx_ward *w, uint64_t now_ns)
 	return a;
 }
 
-/* Gives the decider, or the rank above, this rank's account. */
-static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
+void cx_ward_account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
 {
 	struct cx_account a = give_account(w, now_ns);
 
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return;
-	if (up(w))
-		tell(w, up(w), kind, w->tree.rank, &a, cx_account_len(&a), now_ns);
+	if (cx_ward_up(w))
+		cx_ward_tell(w, cx_ward_up(w), kind, w->tree.rank, &a, cx_account_len(&a), now_ns);
 	else
 		cx_verdict_account(&w->decider, w->tree.rank, &a, now_ns);
 }
@@ -457,20 +415,20 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	    who == w->tree.rank)
 		return false;
 	towards = cx_tree_towards(&w->tree, who);
-	if (is_up(w, s) ? towards >= 0 : towards != s->rank)
+	if (cx_ward_is_up(w, s) ? towards >= 0 : towards != s->rank)
 		return false;
 	memcpy(&b, s->wire.body, sizeof(b));
 	if (left(w, who) || b.seq == UINT64_MAX)
 		return b.seq != UINT64_MAX;
 	atomic_store_explicit(&w->left[who], b.seq + 1, memory_order_release);
 	lower_last(w, b.seq);
-	mark(w, who, COLLX_RANK_LEFT, now_ns);
+	cx_ward_mark(w, who, COLLX_RANK_LEFT, now_ns);
 	if (w->rally)
 		cx_rally_left(w->rally, who, b.decided, now_ns);
-	if (!up(w))
+	if (!cx_ward_up(w))
 		cx_verdict_left(&w->decider, who, b.seq, now_ns);
-	else if (!is_up(w, s))
-		tell(w, up(w), CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
+	else if (!cx_ward_is_up(w, s))
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
 	tell_below(w, s, CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
 	return true;
 }
@@ -482,7 +440,7 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	struct cx_report_body b;
 	size_t len = s->wire.head.len;
 
-	if (is_up(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank || len < least ||
+	if (cx_ward_is_up(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank || len < least ||
 	    len - least >= sizeof(r.text))
 		return false;
 	memcpy(&b, s->wire.body, len);
@@ -543,7 +501,7 @@ static bool hear_late(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	struct cx_late late;
 
-	if (!is_up(w, s) || s->wire.head.len != sizeof(late) || s->wire.head.arg < 0 ||
+	if (!cx_ward_is_up(w, s) || s->wire.head.len != sizeof(late) || s->wire.head.arg < 0 ||
 	    s->wire.head.arg > 1)
 		return false;
 	memcpy(&late, s->wire.body, sizeof(late));
@@ -560,7 +518,7 @@ static void look_for_late(struct cx_ward *w, uint64_t now_ns)
 							       : UINT64_MAX;
 	struct cx_late late;
 
-	if (!w->rally || up(w) || verdict(w))
+	if (!w->rally || cx_ward_up(w) || cx_ward_code(w))
 		return;
 	late = cx_verdict_late(&w->decider, cx_min(late_ms, limit_ns / 1000000));
 	note_late(w, NULL, &late, (uint64_t)late.waited_ms * 1000000 >= limit_ns, now_ns);
@@ -572,19 +530,19 @@ static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	size_t len = s->wire.head.len;
 	struct cx_account a = { 0 };
 
-	if (is_up(w, s) || cx_tree_towards(&w->tree, origin) != s->rank || len > sizeof(a))
+	if (cx_ward_is_up(w, s) || cx_tree_towards(&w->tree, origin) != s->rank || len > sizeof(a))
 		return false;
 	memcpy(&a, s->wire.body, len);
 	if (!cx_account_is_sound(&a, len, w->tree.ranks))
 		return false;
 	atomic_store_explicit(&w->news[origin].state, a.state, memory_order_relaxed);
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return true;
-	if (up(w)) {
-		tell(w, up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len, now_ns);
+	if (cx_ward_up(w)) {
+		cx_ward_tell(w, cx_ward_up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len, now_ns);
 		return true;
 	}
-	account(w, CX_FRAME_SIGNS, now_ns);
+	cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	cx_verdict_account(&w->decider, origin, &a, now_ns);
 	look_for_late(w, now_ns);
 	if (s->wire.head.kind == CX_FRAME_SIGNS)
@@ -609,18 +567,29 @@ static bool hear_verdict(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 	struct cx_cause c = { .code = s->wire.head.arg };
 	struct cx_verdict_body b;
 
-	if (!is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
+	if (!cx_ward_is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
 		return false;
 	memcpy(&b, s->wire.body, len);
-	if (b.about < -1 || b.about >= w->tree.ranks || b.origin < -1 || b.origin >= w->tree.ranks)
-		return false;
 	c.origin = b.origin;
 	c.about = b.about;
 	c.sys_errno = b.sys_errno;
 	c.seq = b.seq;
+	c.who = w->blamed;
+	if (c.about >= 0 && c.about < CX_COUNCIL_RANKS)
+		cx_set_add(&c.who, c.about);
+	if (!cx_cause_is_sound(&c, w->tree.ranks))
+		return false;
 	memcpy(c.text, b.text, len - least);
 	conclude(w, &c, now_ns);
 	return true;
+}
+
+static bool hear_blamed(struct cx_ward *w, const struct cx_strand *s)
+{
+	if (!cx_ward_is_up(w, s) || s->wire.head.len != sizeof(w->blamed))
+		return false;
+	memcpy(&w->blamed, s->wire.body, sizeof(w->blamed));
+	return true; /* the verdict's check is of both */
 }
 
 /* Creation failed there, after it had succeeded here. */
@@ -632,7 +601,7 @@ static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if (!copy_line(s, text))
 		return false;
 	r = sight(w, s->wire.head.arg, -1, text);
-	if (is_up(w, s))
+	if (cx_ward_is_up(w, s))
 		conclude_report(w, &r, now_ns);
 	else
 		consider(w, &r, now_ns);
@@ -641,11 +610,11 @@ static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static bool hear_ask(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	if (!is_up(w, s) || s->wire.head.len || s->wire.head.arg <= 0)
+	if (!cx_ward_is_up(w, s) || s->wire.head.len || s->wire.head.arg <= 0)
 		return false;
 	w->asked = (uint32_t)s->wire.head.arg;
 	tell_below(w, NULL, CX_FRAME_ASK, s->wire.head.arg, NULL, 0, now_ns);
-	account(w, CX_FRAME_SIGNS, now_ns);
+	cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	return true;
 }
 
@@ -657,13 +626,15 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_STATUS:
 	case CX_FRAME_SIGNS: return hear_signs(w, s, now_ns);
 	case CX_FRAME_VERDICT: return hear_verdict(w, s, now_ns);
+	case CX_FRAME_BLAMED: return hear_blamed(w, s);
 	case CX_FRAME_ASK: return hear_ask(w, s, now_ns);
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
 	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
 	case CX_FRAME_BEAT: return true;
 	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
+	case CX_FRAME_SILENT: return hear_silent(w, s, now_ns);
 	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
-	case CX_FRAME_OVERDUE: return !is_up(w, s); /* of creation, which came about at last */
+	case CX_FRAME_OVERDUE: return !cx_ward_is_up(w, s); /* of creation, which came about at last */
 	default: return false;
 	}
 }
@@ -673,7 +644,7 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if ((s->deaf || s->ends) && cx_wire_drop(&s->wire)) {
 		cx_strand_cut(s);
 		if (!s->ends)
-			mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+			cx_ward_mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
 	}
 	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf && !s->ends; i++) {
 		int rc = cx_wire_receive(&s->wire);
@@ -747,7 +718,7 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	w->granted = true;
 	c = cx_cause_of_wish(code, w->tree.rank);
 	r = sight(w, code, w->tree.rank, c.text);
-	if (up(w))
+	if (cx_ward_up(w))
 		pass_up(w, &r, now_ns);
 	tell_verdict(w, &c, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
@@ -787,9 +758,9 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 {
 	if (atomic_exchange_explicit(&w->nudged, false, memory_order_acquire)) {
-		account(w, CX_FRAME_SIGNS, now_ns);
+		cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 		look_for_late(w, now_ns);
-		if (!up(w))
+		if (!cx_ward_up(w))
 			cx_verdict_ask(&w->decider, now_ns);
 	}
 	grant(w, atomic_load_explicit(&w->wish, memory_order_relaxed), now_ns);
@@ -800,7 +771,7 @@ static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 	}
 	if (now_ns >= w->give_up_ns)
 		give_up(w, now_ns);
-	if (verdict(w))
+	if (cx_ward_code(w))
 		w->give_up_ns = UINT64_MAX;
 }
 
@@ -808,138 +779,51 @@ static void conclude_decision(struct cx_ward *w, uint64_t now_ns)
 {
 	const struct cx_verdict *v = &w->decider;
 	struct cx_report r = v->first;
+	struct cx_cause c;
 
 	r.code = v->code;
 	r.about = v->about;
 	memcpy(r.text, v->text, sizeof(r.text));
-	conclude_report(w, &r, now_ns);
+	c = cx_cause_of_report(&r);
+	c.who = v->who;
+	conclude(w, &c, now_ns);
+}
+
+/* Before the dead are told of: who of this host has ended too, or is about to? Without it
+ * those who lost rank 0, and all that it would hear, would name it alone. */
+static void look_around(struct cx_ward *w, uint64_t now_ns)
+{
+	for (int r = 0; w->rally && r < w->tree.ranks; r++) {
+		int state = left(w, r) || r == w->tree.rank
+				    ? CX_PROCESS_UNKNOWN
+				    : cx_rally_process_state(w->rally, r);
+
+		if (state == CX_PROCESS_GONE)
+			tell_death(w, NULL, r, now_ns);
+		else if (state == CX_PROCESS_ENDS)
+			cx_verdict_wait(&w->decider, now_ns);
+	}
 }
 
 static void decide(struct cx_ward *w, uint64_t now_ns)
 {
 	struct cx_verdict *v = &w->decider;
 
+	if (v->phase == CX_COUNTING && now_ns >= v->due_ns &&
+	    v->first.code == COLLX_ERR_PEER_DEAD && !cx_ward_code(w))
+		look_around(w, now_ns);
 	cx_verdict_tick(v, now_ns);
 	while (v->ranks && !v->code && w->asked != v->question) {
 		w->asked = v->question;
 		tell_below(w, NULL, CX_FRAME_ASK, (int)v->question, NULL, 0, now_ns);
-		account(w, CX_FRAME_SIGNS, now_ns);
+		cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	}
 	if (v->code)
 		conclude_decision(w, now_ns);
-	if (verdict(w)) {
+	if (cx_ward_code(w)) {
 		v->due_ns = UINT64_MAX;
 		tell_verdict(w, &w->cause, now_ns);
 	}
-}
-
-static bool all_is_said(const struct cx_ward *w)
-{
-	for (int i = 0; i < w->nstrands; i++)
-		if (cx_strand_waits(&w->strands[i]))
-			return false;
-	return !w->rally || cx_rally_all_said(w->rally);
-}
-
-static void say_farewell(struct cx_ward *w, uint64_t now_ns)
-{
-	const struct cx_leave_body b = {
-		.seq = cx_calls_state(w->calls) / 2,
-		.decided = w->rally ? w->rally->council.decided : 0,
-	};
-	int leaving = atomic_load_explicit(&w->leaving, memory_order_acquire);
-
-	if (!leaving || w->said_farewell)
-		return;
-	w->said_farewell = true;
-	w->linger_ns = now_ns + (w->rally ? cx_min(w->rally->silence_ns, farewell_ns) : 0);
-	w->leave_by_ns = now_ns;
-	if (leaving != 1)
-		return;
-	w->leave_by_ns += farewell_ns;
-	for (int i = 0; i < w->nstrands; i++)
-		tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
-	if (w->rally)
-		cx_rally_going(w->rally, now_ns);
-	if (!up(w))
-		cx_verdict_left(&w->decider, w->tree.rank, b.seq, now_ns);
-}
-
-/* Is there somebody below who may have something to say yet? */
-static bool is_needed(const struct cx_ward *w)
-{
-	bool below = false;
-
-	for (int i = 0; i < w->nstrands; i++)
-		below |= !is_up(w, &w->strands[i]) && w->strands[i].wire.fd >= 0;
-	return below && !verdict(w) &&
-	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
-}
-
-/* Who decided with others stays for a while: they may not know the decision yet, and the
- * chair that told it may have died. */
-static bool lingers(const struct cx_ward *w, uint64_t now_ns)
-{
-	return w->convened && cx_rally_is_needed(w->rally) && now_ns < w->linger_ns;
-}
-
-/* The caller may go, and take with it what is its own. */
-static void be_alone(struct cx_ward *w)
-{
-	if (w->calls == &w->own)
-		return;
-	memcpy(&w->own, w->calls, sizeof(w->own));
-	w->calls = &w->own;
-	/* Pairs with the acquire in await_fate: nothing of the caller's is used now. */
-	if (w->fate)
-		atomic_store_explicit(w->fate, CX_ALONE, memory_order_release);
-}
-
-/* The other ends hang up as well when they have read the farewell. Closed before, over what
- * came meanwhile, a connection is reset, and what is on its way may be lost. */
-static bool hang_up(struct cx_ward *w, uint64_t now_ns)
-{
-	bool waits = atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1 &&
-		     now_ns < w->leave_by_ns;
-	bool all = true;
-
-	w->alone_ns = cx_min(w->alone_ns, now_ns + alone_ns);
-	for (int i = 0; i < w->nstrands; i++) {
-		struct cx_strand *s = &w->strands[i];
-
-		if (s->wire.fd >= 0 && !waits)
-			cx_strand_cut(s);
-		if (s->wire.fd < 0)
-			continue;
-		all = false;
-		if (!s->ends)
-			cx_wire_finish(&s->wire);
-		s->ends = s->mute = true;
-	}
-	if (!all && now_ns >= w->alone_ns)
-		be_alone(w);
-	return all;
-}
-
-/* Once the farewell is said, or its time is over. */
-static void depart(struct cx_ward *w, uint64_t now_ns)
-{
-	bool done = all_is_said(w) || now_ns >= w->leave_by_ns;
-
-	if (!w->said_farewell)
-		return;
-	if (is_needed(w) || lingers(w, now_ns)) {
-		if (done) {
-			be_alone(w);
-			w->leave_by_ns = UINT64_MAX;
-		}
-		return;
-	}
-	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
-	if (w->convened)
-		done &= cx_rally_leave(w->rally, now_ns) || now_ns >= w->leave_by_ns;
-	if (done)
-		w->departed = hang_up(w, now_ns);
 }
 
 /* ---- a step ---- */
@@ -966,7 +850,7 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 	uint64_t due;
 
 	if (w->rally)
-		forgive(w, now_ns);
+		cx_ward_forgive(w, now_ns);
 	w->stepped_ns = now_ns;
 	observe(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
@@ -974,14 +858,14 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 			hear(w, &w->strands[i], now_ns);
 	listen_to_caller(w, now_ns);
 	decide(w, now_ns);
-	due = beat(w, now_ns);
+	due = cx_ward_beat(w, now_ns);
 	if (w->rally)
 		due = cx_min(due, cx_rally_step(w->rally, p, now_ns));
 	hold_council(w, now_ns);
-	say_farewell(w, now_ns);
+	cx_ward_say_farewell(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
-	depart(w, now_ns);
+	cx_ward_depart(w, now_ns);
 	due = cx_min(due, cx_min(w->give_up_ns, w->leave_by_ns));
 	if (now_ns < w->alone_ns)
 		due = cx_min(due, w->alone_ns);

@@ -44,6 +44,7 @@ struct cx_verdict_body {
 	char text[CX_FAULT_TEXT_MAX];
 };
 _Static_assert(sizeof(struct cx_report_body) <= CX_FRAME_MAX, "a report is one frame");
+_Static_assert(sizeof(struct cx_verdict_body) <= CX_FRAME_MAX, "a verdict is one frame");
 _Static_assert(sizeof(struct cx_account) <= CX_FRAME_MAX, "an account is one frame");
 
 /* Who leaves has said so, but its ward goes on for those below until they left or died:
@@ -114,6 +115,7 @@ struct cx_ward {
 	uint32_t asked;        /* the decider's last question that was sent */
 	bool granted;          /* the wish is known to the others */
 	bool told;             /* the verdict went down */
+	struct cx_set blamed;  /* by the verdict that comes next; those besides its first one */
 	bool reported;         /* mine was taken */
 	bool passed_hearsay, passed_cause; /* such a report went up */
 	bool said_farewell, departed;
@@ -162,5 +164,45 @@ void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);
 
 /* Hands the caller's report to the next step; once. */
 void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+
+/* ---- between ward.c, ward_beat.c and ward_leave.c ---- */
+
+/* The verdict's code; 0. */
+static inline int cx_ward_code(const struct cx_ward *w)
+{
+	int code = atomic_load_explicit(&w->verdict, memory_order_acquire);
+
+	return code < 0 ? code : 0;
+}
+
+/* Upwards; NULL when there is nobody (any more): this rank decides then. */
+static inline struct cx_strand *cx_ward_up(const struct cx_ward *w)
+{
+	return w->tree.above >= 0 && w->strands[0].wire.fd >= 0 ? &w->strands[0] : NULL;
+}
+
+static inline bool cx_ward_is_up(const struct cx_ward *w, const struct cx_strand *s)
+{
+	return w->tree.above >= 0 && s == &w->strands[0];
+}
+
+void cx_ward_tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
+		  const void *body, size_t len, uint64_t now_ns);
+/* That rank's fate, where it is known as a fact or by its silence. Is it news? */
+bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns);
+/* Gives the decider, or the rank above, this rank's account. */
+void cx_ward_account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
+/* That rank stays connected, and is to hear what was decided. */
+void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+			uint64_t now_ns);
+
+/* Who was stopped itself, or had no processor, has heard nothing for that reason. */
+void cx_ward_forgive(struct cx_ward *w, uint64_t now_ns);
+/* Heartbeats, and who sends none. When to come again. */
+uint64_t cx_ward_beat(struct cx_ward *w, uint64_t now_ns);
+
+void cx_ward_say_farewell(struct cx_ward *w, uint64_t now_ns);
+/* Once the farewell is said, or its time is over. */
+void cx_ward_depart(struct cx_ward *w, uint64_t now_ns);
 
 #endif
