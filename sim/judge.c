@@ -463,6 +463,30 @@ static const char *judge_player(const struct sim_player *p, bool last)
 	return NULL;
 }
 
+/* Ranks that are said to have died, or to be silent: the line names those that the error
+ * lists, and, unless connections broke, each of the dead has ended. */
+static const char *judge_losses(const struct sim_player *p)
+{
+	const struct sim_comm *c = p->at->comm;
+	char head[CX_FAULT_TEXT_MAX];
+	uint64_t named;
+
+	if (p->code != COLLX_ERR_PEER_DEAD && p->code != COLLX_ERR_PEER_SILENT)
+		return NULL;
+	snprintf(head, sizeof(head), "%.*s", (int)strcspn(p->text, ":"), p->text);
+	named = ranks_in(head);
+	if (named != p->blamed.word[0])
+		return sim_say("rank %d got '%s', and its error lists %#llx", p->rank, p->text,
+			       (unsigned long long)p->blamed.word[0]);
+	for (int r = 0; p->code == COLLX_ERR_PEER_DEAD && r < c->ranks; r++) {
+		const struct sim_proc *proc = sim_job.player[c->member[r]].proc;
+
+		if (named >> r & 1 && (!proc->killed || proc->ended_ns > p->error_ns))
+			return sim_say("rank %d got '%s', but rank %d lived", p->rank, p->text, r);
+	}
+	return NULL;
+}
+
 /* ---- all survivors the same ---- */
 
 /* Has that rank others below it? */
@@ -586,6 +610,8 @@ static const char *judge_agreement(int generation)
 		if (!p || !has_verdict(p) || p->code == COLLX_ERR_EXCLUDED)
 			continue;
 		if (judge_missing(p))
+			return why;
+		if (judge_losses(p))
 			return why;
 		if (!is_end_among_others(p, first) && !lost_the_verdict(p) &&
 		    (p->code != first->code || strcmp(p->text, first->text)))

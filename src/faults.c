@@ -33,6 +33,18 @@ static collx_evidence evidence_of(int code)
 	}
 }
 
+static void list_blamed(const struct cx_cause *c, int size, collx_error *error)
+{
+	error->rank = c->about;
+	for (int r = 0; r < size; r++) {
+		if (r != c->about && (r >= CX_COUNCIL_RANKS || !cx_set_has(&c->who, r)))
+			continue;
+		if (error->nranks < COLLX_ERROR_RANKS)
+			error->ranks[error->nranks] = r;
+		error->nranks++;
+	}
+}
+
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 {
 	int rc = check(&comm, "error");
@@ -51,7 +63,7 @@ collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 		return COLLX_OK;
 	error->code = (collx_result)cause.code;
 	error->origin = cause.origin;
-	error->rank = cause.about;
+	list_blamed(&cause, comm->size, error);
 	error->evidence = evidence_of(cause.code);
 	error->sys_errno = cause.sys_errno;
 	error->op = cause.seq;
@@ -147,9 +159,13 @@ static void print_error(FILE *f, collx_comm_t comm)
 
 	collx_comm_error(comm, &e);
 	fprintf(f, "\"error\": {\"code\": %d, \"name\": \"%s\", \"origin\": %d, \"rank\": %d, "
-		   "\"evidence\": %d, \"errno\": %d, \"op\": %llu, \"since_us\": %llu, \"text\": ",
-		e.code, collx_strerror(e.code), e.origin, e.rank, e.evidence, e.sys_errno,
-		(unsigned long long)e.op, (unsigned long long)e.since_us);
+		   "\"nranks\": %d, \"ranks\": [",
+		e.code, collx_strerror(e.code), e.origin, e.rank, e.nranks);
+	for (int i = 0; i < e.nranks && i < COLLX_ERROR_RANKS; i++)
+		fprintf(f, i ? ", %d" : "%d", e.ranks[i]);
+	fprintf(f, "], \"evidence\": %d, \"errno\": %d, \"op\": %llu, \"since_us\": %llu, "
+		   "\"text\": ",
+		e.evidence, e.sys_errno, (unsigned long long)e.op, (unsigned long long)e.since_us);
 	print_string(f, e.text);
 	fputc('}', f);
 }

@@ -302,7 +302,7 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 /* A death that was seen at one place, for all: the verdict may be about something else. */
 static void tell_death(struct cx_ward *w, const struct cx_strand *from, int rank, uint64_t now_ns)
 {
-	if (!cx_ward_mark(w, rank, COLLX_RANK_DEAD, now_ns) || !w->rally)
+	if (!cx_ward_mark(w, rank, COLLX_RANK_DEAD, now_ns))
 		return;
 	if (cx_ward_up(w) && cx_ward_up(w) != from)
 		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
@@ -325,7 +325,7 @@ static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now
 {
 	int rank = s->wire.head.arg;
 
-	if (!w->rally || s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
+	if (s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
 		return false;
 	tell_death(w, s, rank, now_ns);
 	return true;
