@@ -65,6 +65,7 @@ struct trial {
 	unsigned victims;       /* those who are lost */
 	int actor;              /* who does what the others suffer; -1: nobody */
 	int want;               /* the first error's code */
+	bool together;          /* the error names all victims */
 	collx_config config;
 	void (*live)(struct trial *t, int rank);
 	int (*drive)(struct trial *t); /* beside them; NULL: as the fault is */

@@ -58,6 +58,7 @@ static void vary_a5(struct trial *t, int i)
 {
 	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
 	t->victims |= 1u << (t->actor + 1) % t->ranks;
+	t->together = true;
 }
 
 static void vary_a5_all(struct trial *t, int i)
@@ -65,6 +66,7 @@ static void vary_a5_all(struct trial *t, int i)
 	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
 	t->victims ^= trial_all(t);
 	t->actor = -1;
+	t->together = true;
 	/* On another host the end of who hangs on a dead leader is no fact, but silence. */
 	if (t->path == PATH_MIXED)
 		t->path = PATH_TCP;
@@ -94,6 +96,7 @@ static void vary_a6(struct trial *t, int i)
 	int first = i % t->ranks;
 
 	vary_a5(t, i);
+	t->together = false;
 	t->actor = first;
 	t->victims = 1u << first | 1u << (first + 1 + (int)trial_draw(t, 4, 3)) % t->ranks;
 	t->how = HOW_CALL;
