@@ -15,7 +15,7 @@ static uint64_t left(const struct cx_ward *w, int rank)
 	return atomic_load_explicit(&w->left[rank], memory_order_acquire);
 }
 
-static void lower_last(struct cx_ward *w, uint64_t seq)
+void cx_ward_lower_last(struct cx_ward *w, uint64_t seq)
 {
 	uint64_t last = atomic_load_explicit(&w->calls->last, memory_order_relaxed);
 
@@ -47,7 +47,7 @@ void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause)
 	/* Pairs with the acquire in verdict() and cx_guard_verdict: the cause is there; and
 	 * in total order with the bell, which whoever asks for it rings if this came first. */
 	atomic_store(&w->verdict, cause->code);
-	lower_last(w, 0);
+	cx_ward_lower_last(w, 0);
 	ring(w);
 }
 
@@ -421,7 +421,7 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if (left(w, who) || b.seq == UINT64_MAX)
 		return b.seq != UINT64_MAX;
 	atomic_store_explicit(&w->left[who], b.seq + 1, memory_order_release);
-	lower_last(w, b.seq);
+	cx_ward_lower_last(w, b.seq);
 	cx_ward_mark(w, who, COLLX_RANK_LEFT, now_ns);
 	if (w->rally)
 		cx_rally_left(w->rally, who, b.decided, now_ns);

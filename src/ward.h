@@ -84,6 +84,7 @@ struct cx_ward {
 	_Atomic int reply;    /* rung with a decision, for who voted; -1: none yet */
 	uint64_t vote_by_ns;
 	_Atomic uint64_t votes; /* how many there were */
+	_Atomic bool dropped; /* calls end, as another thread is about to leave */
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
 	_Atomic int *fate;    /* enum cx_fate, of who waits for it: written once, and then not
 			       * touched, as the waiting one may be gone */
@@ -158,6 +159,9 @@ void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause);
 
 /* That rank is late for longer than it should: known to other threads now. */
 void cx_ward_note_straggler(struct cx_ward *w, const struct cx_late *late, uint64_t now_ns);
+
+/* No operation behind that one goes on, or begins; any thread may. */
+void cx_ward_lower_last(struct cx_ward *w, uint64_t seq);
 
 /* As cx_ward_adopt, from a report, for want of a verdict. */
 void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);

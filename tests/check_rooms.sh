@@ -22,7 +22,7 @@ src/strand.[ch]         $base src/wire.h src/strand.h
 src/council.[ch]        $base src/wire.h src/council.h
 src/rally.[ch]          $base $meeting $council src/net.h src/vault.h src/door.h
 src/comm.[ch]|src/create.c|src/request.c|src/p2p.c $base $contracts src/*.h
-src/careful.c|src/faults.c|src/recover.c|src/herald.c $base $contracts src/*.h
+src/careful.c|src/faults.c|src/recover.c|src/herald.c|src/leave.c $base $contracts src/*.h
 src/codec.c             $base kernels/*.h kernels/cuda/cuda.h
 src/collx.c             $base $contracts src/*.h
 src/select.[ch]         $base src/plan.h src/topo.h src/select.h

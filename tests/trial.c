@@ -543,6 +543,8 @@ void worker_expect_error(struct worker *w, int rc)
 	EXPECT(e.rank < 0 ? !w->t->victims : blamed >> e.rank & 1, "rank %d blames %d: %s", w->me,
 	       e.rank, e.text);
 	expect_blame(w, &e, blamed);
+	if (w->t->fault == FAULT_STOP && w->t->path != PATH_MIXED)
+		EXPECT(strstr(e.text, "state T"), "rank %d: %s", w->me, e.text);
 	EXPECT(worker_call(w) == rc, "rank %d: another code later", w->me);
 }
 

@@ -181,5 +181,6 @@ void trial_a9(struct trial *t, int i);
 void trial_b8(struct trial *t, int i);
 void trial_h4(struct trial *t, int i);
 void trial_i4(struct trial *t, int i);
+void trial_h7(struct trial *t, int i);
 
 #endif
