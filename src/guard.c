@@ -61,6 +61,7 @@ static void take_in(struct watch *t)
 	for (w = first; w; w = next) {
 		next = w->next;
 		w->next = guard.served;
+		w->served = &guard.served;
 		guard.served = w;
 		older = t->poll.fds;
 		t->poll.fds = guard.room = w->room;

@@ -264,6 +264,11 @@ static void settle_left(struct cx_rally *r, int rank, uint64_t now_ns)
 		cx_council_dead(&r->council, rank, now_ns);
 }
 
+bool cx_rally_is_same(const struct cx_rally *a, const struct cx_rally *b)
+{
+	return !strcmp(a->names[0], b->names[0]); /* where rank 0 would be met: nobody else is */
+}
+
 int cx_rally_process_state(const struct cx_rally *r, int rank)
 {
 	return r->near && r->near[rank].number ? cx_sys->process_state(&r->near[rank])

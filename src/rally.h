@@ -78,6 +78,9 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 /* The state of that rank's process, where it is of this host: see cx_sys->process_state. */
 int cx_rally_process_state(const struct cx_rally *r, int rank);
 
+/* Are these of one communicator, with ranks of one process? */
+bool cx_rally_is_same(const struct cx_rally *a, const struct cx_rally *b);
+
 /* Is there somebody who is neither dead nor silent, and may come yet? */
 bool cx_rally_is_needed(const struct cx_rally *r);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* From reports and calls to one error; see verdict.h. */
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,8 @@ static uint64_t begun(const struct cx_account *a)
 bool cx_account_is_sound(const struct cx_account *a, size_t len, int ranks)
 {
 	if (len < offsetof(struct cx_account, sign) || a->signs > CX_SIGNS ||
-	    len != cx_account_len(a) || a->signs > begun(a))
+	    len != cx_account_len(a) || a->signs > begun(a) ||
+	    !cx_sign_is_sound(&a->elsewhere, INT_MAX))
 		return false;
 	for (uint32_t i = 0; i < a->signs; i++)
 		if (a->sign[i].seq != begun(a) - a->signs + 1 + i ||
@@ -417,6 +419,11 @@ static void add_whereabouts(struct line *l, const struct cx_account *a)
 		add(l, " after operation %llu", (unsigned long long)begun(a));
 	else
 		add(l, ", no operation yet");
+	if (!a->elsewhere.seq)
+		return;
+	cx_sign_words(&a->elsewhere, call, sizeof(call));
+	add(l, ", but in %s, operation %llu, of another communicator", call,
+	    (unsigned long long)a->elsewhere.seq);
 }
 
 /* The ranks that hold operation v->first.seq up; the first of them. */

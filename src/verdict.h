@@ -60,6 +60,8 @@ struct cx_account {
 	uint64_t still_ms; /* for which it has been so, at least */
 	uint32_t answers;  /* the question; 0: it was not asked */
 	uint32_t signs;
+	struct cx_sign elsewhere; /* while it is in none here: its process's call on another
+				   * communicator; seq 0: none */
 	struct cx_sign sign[CX_SIGNS]; /* up to the last operation begun, oldest first */
 };
 

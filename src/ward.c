@@ -380,11 +380,33 @@ static void observe(struct cx_ward *w, uint64_t now_ns)
 	w->since_ns = now_ns;
 }
 
+/* Two communicators may be called in another order here than elsewhere. A call that has just
+ * failed there, for that reason, counts. */
+static struct cx_sign look_elsewhere(const struct cx_ward *w, uint64_t now_ns)
+{
+	const uint64_t just_ns = 200000000;
+	struct cx_sign signs[CX_SIGNS];
+	uint64_t state;
+	unsigned n;
+
+	for (const struct cx_ward *o = w->served ? *w->served : NULL; o; o = o->next) {
+		if (o == w || !o->rally || !w->rally || cx_rally_is_same(o->rally, w->rally) ||
+		    (cx_ward_code(o) && now_ns - o->cause.known_ns > just_ns))
+			continue;
+		n = cx_calls_read(o->calls, &state, signs);
+		if (n && state % 2)
+			return signs[n - 1];
+	}
+	return (struct cx_sign){ 0 };
+}
+
 static struct cx_account give_account(struct cx_ward *w, uint64_t now_ns)
 {
 	struct cx_account a = { .answers = w->asked };
 
 	a.signs = cx_calls_read(w->calls, &a.state, a.sign);
+	if (a.state % 2 == 0)
+		a.elsewhere = look_elsewhere(w, now_ns);
 	if (a.state == w->state)
 		a.still_ms = (now_ns - w->since_ns) / 1000000;
 	return a;

@@ -126,6 +126,7 @@ struct cx_ward {
 	uint64_t state, since_ns; /* the caller's state, and when it was first seen */
 
 	/* The thread's own. */
+	struct cx_ward *const *served; /* all that it serves; NULL: none other is known */
 	struct cx_ward *next;
 	struct pollfd *room;
 };

@@ -126,6 +126,11 @@ Test(signs, unsound_accounts_are_refused)
 	a = good;
 	a.sign[7].what = (uint64_t)CX_NCOLL << 16;
 	cr_expect(!cx_account_is_sound(&a, len, 4));
+	a = good;
+	a.elsewhere = (struct cx_sign){ 1, 8, broadcast_f32(4) }; /* that may be larger */
+	cr_expect(cx_account_is_sound(&a, len, 4));
+	a.elsewhere.what = (uint64_t)CX_NCOLL << 16;
+	cr_expect(!cx_account_is_sound(&a, len, 4));
 }
 
 /* ---- rank 0's mind ---- */
@@ -272,6 +277,21 @@ Test(verdict, a_timeout_with_all_in_it)
 	answer(&v, 1, account_of(1, true, 300), 12);
 	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 0.3 s; missing: rank 0 (in no "
 		       "collective for 0.3 s, no operation yet)");
+}
+
+Test(verdict, a_timeout_names_the_call_elsewhere)
+{
+	struct cx_account a = account_of(3, false, 700);
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 2);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 4, "rank 1 waited 0.7 s", 10);
+	a.elsewhere = (struct cx_sign){ 1, 8, broadcast_f32(1) };
+	answer(&v, 0, a, 11);
+	answer(&v, 1, account_of(4, true, 700), 12);
+	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 0.7 s; missing: rank 0 (in no "
+		       "collective for 0.7 s after operation 3, but in broadcast(count 8, float32, "
+		       "root 1), operation 1, of another communicator)");
 }
 
 Test(verdict, a_mismatch_names_the_calls_and_the_ranks)
