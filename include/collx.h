@@ -171,8 +171,9 @@ typedef int (*collx_allgather_fn)(void *ctx, const void *send, void *recv, size_
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
 				   void *ctx, int rank, const collx_config *config);
 
-/* Leaves; does not wait for others, but for at most 2 s where they do not read what
- * they are told. NULL is fine. Not while a call is running. */
+/* Leaves; does not wait for others, but for at most 2 s where they do not read what they are
+ * told. NULL is fine. A call that another thread is in returns COLLX_ERR_ABORTED first; from
+ * here on comm is no argument of anything, but for this function: COLLX_ERR_INVALID. */
 collx_result collx_comm_destroy(collx_comm_t comm);
 
 /* The rank or the size; COLLX_ERR_INVALID for NULL. */

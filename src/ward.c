@@ -197,8 +197,8 @@ static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_n
 		return;
 	*(r->hearsay ? &w->passed_hearsay : &w->passed_cause) = true;
 	memcpy(b.text, r->text, len);
-	cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct cx_report_body, text) + len,
-	     now_ns);
+	cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, r->origin, &b,
+		     offsetof(struct cx_report_body, text) + len, now_ns);
 }
 
 static void consider(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
@@ -261,6 +261,20 @@ static void consider_mine(struct cx_ward *w, uint64_t now_ns)
 	consider(w, &r, now_ns);
 }
 
+/* Who was to tell of deaths that all know has left, and its process ended meanwhile. */
+static void settle_deaths(struct cx_ward *w, uint64_t now_ns)
+{
+	const struct cx_verdict *v = &w->decider;
+	struct cx_report r = { .origin = w->tree.rank, .code = COLLX_ERR_PEER_DEAD };
+
+	if (cx_ward_code(w) || !cx_set_count(&v->dead))
+		return;
+	while (!cx_set_has(&v->dead, r.about))
+		r.about++;
+	cx_verdict_death_line(r.text, r.about);
+	cx_verdict_report(&w->decider, &r, now_ns);
+}
+
 /* The rank above is gone. Who left had no part in what is still under way, but for
  * passing on what others say: those below go on without it, and decide for themselves. */
 static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
@@ -276,6 +290,7 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 		return;
 	}
 	atomic_store_explicit(&w->blind, true, memory_order_relaxed);
+	settle_deaths(w, now_ns);
 	if (w->reported)
 		consider_mine(w, now_ns);
 }
@@ -548,6 +563,7 @@ static void look_for_late(struct cx_ward *w, uint64_t now_ns)
 
 static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
+	enum cx_frame_kind kind = (enum cx_frame_kind)s->wire.head.kind;
 	int origin = s->wire.head.arg;
 	size_t len = s->wire.head.len;
 	struct cx_account a = { 0 };
@@ -561,13 +577,13 @@ static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if (cx_ward_code(w))
 		return true;
 	if (cx_ward_up(w)) {
-		cx_ward_tell(w, cx_ward_up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len, now_ns);
+		cx_ward_tell(w, cx_ward_up(w), kind, origin, &a, len, now_ns);
 		return true;
 	}
 	cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	cx_verdict_account(&w->decider, origin, &a, now_ns);
 	look_for_late(w, now_ns);
-	if (s->wire.head.kind == CX_FRAME_SIGNS)
+	if (kind == CX_FRAME_SIGNS)
 		cx_verdict_ask(&w->decider, now_ns);
 	return true;
 }
@@ -656,7 +672,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
 	case CX_FRAME_SILENT: return hear_silent(w, s, now_ns);
 	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
-	case CX_FRAME_OVERDUE: return !cx_ward_is_up(w, s); /* of creation, which came about at last */
+	case CX_FRAME_OVERDUE: return !cx_ward_is_up(w, s); /* of creation, which came about */
 	default: return false;
 	}
 }
@@ -811,6 +827,14 @@ static void conclude_decision(struct cx_ward *w, uint64_t now_ns)
 	conclude(w, &c, now_ns);
 }
 
+static bool is_connected(const struct cx_ward *w, int rank)
+{
+	for (int i = 0; i < w->nstrands; i++)
+		if (w->strands[i].rank == rank && w->strands[i].wire.fd >= 0)
+			return true;
+	return false;
+}
+
 /* Before the dead are told of: who of this host has ended too, or is about to? Without it
  * those who lost rank 0, and all that it would hear, would name it alone. */
 static void look_around(struct cx_ward *w, uint64_t now_ns)
@@ -819,10 +843,12 @@ static void look_around(struct cx_ward *w, uint64_t now_ns)
 		int state = left(w, r) || r == w->tree.rank
 				    ? CX_PROCESS_UNKNOWN
 				    : cx_rally_process_state(w->rally, r);
+		bool gone = state == CX_PROCESS_GONE;
 
-		if (state == CX_PROCESS_GONE)
+		/* A connection's end says how, and may be behind a leave. */
+		if (gone && !is_connected(w, r))
 			tell_death(w, NULL, r, now_ns);
-		else if (state == CX_PROCESS_ENDS)
+		else if (gone || state == CX_PROCESS_ENDS)
 			cx_verdict_wait(&w->decider, now_ns);
 	}
 }

@@ -33,7 +33,8 @@ void cx_ward_say_farewell(struct cx_ward *w, uint64_t now_ns)
 		return;
 	w->leave_by_ns += farewell_ns;
 	for (int i = 0; i < w->nstrands; i++)
-		cx_ward_tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
+		cx_ward_tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b),
+			     now_ns);
 	if (w->rally)
 		cx_rally_going(w->rally, now_ns);
 	if (!cx_ward_up(w))

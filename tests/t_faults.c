@@ -191,9 +191,11 @@ static void death_line(char line[CX_FAULT_TEXT_MAX], unsigned victims)
 		for (end = v; end < RANKS && victims >> end & 1; end++)
 			;
 		if (end > v)
-			at += (size_t)snprintf(list + at, sizeof(list) - at, end - v > 2 ? "%s%d-%d" :
-					       end - v > 1 ? "%s%d, %d" : "%s%d", at ? ", " : "",
-					       v, end - 1);
+			at += (size_t)snprintf(list + at, sizeof(list) - at,
+					       end - v > 2   ? "%s%d-%d"
+					       : end - v > 1 ? "%s%d, %d"
+							     : "%s%d",
+					       at ? ", " : "", v, end - 1);
 	}
 	if (__builtin_popcount(victims) == 1)
 		cx_verdict_death_line(line, __builtin_ctz(victims));

@@ -136,6 +136,28 @@ Test(trees, several_deaths_are_one_error)
 		}
 }
 
+/* While rank 0 waits for more deaths it dies itself, or its process ends after it left. */
+Test(trees, a_death_that_rank_0_had_no_time_to_tell_of)
+{
+	struct grove g;
+
+	for (int leaves = 0; leaves < 2; leaves++) {
+		grove_open(&g, 5, (const int[]){ 0, 0, 0, 0, 0 }, (uint64_t)leaves);
+		grove_run(&g, 5);
+		grove_kill(&g, 2);
+		grove_run(&g, 2);
+		cr_expect(!grove_code(&g, 1), "rank 0 did not wait");
+		if (leaves)
+			grove_leave(&g, 0);
+		grove_run(&g, 1);
+		grove_kill(&g, 0);
+		grove_settle(&g, 50);
+		cr_expect_eq(expect_one_verdict(&g, "rank 0 goes"), COLLX_ERR_PEER_DEAD);
+		cr_expect(blamed(&g, 1) == (leaves ? 4 : 5), "%s", grove_text(&g, 1));
+		grove_close(&g);
+	}
+}
+
 /* What goes on while somebody dies: all are in a call, two report what they see, rank
  * 0 asks. `step` counts the steps of wards until `victim` dies. */
 static uint64_t kill_at(struct grove *g, const struct shape *s, int victim, uint64_t step, int code)
