@@ -19,6 +19,7 @@ enum { GROUPS = 4 /* different calls that a line tells of */, LIST_MAX = 120 /* 
 
 struct cx_known {
 	struct cx_account account;
+	uint64_t at_ns; /* when that came */
 	uint64_t left; /* 1 + the last operation it finished; 0: it is here */
 };
 
@@ -598,6 +599,7 @@ void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account 
 	if (v->code || rank >= v->ranks)
 		return;
 	v->known[rank].account = *a;
+	v->known[rank].at_ns = now_ns;
 	if (v->phase == CX_ASKING) {
 		hear_answers(v, now_ns);
 	} else if (v->phase != CX_COUNTING && contradicts(v, a)) {
@@ -641,23 +643,34 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 /* ---- who is late ---- */
 
 /* Who has waited longest in an operation behind that one. */
-static const struct cx_account *longest_wait(const struct cx_verdict *v, uint64_t seq)
+static const struct cx_known *longest_wait(const struct cx_verdict *v, uint64_t seq)
 {
-	const struct cx_account *longest = NULL;
+	const struct cx_known *longest = NULL;
 
 	for (int r = 0; r < v->ranks; r++) {
 		const struct cx_account *a = &v->known[r].account;
 
-		if (a->state % 2 && begun(a) > seq && (!longest || a->still_ms > longest->still_ms))
-			longest = a;
+		if (a->state % 2 && begun(a) > seq &&
+		    (!longest || a->still_ms > longest->account.still_ms))
+			longest = &v->known[r];
 	}
 	return longest;
+}
+
+/* Was that rank still behind when the other one had waited so long? What is known of it may
+ * be a heartbeat old, and it may have come since. */
+static bool has_proof(const struct cx_known *late, const struct cx_known *waits, uint64_t least_ms)
+{
+	uint64_t for_ms = waits->account.still_ms - least_ms;
+
+	return late->at_ns >= waits->at_ns - cx_min(for_ms * 1000000, waits->at_ns);
 }
 
 struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
 {
 	struct cx_late late = { .rank = -1 };
 	const struct cx_account *waits;
+	const struct cx_known *longest;
 	const struct cx_sign *sign;
 	uint64_t least = UINT64_MAX;
 
@@ -666,8 +679,10 @@ struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
 			least = begun(&v->known[r].account);
 			late.rank = r;
 		}
-	waits = late.rank < 0 ? NULL : longest_wait(v, least);
-	if (!waits || !waits->still_ms || waits->still_ms < least_ms)
+	longest = late.rank < 0 ? NULL : longest_wait(v, least);
+	waits = longest ? &longest->account : NULL;
+	if (!waits || !waits->still_ms || waits->still_ms < least_ms ||
+	    !has_proof(&v->known[late.rank], longest, least_ms))
 		return (struct cx_late){ .rank = -1 };
 	late.waited_ms = (uint32_t)cx_min(waits->still_ms, UINT32_MAX);
 	sign = sign_of(waits, begun(waits));

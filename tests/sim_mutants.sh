@@ -110,6 +110,10 @@ ward: who was stopped forgives nobody | ward_beat.c | 10000
 /^void cx_ward_forgive/,/^}/s/w->strands\[i\].heard_ns = now_ns/(void)i/
 ward: stopped before its first step | ward_life.c | 10000
 s/w->since_ns = w->stepped_ns = /w->since_ns = /
+ward: of several dead the first is told | ward.c | 10000
+/^static void tell_verdict/,/^}/s/if \(cx_set_count\(&c->who\) > 1\)/if (0)/
+verdict: the silent are called dead | verdict.c | 10000
+/^static void tell_losses/,/^}/s/dead \? v->dead : v->silent/v->dead/
 ward: silence is never seen | ward_beat.c | 10000
 s/now_ns - s->heard_ns >= silence_ns/0/
 ward: the silent do not hear the verdict | ward.c | 10000
@@ -121,7 +125,7 @@ ward: a council is not passed up | ward.c | 10000
 ward: a revoke is dropped | ward.c | 10000
 /^static void grant/,/^}/s/pass_up\(w, &r, now_ns\);/;/
 ward: nobody lingers | ward_leave.c | 10000
-/^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
+/^static bool lingers/,/^}/s/return .*/return 0;/
 ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
 ward: a report of any origin | ward.c | 2000

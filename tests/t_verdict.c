@@ -549,6 +549,27 @@ Test(verdict, causes_of_others_are_checked)
 	cr_expect(cx_cause_is_sound(&c, 3000) && !cx_cause_is_sound(&c, 2500));
 }
 
+/* What is known of a rank is as old as its last heartbeat. */
+Test(verdict, nobody_is_late_by_old_news)
+{
+	struct cx_account waits = account_of(9, true, 60), old = account_of(3, false, 0);
+	struct cx_late late;
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 2);
+	cx_verdict_account(&v, 1, &old, 100 * MS);
+	cx_verdict_account(&v, 0, &waits, 400 * MS); /* since 340 */
+	cr_expect_eq(cx_verdict_late(&v, 50).rank, -1, "rank 1 was behind 300 ms ago");
+	old = account_of(8, false, 20);
+	cx_verdict_account(&v, 1, &old, 389 * MS);
+	cr_expect_eq(cx_verdict_late(&v, 50).rank, -1);
+	cx_verdict_account(&v, 1, &old, 390 * MS);
+	late = cx_verdict_late(&v, 50);
+	cr_expect(late.rank == 1 && late.sign.seq == 9 && late.waited_ms == 60, "rank %d, %d",
+		  late.rank, (int)late.sign.seq);
+	cx_verdict_fini(&v);
+}
+
 Test(verdict, questions_are_rare)
 {
 	struct cx_verdict v;
