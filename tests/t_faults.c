@@ -563,6 +563,44 @@ Test(leaving, after_the_last_call)
 	}
 }
 
+/* Rank 0's end of the connection does not end, as its process is stopped: the guard waits for
+ * it, up to 2 s, and the caller for 50 ms of that. */
+static void leave_a_stopped_one(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	struct notes *n = arg;
+	collx_comm_t c = NULL;
+	uint64_t begin;
+	int took, rc = collx_comm_create(&c, size, id, rank, NULL);
+
+	EXPECT(rc == 0 && !collx_barrier(c, NULL), "rank %d: %s", rank, collx_last_error(c));
+	if (!rank) {
+		__atomic_store_n(&n->victim, getpid(), __ATOMIC_RELEASE);
+		while (!__atomic_load_n(&n->anew, __ATOMIC_ACQUIRE))
+			nap_ms(1);
+	} else {
+		while (!__atomic_load_n(&n->victim, __ATOMIC_ACQUIRE))
+			nap_ms(1);
+		kill(n->victim, SIGSTOP);
+		nap_ms(50);
+	}
+	begin = now_ms();
+	rc = collx_comm_destroy(c);
+	took = (int)(now_ms() - begin);
+	EXPECT(rc == 0 && took < 1000 && (!rank || took >= 40), "rank %d: %d ms", rank, took);
+	__atomic_store_n(&n->anew, 1, __ATOMIC_RELEASE);
+	if (rank)
+		kill(n->victim, SIGCONT);
+}
+
+Test(leaving, takes_no_longer_where_another_rank_is_stopped)
+{
+	struct notes *n = notes_make();
+	const struct world w = { .size = 2, .raw = leave_a_stopped_one, .arg = n };
+
+	cr_assert_eq(world_run(&w), 0);
+	munmap(n, sizeof(*n));
+}
+
 /* Rank 2 goes when it has given its part. Rank 0 hears of it while it waits for
  * rank 1, and passes it on, so that rank 1 knows also when rank 0 is away. */
 static void leave_behind_a_back(collx_comm_t c, int rank, int size, void *arg)

@@ -136,6 +136,18 @@ Test(trees, several_deaths_are_one_error)
 		}
 }
 
+/* To whom nothing can be sent all is said: who looks when that was last comes no earlier. */
+Test(strands, a_mute_one_asks_for_no_heartbeats)
+{
+	struct cx_strand s;
+
+	cx_strand_open(&s, 1, -1, 5);
+	cr_expect(cx_strand_say(&s, CX_FRAME_BEAT, 0, NULL, 0, 9) && s.said_ns == 9);
+	s.wire.fd = 99;
+	s.mute = true;
+	cr_expect(cx_strand_say(&s, CX_FRAME_BEAT, 0, NULL, 0, 12) && s.said_ns == 12);
+}
+
 /* While rank 0 waits for more deaths it dies itself, or its process ends after it left. */
 Test(trees, a_death_that_rank_0_had_no_time_to_tell_of)
 {
