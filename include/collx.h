@@ -171,8 +171,9 @@ typedef int (*collx_allgather_fn)(void *ctx, const void *send, void *recv, size_
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
 				   void *ctx, int rank, const collx_config *config);
 
-/* Leaves; does not wait for others, but for at most 2 s where they do not read what
- * they are told. NULL is fine. Not while a call is running. */
+/* Leaves; does not wait for others, but for at most 2 s where they do not read what they are
+ * told. NULL is fine. A call that another thread is in returns COLLX_ERR_ABORTED first; from
+ * here on comm is no argument of anything, but for this function: COLLX_ERR_INVALID. */
 collx_result collx_comm_destroy(collx_comm_t comm);
 
 /* The rank or the size; COLLX_ERR_INVALID for NULL. */
@@ -248,19 +249,25 @@ typedef enum {
 	COLLX_EVIDENCE_WISH = 6        /* a rank left, aborted or revoked */
 } collx_evidence;
 
+enum { COLLX_ERROR_RANKS = 16 /* that an error has room for */ };
+
 /* The first error of a communicator: the same on all ranks but for since_us. */
 typedef struct {
 	size_t size;
 	collx_result code;       /* COLLX_OK: there is none */
 	int origin;              /* the rank that saw it; -1: connections told, or there is none */
-	int rank;                /* the first that is to blame; -1: none is known */
+	int rank;                /* the first that is to blame, ranks[0]; -1: none is known */
+	int nranks;              /* how many are; more than there is room for, maybe */
+	int ranks[COLLX_ERROR_RANKS]; /* the first of them, ascending; then -1 */
 	collx_evidence evidence;
 	int sys_errno;           /* 0: no system call's */
 	uint64_t op;             /* number of the collective that origin was in; 0: none */
 	uint64_t since_us;       /* for which it has been known here */
 	char text[448];          /* as collx_last_error */
 } collx_error;
-#define COLLX_ERROR_INIT { sizeof(collx_error), COLLX_OK, -1, -1, COLLX_EVIDENCE_NONE, 0, 0, 0, "" }
+#define COLLX_ERROR_INIT \
+	{ sizeof(collx_error), COLLX_OK, -1, -1, 0, { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, \
+	  -1, -1, -1, -1, -1 }, COLLX_EVIDENCE_NONE, 0, 0, 0, "" }
 
 /* Never blocks. */
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error);

@@ -232,7 +232,7 @@ static int fail_to_create(struct sim_stay *at, int rc)
 	if (at->rally)
 		cx_rally_destroy(at->rally);
 	cx_nest_close(&at->nest);
-	cx_ring_close(at->beside, at->comm->ranks);
+	cx_tree_part(at->beside, at->comm->ranks);
 	at->beside = NULL;
 	at->boot = NULL;
 	at->rally = NULL;

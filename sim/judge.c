@@ -463,6 +463,30 @@ static const char *judge_player(const struct sim_player *p, bool last)
 	return NULL;
 }
 
+/* Ranks that are said to have died, or to be silent: the line names those that the error
+ * lists, and, unless connections broke, each of the dead has ended. */
+static const char *judge_losses(const struct sim_player *p)
+{
+	const struct sim_comm *c = p->at->comm;
+	char head[CX_FAULT_TEXT_MAX];
+	uint64_t named;
+
+	if (p->code != COLLX_ERR_PEER_DEAD && p->code != COLLX_ERR_PEER_SILENT)
+		return NULL;
+	snprintf(head, sizeof(head), "%.*s", (int)strcspn(p->text, ":"), p->text);
+	named = ranks_in(head);
+	if (named != p->blamed.word[0])
+		return sim_say("rank %d got '%s', and its error lists %#llx", p->rank, p->text,
+			       (unsigned long long)p->blamed.word[0]);
+	for (int r = 0; p->code == COLLX_ERR_PEER_DEAD && r < c->ranks; r++) {
+		const struct sim_proc *proc = sim_job.player[c->member[r]].proc;
+
+		if (named >> r & 1 && (!proc->killed || proc->ended_ns > p->error_ns))
+			return sim_say("rank %d got '%s', but rank %d lived", p->rank, p->text, r);
+	}
+	return NULL;
+}
+
 /* ---- all survivors the same ---- */
 
 /* Has that rank others below it? */
@@ -587,6 +611,8 @@ static const char *judge_agreement(int generation)
 			continue;
 		if (judge_missing(p))
 			return why;
+		if (judge_losses(p))
+			return why;
 		if (!is_end_among_others(p, first) && !lost_the_verdict(p) &&
 		    (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
@@ -607,7 +633,7 @@ static const char *judge_silence(void)
 	const struct sim_schedule *s = sim_job.plan;
 	uint64_t from_ns = 0, most_ns = s->silence_ns + 500 * SIM_MS;
 
-	if (s->nfaults > 1)
+	if (sim_schedule_find(s, SIM_PAUSE, 0) && s->nfaults > 1)
 		most_ns += cx_max(s->silence_ns, SIM_S);
 	for (int i = 0; i < s->nfaults; i++)
 		if (s->fault[i].kind != SIM_PAUSE || s->fault[i].for_ns < most_ns)
@@ -617,9 +643,8 @@ static const char *judge_silence(void)
 	for (int i = 0; s->nfaults && s->op_ns > most_ns && i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, 0);
 
-		if (!p || !p->created || p->created_ns > from_ns)
-			return NULL;
-		if (p->proc->paused_ns || (!has_verdict(p) && s->ops < SIM_MANY_OPS))
+		if (!p || !p->created || p->created_ns > from_ns || p->proc->paused_ns ||
+		    (!has_verdict(p) && s->ops < SIM_MANY_OPS))
 			continue;
 		if (!has_verdict(p) || p->error_ns > from_ns + most_ns)
 			return sim_say("rank %d did not hear of the silence for %.3f s", p->rank,

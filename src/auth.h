@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum {
-	CX_WIRE_VERSION = 1,
+	CX_WIRE_VERSION = 2,
 	CX_SECRET_BYTES = 32,
 	CX_JOB_BYTES = 16,
 	CX_CHALLENGE_BYTES = 40,

@@ -51,7 +51,8 @@ static int share_failure(struct collx_comm *c, const struct cx_request *r, int r
 	const uint64_t patience_ns = 1000000000;
 	uint64_t until = cx_now_ns() + patience_ns;
 
-	while (!rc && !cx_guard_verdict(c->guard) && cx_now_ns() < until)
+	while (!rc && !cx_guard_verdict(c->guard) && !cx_guard_is_dropped(c->guard) &&
+	       cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
 	if (!rc)
 		cx_fail(COLLX_ERR_REVOKED, "%s: it did not succeed on all ranks",

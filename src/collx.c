@@ -199,6 +199,8 @@ static int end_creation(struct creation *k, int rc, collx_comm_t *comm)
 		memcpy(job, k->meeting.secret.job, sizeof(job));
 		rc = cx_comm_open(comm, &k->meeting, &k->terms);
 		cx_uid_release(job);
+		if (!rc)
+			cx_comm_hand_out(*comm);
 	}
 	cx_vault_destroy(k, sizeof(*k));
 	return rc;
@@ -274,18 +276,7 @@ int cx_comm_check_fork(const struct collx_comm *c, const char *name)
 
 collx_result collx_comm_destroy(collx_comm_t comm)
 {
-	if (comm && cx_comm_check_fork(comm, "destroy"))
-		return COLLX_ERR_FORKED;
-	if (comm && comm->herald && cx_herald_is_here(comm->herald))
-		return cx_fail(COLLX_ERR_INVALID, "destroy: called by the communicator's own "
-						  "callback, which cannot end itself");
-	while (comm) {
-		collx_comm_t next = comm->heir;
-
-		cx_comm_close(comm);
-		comm = next;
-	}
-	return COLLX_OK;
+	return comm ? cx_comm_leave(comm) : COLLX_OK;
 }
 
 /* ---- calls ---- */
@@ -421,8 +412,11 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 		rc = check_request(comm, r, name);
 	if (rc || (r->count == 0 && r->coll < CX_NCOLL))
 		return rc;
-	return flags ? cx_careful_run(comm, r, flags, timeout_ns)
-		     : cx_comm_run(comm, r, timeout_ns);
+	if (!flags && r->coll < CX_NCOLL)
+		return cx_comm_run(comm, r, timeout_ns);
+	cx_comm_enter(comm);
+	rc = flags ? cx_careful_run(comm, r, flags, timeout_ns) : cx_comm_run(comm, r, timeout_ns);
+	return cx_comm_exit(comm, rc);
 }
 
 collx_result collx_allreduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,

@@ -74,7 +74,8 @@ static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t tim
 {
 	if (!w->start)
 		w->start = now;
-	if (is_message(c) ? cx_guard_verdict(c->guard) : cx_calls_last(&c->calls) < c->seq)
+	if (is_message(c) ? cx_guard_verdict(c->guard) || cx_guard_is_dropped(c->guard)
+			  : cx_calls_last(&c->calls) < c->seq)
 		return COLLX_ERR_PEER_LEFT; /* or what the verdict is */
 	if (cx_guard_is_blind(c->guard))
 		timeout_ns = cx_min(timeout_ns, blind_ns);
@@ -183,7 +184,7 @@ int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code)
 	cx_exec_fence(&c->exec);
 	code = cx_guard_report(c->guard, code, -1, is_hearsay(code), text);
 	snprintf(c->text, sizeof(c->text), "%.*s", (int)sizeof(c->text) - 1, cx_error_text());
-	c->error = code;
+	c->error = code; /* the last that is done with it: see leave.c */
 	return code;
 }
 

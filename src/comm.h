@@ -42,7 +42,7 @@ struct cx_herald;
 struct collx_comm {
 	int rank, size;
 	unsigned forks;        /* cx_fork_count when it was made: a child's is higher */
-	int error;             /* sticky: why this communicator is dead */
+	_Atomic int error;     /* sticky: why this communicator is dead */
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t seq;          /* collectives begun */
 	uint64_t chain;        /* a hash of them all: ranks that differ once differ for ever */
@@ -61,6 +61,9 @@ struct collx_comm {
 	struct cx_rally *rally; /* the same */
 	struct cx_herald *_Atomic herald; /* who calls back */
 	struct collx_comm *_Atomic heir;  /* that took its place; NULL: none did */
+	_Atomic bool inside;   /* a thread is in a call, and it is no plain collective, which
+				* `calls` tells of */
+	struct collx_comm *next_handle; /* leave.c's */
 	int *origin;           /* [rank]: its number in the first communicator */
 	void *kept;            /* a copy of an input */
 	size_t kept_len;
@@ -84,6 +87,25 @@ struct cx_request {
 /* Creates a communicator over a meeting; wipes the meeting's secret. */
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_terms *terms);
 void cx_comm_close(struct collx_comm *c);
+
+/* Around all that may wait but plain collectives; of one thread at a time. */
+static inline void cx_comm_enter(struct collx_comm *c)
+{
+	atomic_store_explicit(&c->inside, true, memory_order_relaxed);
+}
+
+/* From here on it may be gone. Returns rc. */
+static inline int cx_comm_exit(struct collx_comm *c, int rc)
+{
+	/* Pairs with the acquire in leave.c: nothing of it is used any more. */
+	atomic_store_explicit(&c->inside, false, memory_order_release);
+	return rc;
+}
+
+/* A caller has it from now on. */
+void cx_comm_hand_out(struct collx_comm *c);
+/* As collx_comm_destroy. */
+int cx_comm_leave(struct collx_comm *c);
 
 /* COLLX_ERR_FORKED in a child; `name` is the call's. */
 int cx_comm_check_fork(const struct collx_comm *c, const char *name);

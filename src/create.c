@@ -501,7 +501,7 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 	if (rc && c->boot)
 		cx_boot_tell(c->boot, rc, cx_error_text());
 	if (rc) {
-		cx_ring_close(beside, c->size);
+		cx_tree_part(beside, c->size);
 		return rc;
 	}
 	cx_boot_finish(c->boot, &tree);

@@ -33,6 +33,18 @@ static collx_evidence evidence_of(int code)
 	}
 }
 
+static void list_blamed(const struct cx_cause *c, int size, collx_error *error)
+{
+	error->rank = c->about;
+	for (int r = 0; r < size; r++) {
+		if (r != c->about && (r >= CX_COUNCIL_RANKS || !cx_set_has(&c->who, r)))
+			continue;
+		if (error->nranks < COLLX_ERROR_RANKS)
+			error->ranks[error->nranks] = r;
+		error->nranks++;
+	}
+}
+
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 {
 	int rc = check(&comm, "error");
@@ -51,7 +63,7 @@ collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 		return COLLX_OK;
 	error->code = (collx_result)cause.code;
 	error->origin = cause.origin;
-	error->rank = cause.about;
+	list_blamed(&cause, comm->size, error);
 	error->evidence = evidence_of(cause.code);
 	error->sys_errno = cause.sys_errno;
 	error->op = cause.seq;
@@ -147,9 +159,13 @@ static void print_error(FILE *f, collx_comm_t comm)
 
 	collx_comm_error(comm, &e);
 	fprintf(f, "\"error\": {\"code\": %d, \"name\": \"%s\", \"origin\": %d, \"rank\": %d, "
-		   "\"evidence\": %d, \"errno\": %d, \"op\": %llu, \"since_us\": %llu, \"text\": ",
-		e.code, collx_strerror(e.code), e.origin, e.rank, e.evidence, e.sys_errno,
-		(unsigned long long)e.op, (unsigned long long)e.since_us);
+		   "\"nranks\": %d, \"ranks\": [",
+		e.code, collx_strerror(e.code), e.origin, e.rank, e.nranks);
+	for (int i = 0; i < e.nranks && i < COLLX_ERROR_RANKS; i++)
+		fprintf(f, i ? ", %d" : "%d", e.ranks[i]);
+	fprintf(f, "], \"evidence\": %d, \"errno\": %d, \"op\": %llu, \"since_us\": %llu, "
+		   "\"text\": ",
+		e.evidence, e.sys_errno, (unsigned long long)e.op, (unsigned long long)e.since_us);
 	print_string(f, e.text);
 	fputc('}', f);
 }
@@ -240,7 +256,7 @@ static int deadline(const struct collx_comm *c, const char *name, const collx_op
 collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char *alive,
 			      const collx_opts *opts)
 {
-	int rc = check(&comm, "agree");
+	int rc = check(&comm, "agree"), size = rc ? 0 : comm->size;
 	struct cx_set failed;
 	uint64_t until, value;
 
@@ -251,13 +267,23 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 	if (rc)
 		return rc;
 	value = *flags;
+	cx_comm_enter(comm);
 	rc = cx_recover_agree(comm, &value, &failed, until);
+	cx_comm_exit(comm, rc);
 	if (rc)
 		return rc;
 	*flags = value;
-	for (int r = 0; alive && r < comm->size; r++)
+	for (int r = 0; alive && r < size; r++)
 		alive[r] = !cx_set_has(&failed, r);
 	return COLLX_OK;
+}
+
+/* out, if it came about, is the caller's. */
+static int finish(struct collx_comm *c, int rc, collx_comm_t *out)
+{
+	if (!rc)
+		cx_comm_hand_out(*out);
+	return cx_comm_exit(c, rc);
 }
 
 static int read_exclude(const struct collx_comm *c, const int *exclude, int n, struct cx_set *out)
@@ -287,7 +313,10 @@ collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclu
 		rc = deadline(comm, "shrink", opts, &until);
 	if (!rc)
 		rc = read_exclude(comm, exclude, nexclude, &set);
-	return rc ? rc : cx_recover_shrink(comm, &set, until, out);
+	if (rc)
+		return rc;
+	cx_comm_enter(comm);
+	return finish(comm, cx_recover_shrink(comm, &set, until, out), out);
 }
 
 collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
@@ -304,11 +333,12 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 		rc = deadline(now, "repair", opts, &until);
 	if (rc)
 		return rc;
+	cx_comm_enter(now);
 	cx_guard_end_now(now->guard, COLLX_ERR_REVOKED);
-	rc = cx_recover_shrink(now, &nobody, until, &next);
+	rc = finish(now, cx_recover_shrink(now, &nobody, until, &next), &next);
 	if (rc)
 		return rc;
-	collx_comm_destroy(*comm);
+	collx_comm_destroy(*comm); /* unless another thread does just now */
 	*comm = next;
 	return COLLX_OK;
 }
@@ -327,5 +357,8 @@ collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_
 		rc = cx_fail(COLLX_ERR_INVALID, "grow: %d joiners are too many", joiners);
 	if (!rc)
 		rc = deadline(comm, "grow", opts, &until);
-	return rc ? rc : cx_recover_grow(comm, joiners, id, until, out);
+	if (rc)
+		return rc;
+	cx_comm_enter(comm);
+	return finish(comm, cx_recover_grow(comm, joiners, id, until, out), out);
 }

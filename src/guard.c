@@ -61,6 +61,7 @@ static void take_in(struct watch *t)
 	for (w = first; w; w = next) {
 		next = w->next;
 		w->next = guard.served;
+		w->served = &guard.served;
 		guard.served = w;
 		older = t->poll.fds;
 		t->poll.fds = guard.room = w->room;
@@ -449,6 +450,11 @@ int cx_guard_fail(const struct cx_ward *w)
 	return cx_fail(cx_guard_verdict(w), "%s", w->cause.text);
 }
 
+static int fail_dropped(void)
+{
+	return cx_fail(COLLX_ERR_ABORTED, "another thread of this rank destroys the communicator");
+}
+
 int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
 {
 	const uint64_t patience_ns = 3000000000; /* the guard itself gives up after 2 s */
@@ -456,12 +462,16 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 
 	if (cx_guard_verdict(w))
 		return cx_guard_fail(w);
+	if (cx_guard_is_dropped(w))
+		return fail_dropped();
 	cx_ward_post(w, code, about, hearsay, text);
 	if (w->nstrands)
 		ring();
 	until = w->nstrands && !guard.over ? cx_now_ns() + patience_ns : 0;
-	while (!cx_guard_verdict(w) && cx_now_ns() < until)
+	while (!cx_guard_verdict(w) && !cx_guard_is_dropped(w) && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
+	if (!cx_guard_verdict(w) && cx_guard_is_dropped(w))
+		return fail_dropped();
 	cx_ward_settle(w, &w->mine);
 	while (!cx_guard_verdict(w)) /* the thread is writing it this moment */
 		cx_sys->yield();
@@ -500,6 +510,17 @@ void cx_guard_end_now(struct cx_ward *w, int code)
 		cx_sys->poll(NULL, 0, 1);
 	c = cx_cause_of_wish(code, w->tree.rank);
 	cx_ward_adopt(w, &c);
+}
+
+void cx_guard_drop(struct cx_ward *w)
+{
+	atomic_store_explicit(&w->dropped, true, memory_order_release);
+	cx_ward_lower_last(w, 0);
+}
+
+bool cx_guard_is_dropped(const struct cx_ward *w)
+{
+	return atomic_load_explicit(&w->dropped, memory_order_acquire);
 }
 
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)
@@ -585,6 +606,8 @@ int cx_guard_barred(const struct cx_ward *w)
 {
 	int code = atomic_load_explicit(&w->barred, memory_order_acquire);
 
+	if (cx_guard_is_dropped(w))
+		return fail_dropped();
 	if (code == COLLX_ERR_NO_QUORUM)
 		return cx_fail(code, "rank %d cannot reach enough of the others, who may be alive "
 				     "and go on without it", w->tree.rank);

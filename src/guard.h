@@ -83,6 +83,12 @@ void cx_guard_end(struct cx_ward *w, int code);
 /* The same, and it holds here when this returns. */
 void cx_guard_end_now(struct cx_ward *w, int code);
 
+/* Its calls, of another thread, end with COLLX_ERR_ABORTED, here alone: for who is about to
+ * close it. */
+void cx_guard_drop(struct cx_ward *w);
+/* Was that said? The calls that wait look. */
+bool cx_guard_is_dropped(const struct cx_ward *w);
+
 /* Is there a verdict? What it is about. */
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out);
 

@@ -264,6 +264,25 @@ static void settle_left(struct cx_rally *r, int rank, uint64_t now_ns)
 		cx_council_dead(&r->council, rank, now_ns);
 }
 
+bool cx_rally_is_same(const struct cx_rally *a, const struct cx_rally *b)
+{
+	return !strcmp(a->names[0], b->names[0]); /* where rank 0 would be met: nobody else is */
+}
+
+int cx_rally_process_state(const struct cx_rally *r, int rank)
+{
+	return r->near && r->near[rank].number ? cx_sys->process_state(&r->near[rank])
+					       : CX_PROCESS_UNKNOWN;
+}
+
+bool cx_rally_is_near(const struct cx_rally *r)
+{
+	for (int i = 0; i < r->council.ranks; i++)
+		if (!r->near || !r->near[i].number)
+			return false;
+	return true;
+}
+
 static bool may_be_gone(const struct cx_rally *r, int rank)
 {
 	return r->near[rank].number && rank != r->council.rank && r->strands[rank].wire.fd < 0 &&
@@ -288,7 +307,7 @@ static uint64_t look_for_the_gone(struct cx_rally *r)
 		if (!may_be_gone(r, i))
 			continue;
 		looks--;
-		if (cx_sys->is_gone(&r->near[i]))
+		if (cx_rally_process_state(r, i) == CX_PROCESS_GONE)
 			cx_council_dead(&r->council, i, r->now_ns);
 	}
 	return r->now_ns + look_ns;

@@ -75,6 +75,14 @@ void cx_rally_watch(struct cx_rally *r, struct cx_poll *p);
 /* p NULL: whatever is there. When to come again; UINT64_MAX: not for the clock. */
 uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now_ns);
 
+/* The state of that rank's process, where it is of this host: see cx_sys->process_state. */
+int cx_rally_process_state(const struct cx_rally *r, int rank);
+/* Are all ranks of this host, and known to be? */
+bool cx_rally_is_near(const struct cx_rally *r);
+
+/* Are these of one communicator, with ranks of one process? */
+bool cx_rally_is_same(const struct cx_rally *a, const struct cx_rally *b);
+
 /* Is there somebody who is neither dead nor silent, and may come yet? */
 bool cx_rally_is_needed(const struct cx_rally *r);
 

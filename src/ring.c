@@ -40,14 +40,6 @@ static bool has_chord(const struct cx_tree *t, int r)
 	return d > 0 && (!(d & (d - 1)) || !(back & (back - 1)));
 }
 
-void cx_ring_close(int *beside, int ranks)
-{
-	for (int r = 0; beside && r < ranks; r++)
-		if (beside[r] >= 0)
-			cx_sys->close(beside[r]);
-	cx_free(beside);
-}
-
 int cx_ring_open(int **beside, struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce,
 		 unsigned few)
 {

@@ -24,9 +24,8 @@ bool cx_ring_is_next(const struct cx_tree *t, int r);
 
 /* Connects the leaders, where they are more than `few`; all ranks call it.
  * beside[rank] become connected descriptors, -1 for the others, of who calls; NULL where
- * there is no ring, or nobody beside this rank. */
+ * there is no ring, or nobody beside this rank. Closed with cx_tree_part. */
 int cx_ring_open(int **beside, struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce,
 		 unsigned few);
-void cx_ring_close(int *beside, int ranks);
 
 #endif

@@ -21,8 +21,10 @@ bool cx_strand_say(struct cx_strand *s, enum cx_frame_kind kind, int arg, const 
 	const struct cx_frame_head head = cx_frame_head(kind, arg, body, len);
 	size_t waiting = s->len - s->at;
 
-	if (s->wire.fd < 0 || s->mute)
+	if (s->wire.fd < 0 || s->mute) {
+		s->said_ns = now_ns; /* who asks when it was last is not to come again at once */
 		return true;
+	}
 	if (waiting + sizeof(head) + len > s->room)
 		return false;
 	memmove(s->out, s->out + s->at, waiting);

@@ -39,16 +39,26 @@ int cx_tree_open_down(struct cx_tree *t)
 	return t->down ? 0 : COLLX_ERR_NOMEM;
 }
 
+void cx_tree_part(int *beside, int ranks)
+{
+	struct cx_wire w;
+
+	for (int r = 0; beside && r < ranks; r++) {
+		cx_wire_init(&w, beside[r]);
+		if (w.fd >= 0)
+			cx_wire_send(&w, CX_FRAME_PART, 0, NULL, 0, -1, 0);
+		cx_wire_close(&w);
+	}
+	cx_free(beside);
+}
+
 void cx_tree_fini(struct cx_tree *t)
 {
 	cx_wire_close(&t->up);
 	for (int r = 0; t->down && r < t->ranks; r++)
 		cx_wire_close(&t->down[r]);
-	for (int r = 0; t->beside && r < t->ranks; r++)
-		if (t->beside[r] >= 0)
-			cx_sys->close(t->beside[r]);
+	cx_tree_part(t->beside, t->ranks);
 	cx_free(t->down);
-	cx_free(t->beside);
 	cx_free(t->leader);
 	t->down = NULL;
 	t->beside = NULL;

@@ -35,6 +35,8 @@ int cx_tree_init(struct cx_tree *t, int rank, int ranks);
 /* Makes room for ranks below. */
 int cx_tree_open_down(struct cx_tree *t);
 
+/* Closes connections with other leaders, who are to hear from rank 0 why. */
+void cx_tree_part(int *beside, int ranks);
 /* Closes the wires and frees the arrays. */
 void cx_tree_fini(struct cx_tree *t);
 

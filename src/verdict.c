@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* From reports and calls to one error; see verdict.h. */
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,11 +12,14 @@ static const uint64_t doubt_ns = 500000000;
 static const uint64_t answers_ns = 200000000; /* for all to say what they called */
 static const uint64_t late_ns = 20000000;     /* and in it, until a late one is asked again */
 static const uint64_t ask_again_ns = 1000000000;
+static const uint64_t count_ns = 5000000;     /* for further deaths to be known */
+static const uint64_t dying_ns = 50000000;    /* the same, while somebody is known to die */
 
 enum { GROUPS = 4 /* different calls that a line tells of */, LIST_MAX = 120 /* its characters */ };
 
 struct cx_known {
 	struct cx_account account;
+	uint64_t at_ns; /* when that came */
 	uint64_t left; /* 1 + the last operation it finished; 0: it is here */
 };
 
@@ -34,7 +38,8 @@ static uint64_t begun(const struct cx_account *a)
 bool cx_account_is_sound(const struct cx_account *a, size_t len, int ranks)
 {
 	if (len < offsetof(struct cx_account, sign) || a->signs > CX_SIGNS ||
-	    len != cx_account_len(a) || a->signs > begun(a))
+	    len != cx_account_len(a) || a->signs > begun(a) ||
+	    !cx_sign_is_sound(&a->elsewhere, INT_MAX))
 		return false;
 	for (uint32_t i = 0; i < a->signs; i++)
 		if (a->sign[i].seq != begun(a) - a->signs + 1 + i ||
@@ -77,6 +82,35 @@ static void add(struct line *l, const char *fmt, ...)
 		l->len += cx_min((size_t)n, room - 1);
 }
 
+static bool fits_a_set(int rank)
+{
+	return rank >= 0 && rank < CX_COUNCIL_RANKS;
+}
+
+static void blame(struct cx_set *who, int rank)
+{
+	if (fits_a_set(rank))
+		cx_set_add(who, rank);
+}
+
+static int first_of(const struct cx_set *s, int from)
+{
+	while (from < CX_COUNCIL_RANKS && !cx_set_has(s, from))
+		from++;
+	return from;
+}
+
+bool cx_cause_is_sound(const struct cx_cause *c, int ranks)
+{
+	int last = cx_min(ranks, CX_COUNCIL_RANKS), first = first_of(&c->who, 0);
+
+	if (c->about < -1 || c->about >= ranks || c->origin < -1 || c->origin >= ranks)
+		return false;
+	if (first != (fits_a_set(c->about) ? c->about : CX_COUNCIL_RANKS))
+		return false;
+	return last == CX_COUNCIL_RANKS || first_of(&c->who, last) == CX_COUNCIL_RANKS;
+}
+
 /* What a rank knows by its connections is everybody's to know: nobody's in particular. */
 struct cx_cause cx_cause_of_report(const struct cx_report *r)
 {
@@ -87,6 +121,7 @@ struct cx_cause cx_cause_of_report(const struct cx_report *r)
 		c.origin = -1;
 		c.seq = 0;
 	}
+	blame(&c.who, r->about);
 	memcpy(c.text, r->text, sizeof(c.text));
 	return c;
 }
@@ -97,6 +132,7 @@ struct cx_cause cx_cause_of_wish(int code, int rank)
 	static const char revoked[] = "a rank revoked the communicator, for it to be repaired";
 	struct cx_cause c = { .code = code, .origin = rank, .about = rank };
 
+	blame(&c.who, rank);
 	if (code == COLLX_ERR_REVOKED)
 		memcpy(c.text, revoked, sizeof(revoked));
 	else
@@ -111,12 +147,17 @@ void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank)
 		 rank);
 }
 
-void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns)
+void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns,
+			     int state)
 {
-	snprintf(text, CX_FAULT_TEXT_MAX,
-		 "rank %d is silent: no heartbeat for %.1f s, though its connection is open "
-		 "(stopped, or cut off?)",
-		 rank, (double)silence_ns / 1e9);
+	struct line l = { text, 0 };
+
+	add(&l, "rank %d is silent: no heartbeat for %.1f s, though its connection is open ", rank,
+	    (double)silence_ns / 1e9);
+	if (state == 'T' || state == 't')
+		add(&l, "(its process is stopped: state %c)", state);
+	else
+		add(&l, "(stopped, or cut off?)");
 }
 
 void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq)
@@ -130,7 +171,112 @@ static void decide(struct cx_verdict *v, int code, int about)
 {
 	v->code = code;
 	v->about = about;
+	blame(&v->who, about);
 	v->due_ns = UINT64_MAX;
+}
+
+/* ---- ranks that are lost ---- */
+
+/* "0, 1, 3-7", no longer than a line has room for. */
+static void add_ranks(struct line *l, const struct cx_set *s)
+{
+	int told = 0, n = cx_set_count(s);
+	size_t start = l->len;
+
+	for (int r = first_of(s, 0), end; r < CX_COUNCIL_RANKS; r = first_of(s, end)) {
+		if (l->len - start > LIST_MAX) {
+			add(l, " and %d more", n - told);
+			return;
+		}
+		for (end = r + 1; end < CX_COUNCIL_RANKS && cx_set_has(s, end); end++)
+			;
+		add(l, told ? ", %d" : "%d", r);
+		if (end - r > 1)
+			add(l, end - r > 2 ? "-%d" : ", %d", end - 1);
+		told += end - r;
+	}
+}
+
+static void write_deaths(struct cx_verdict *v)
+{
+	struct line l = { v->text, 0 };
+
+	add(&l, "ranks ");
+	add_ranks(&l, &v->dead);
+	add(&l, " died: their processes ended without leaving (control connections closed)");
+}
+
+static void write_silences(struct cx_verdict *v)
+{
+	struct line l = { v->text, 0 };
+
+	add(&l, "ranks ");
+	add_ranks(&l, &v->silent);
+	add(&l, " are silent: no heartbeat for %.1f s, though their connections are open ",
+	    (double)v->silence_ns / 1e9);
+	if (cx_set_count(&v->stopped) == cx_set_count(&v->silent))
+		add(&l, "(their processes are stopped: state T)");
+	else
+		add(&l, "(stopped, or cut off?)");
+}
+
+/* All that were lost together. */
+static void tell_losses(struct cx_verdict *v)
+{
+	bool dead = v->first.code == COLLX_ERR_PEER_DEAD;
+
+	v->who = dead ? v->dead : v->silent;
+	if (cx_set_count(&v->who) == 1)
+		memcpy(v->text, v->first.text, sizeof(v->text));
+	else if (dead)
+		write_deaths(v);
+	else
+		write_silences(v);
+	decide(v, v->first.code, first_of(&v->who, 0));
+}
+
+static bool is_loss(const struct cx_report *r)
+{
+	return (r->code == COLLX_ERR_PEER_DEAD || r->code == COLLX_ERR_PEER_SILENT) &&
+	       !r->hearsay && fits_a_set(r->about);
+}
+
+/* Is there nobody who could be lost besides? */
+static bool is_last_one(const struct cx_verdict *v)
+{
+	int here = v->ranks ? v->ranks : CX_COUNCIL_RANKS;
+
+	for (int r = 0; r < v->ranks; r++)
+		here -= v->known[r].left || (fits_a_set(r) && (cx_set_has(&v->dead, r) ||
+							       cx_set_has(&v->silent, r)));
+	return here <= 1;
+}
+
+static void begin_counting(struct cx_verdict *v, uint64_t now_ns)
+{
+	v->phase = CX_COUNTING;
+	v->settle_ns = now_ns + dying_ns;
+	v->due_ns = now_ns + count_ns;
+	cx_verdict_lost(v, v->first.about, v->first.code == COLLX_ERR_PEER_DEAD ? CX_LOSS_DEATH
+									     : CX_LOSS_SILENCE);
+	cx_verdict_tick(v, now_ns);
+}
+
+void cx_verdict_lost(struct cx_verdict *v, int rank, enum cx_loss how)
+{
+	if (v->code || !fits_a_set(rank))
+		return;
+	cx_set_add(how == CX_LOSS_DEATH ? &v->dead : &v->silent, rank);
+	if (how == CX_LOSS_STOP)
+		cx_set_add(&v->stopped, rank);
+	if (v->phase == CX_COUNTING && is_last_one(v))
+		v->due_ns = 0;
+}
+
+void cx_verdict_wait(struct cx_verdict *v, uint64_t now_ns)
+{
+	if (v->phase == CX_COUNTING)
+		v->due_ns = cx_min(now_ns + count_ns, v->settle_ns);
 }
 
 /* ---- calls that differ ---- */
@@ -246,6 +392,12 @@ static int write_mismatch(struct cx_verdict *v, uint64_t seq)
 		if (!i)
 			add(&l, " as operation %llu", (unsigned long long)seq);
 	}
+	for (int r = 0; n && r < v->ranks; r++) {
+		const struct cx_sign *s = sign_of(&v->known[r].account, seq);
+
+		if (s && same(s, g[0].sign))
+			blame(&v->who, r);
+	}
 	return n ? first_with(v, g[0].sign) : -1;
 }
 
@@ -268,6 +420,11 @@ static void add_whereabouts(struct line *l, const struct cx_account *a)
 		add(l, " after operation %llu", (unsigned long long)begun(a));
 	else
 		add(l, ", no operation yet");
+	if (!a->elsewhere.seq)
+		return;
+	cx_sign_words(&a->elsewhere, call, sizeof(call));
+	add(l, ", but in %s, operation %llu, of another communicator", call,
+	    (unsigned long long)a->elsewhere.seq);
 }
 
 /* The ranks that hold operation v->first.seq up; the first of them. */
@@ -287,6 +444,7 @@ static int write_timeout(struct cx_verdict *v)
 			continue;
 		if (first < 0)
 			first = r;
+		blame(&v->who, r);
 		if (late++ && l.len - start > LIST_MAX)
 			continue;
 		add(&l, late == 1 ? "; missing: rank %d (" : ", rank %d (", r);
@@ -397,8 +555,13 @@ void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t
 {
 	bool puzzle = r->code == COLLX_ERR_TIMEOUT || r->code == COLLX_ERR_MISMATCH;
 
-	if (v->code || v->phase == CX_ASKING || (v->phase == CX_DOUBTING && r->hearsay))
+	if (v->code || v->phase >= CX_COUNTING || (v->phase == CX_DOUBTING && r->hearsay)) {
+		if (is_loss(r) && !v->code) /* which may have come before its frame */
+			cx_verdict_lost(v, r->about, r->code == COLLX_ERR_PEER_DEAD
+							     ? CX_LOSS_DEATH
+							     : CX_LOSS_SILENCE);
 		return;
+	}
 	v->first = *r;
 	if (r->hearsay) {
 		v->phase = CX_DOUBTING;
@@ -406,6 +569,8 @@ void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t
 		blame_leaver(v);
 	} else if (puzzle && v->ranks) {
 		begin_asking(v, now_ns);
+	} else if (is_loss(r)) {
+		begin_counting(v, now_ns);
 	} else {
 		memcpy(v->text, r->text, sizeof(v->text));
 		decide(v, r->code, r->about);
@@ -434,9 +599,10 @@ void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account 
 	if (v->code || rank >= v->ranks)
 		return;
 	v->known[rank].account = *a;
+	v->known[rank].at_ns = now_ns;
 	if (v->phase == CX_ASKING) {
 		hear_answers(v, now_ns);
-	} else if (contradicts(v, a)) {
+	} else if (v->phase != CX_COUNTING && contradicts(v, a)) {
 		v->first = (struct cx_report){ .origin = rank, .about = -1,
 					       .code = COLLX_ERR_MISMATCH, .seq = begun(a),
 					       .text = "ranks called different things" };
@@ -446,7 +612,7 @@ void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account 
 
 void cx_verdict_ask(struct cx_verdict *v, uint64_t now_ns)
 {
-	if (v->code || v->phase == CX_ASKING || !v->ranks)
+	if (v->code || v->phase >= CX_COUNTING || !v->ranks)
 		return;
 	if (!v->question || now_ns - v->asked_ns >= ask_again_ns)
 		ask(v, now_ns);
@@ -470,28 +636,41 @@ void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 		hear_answers(v, now_ns);
 	else if (v->phase == CX_DOUBTING && now_ns >= v->due_ns)
 		believe(v);
+	else if (v->phase == CX_COUNTING && now_ns >= v->due_ns)
+		tell_losses(v);
 }
 
 /* ---- who is late ---- */
 
 /* Who has waited longest in an operation behind that one. */
-static const struct cx_account *longest_wait(const struct cx_verdict *v, uint64_t seq)
+static const struct cx_known *longest_wait(const struct cx_verdict *v, uint64_t seq)
 {
-	const struct cx_account *longest = NULL;
+	const struct cx_known *longest = NULL;
 
 	for (int r = 0; r < v->ranks; r++) {
 		const struct cx_account *a = &v->known[r].account;
 
-		if (a->state % 2 && begun(a) > seq && (!longest || a->still_ms > longest->still_ms))
-			longest = a;
+		if (a->state % 2 && begun(a) > seq &&
+		    (!longest || a->still_ms > longest->account.still_ms))
+			longest = &v->known[r];
 	}
 	return longest;
+}
+
+/* Was that rank still behind when the other one had waited so long? What is known of it may
+ * be a heartbeat old, and it may have come since. */
+static bool has_proof(const struct cx_known *late, const struct cx_known *waits, uint64_t least_ms)
+{
+	uint64_t for_ms = waits->account.still_ms - least_ms;
+
+	return late->at_ns >= waits->at_ns - cx_min(for_ms * 1000000, waits->at_ns);
 }
 
 struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
 {
 	struct cx_late late = { .rank = -1 };
 	const struct cx_account *waits;
+	const struct cx_known *longest;
 	const struct cx_sign *sign;
 	uint64_t least = UINT64_MAX;
 
@@ -500,8 +679,10 @@ struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms)
 			least = begun(&v->known[r].account);
 			late.rank = r;
 		}
-	waits = late.rank < 0 ? NULL : longest_wait(v, least);
-	if (!waits || !waits->still_ms || waits->still_ms < least_ms)
+	longest = late.rank < 0 ? NULL : longest_wait(v, least);
+	waits = longest ? &longest->account : NULL;
+	if (!waits || !waits->still_ms || waits->still_ms < least_ms ||
+	    !has_proof(&v->known[late.rank], longest, least_ms))
 		return (struct cx_late){ .rank = -1 };
 	late.waited_ms = (uint32_t)cx_min(waits->still_ms, UINT32_MAX);
 	sign = sign_of(waits, begun(waits));

@@ -8,12 +8,17 @@
  *       |  |                      |                   |
  *       |  +--- timeout, mismatch-+-> asking --- answers of all, or 200 ms ---+
  *       |                         |                   |                       |
+ *       +- death, silence --------+-> counting --- 5 ms, or all are lost -----+
+ *       |                         |                   |                       |
  *       +------- any other cause -+-------------------+------> decided <------+
  *
  * The first cause counts, and hearsay is none while something better may come. A
  * timeout or a mismatch is explained by what each rank called: where that differs,
  * the earliest such operation is the verdict, in words; for a rank that has not come
  * to it the 200 ms are waited out.
+ *
+ * Deaths come seldom alone: a machine ends, a launcher kills. So the first one is told
+ * of when others had time to be known, and the verdict names all; silences, too.
  */
 #ifndef CX_VERDICT_H
 #define CX_VERDICT_H
@@ -22,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "council.h"
 #include "sign.h"
 #include "wire.h"
 
@@ -43,6 +49,7 @@ struct cx_cause {
 	int32_t about;     /* the first that is to blame; -1: nobody */
 	int32_t sys_errno; /* 0: no system call's */
 	uint64_t seq;      /* the operation that origin was in; 0: in none */
+	struct cx_set who; /* all that are to blame, as far as a set goes: from about on */
 	uint64_t known_ns; /* since when, here */
 	char text[CX_FAULT_TEXT_MAX];
 };
@@ -53,6 +60,8 @@ struct cx_account {
 	uint64_t still_ms; /* for which it has been so, at least */
 	uint32_t answers;  /* the question; 0: it was not asked */
 	uint32_t signs;
+	struct cx_sign elsewhere; /* while it is in none here: its process's call on another
+				   * communicator; seq 0: none */
 	struct cx_sign sign[CX_SIGNS]; /* up to the last operation begun, oldest first */
 };
 
@@ -67,11 +76,14 @@ struct cx_verdict {
 	int ranks;            /* 0: of none the calls are known, so a report is the verdict */
 	int code;             /* 0: not decided */
 	int about;            /* then: the first that is to blame; -1: nobody */
+	struct cx_set who;    /* and all of them */
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t due_ns;      /* cx_verdict_tick has something to do then */
-	enum { CX_WATCHING, CX_DOUBTING, CX_ASKING } phase;
+	enum { CX_WATCHING, CX_DOUBTING, CX_COUNTING, CX_ASKING } phase;
 	struct cx_report first;
-	uint64_t settle_ns;   /* the end of asking */
+	uint64_t settle_ns;   /* the end of asking, or counting */
+	struct cx_set dead, silent, stopped; /* as far as is known */
+	uint64_t silence_ns;  /* how long the silent were, for the line */
 	uint32_t question;    /* number of the last one: to be sent to all when it grows */
 	uint64_t asked_ns;
 	struct cx_known *known;
@@ -88,6 +100,11 @@ void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account 
 void cx_verdict_ask(struct cx_verdict *v, uint64_t now_ns);
 /* A rank left, having finished operation seq. */
 void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_ns);
+/* How a rank was lost, which may be told before the report of it, or without one. */
+enum cx_loss { CX_LOSS_DEATH, CX_LOSS_SILENCE, CX_LOSS_STOP /* silence, and the reason */ };
+void cx_verdict_lost(struct cx_verdict *v, int rank, enum cx_loss how);
+/* Somebody is dying, and will be dead in a moment: to be counted, if that is soon. */
+void cx_verdict_wait(struct cx_verdict *v, uint64_t now_ns);
 void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns);
 
 /* Who is waited for: it lives, and has not begun an operation that others are in. */
@@ -104,9 +121,14 @@ struct cx_cause cx_cause_of_report(const struct cx_report *r);
 /* That a rank aborted or revoked it; safe in a signal handler. */
 struct cx_cause cx_cause_of_wish(int code, int rank);
 
+/* Is it true that `about` is the first of `who`? Of a cause from another rank. */
+bool cx_cause_is_sound(const struct cx_cause *c, int ranks);
+
 /* The lines that more than one place writes. */
 void cx_verdict_death_line(char text[CX_FAULT_TEXT_MAX], int rank);
-void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns);
+/* state: of its process, if that is known; 0. */
+void cx_verdict_silence_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t silence_ns,
+			     int state);
 void cx_verdict_left_line(char text[CX_FAULT_TEXT_MAX], int rank, uint64_t seq);
 
 #endif

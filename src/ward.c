@@ -8,39 +8,14 @@
 
 enum { FRAMES = 256 /* of a wire in one step */ };
 
-static const uint64_t answer_ns = 2000000000, farewell_ns = 2000000000, late_ms = 800;
-static const uint64_t decides_ns = 1000000000; /* at most, who is above */
-static const uint64_t alone_ns = 50000000; /* for which a caller waits for its connections' end */
-
-static int verdict(const struct cx_ward *w)
-{
-	int code = atomic_load_explicit(&w->verdict, memory_order_acquire);
-
-	return code < 0 ? code : 0;
-}
+static const uint64_t answer_ns = 2000000000, late_ms = 800;
 
 static uint64_t left(const struct cx_ward *w, int rank)
 {
 	return atomic_load_explicit(&w->left[rank], memory_order_acquire);
 }
 
-/* Upwards; NULL when there is nobody (any more): this rank decides then. */
-static struct cx_strand *up(const struct cx_ward *w)
-{
-	return w->tree.above >= 0 && w->strands[0].wire.fd >= 0 ? &w->strands[0] : NULL;
-}
-
-static bool is_up(const struct cx_ward *w, const struct cx_strand *s)
-{
-	return w->tree.above >= 0 && s == &w->strands[0];
-}
-
-static bool is_below(const struct cx_ward *w, const struct cx_strand *s)
-{
-	return !is_up(w, s) && !s->beside;
-}
-
-static void lower_last(struct cx_ward *w, uint64_t seq)
+void cx_ward_lower_last(struct cx_ward *w, uint64_t seq)
 {
 	uint64_t last = atomic_load_explicit(&w->calls->last, memory_order_relaxed);
 
@@ -72,7 +47,7 @@ void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause)
 	/* Pairs with the acquire in verdict() and cx_guard_verdict: the cause is there; and
 	 * in total order with the bell, which whoever asks for it rings if this came first. */
 	atomic_store(&w->verdict, cause->code);
-	lower_last(w, 0);
+	cx_ward_lower_last(w, 0);
 	ring(w);
 }
 
@@ -87,8 +62,8 @@ static bool is_light(enum cx_frame_kind kind)
 	return kind == CX_FRAME_SIGNS || kind == CX_FRAME_STATUS || kind == CX_FRAME_ASK;
 }
 
-static void tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
-		 const void *body, size_t len, uint64_t now_ns)
+void cx_ward_tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
+		  const void *body, size_t len, uint64_t now_ns)
 {
 	if (is_light(kind) && cx_strand_room(s) < s->room / 2)
 		return;
@@ -100,26 +75,8 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 		       int arg, const void *body, size_t len, uint64_t now_ns)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		if (is_below(w, &w->strands[i]) && &w->strands[i] != but)
-			tell(w, &w->strands[i], kind, arg, body, len, now_ns);
-}
-
-/* The ring has no part in what comes now. */
-static void part_beside(struct cx_ward *w, uint64_t now_ns)
-{
-	for (int i = 0; i < w->nstrands; i++)
-		if (w->strands[i].beside && !w->strands[i].ends) {
-			tell(w, &w->strands[i], CX_FRAME_PART, 0, NULL, 0, now_ns);
-			w->strands[i].ends = true;
-		}
-}
-
-static void tell_beside(struct cx_ward *w, const struct cx_strand *but, enum cx_frame_kind kind,
-			int arg, uint64_t now_ns)
-{
-	for (int i = 0; i < w->nstrands; i++)
-		if (w->strands[i].beside && &w->strands[i] != but)
-			tell(w, &w->strands[i], kind, arg, NULL, 0, now_ns);
+		if (cx_ward_is_below(w, &w->strands[i]) && &w->strands[i] != but)
+			cx_ward_tell(w, &w->strands[i], kind, arg, body, len, now_ns);
 }
 
 /* ---- causes and verdicts ---- */
@@ -133,19 +90,23 @@ static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t n
 	if (w->told)
 		return;
 	w->told = true;
+	if (cx_set_count(&c->who) > 1)
+		tell_below(w, NULL, CX_FRAME_BLAMED, 0, &c->who, sizeof(c->who), now_ns);
 	memcpy(b.text, c->text, len);
 	tell_below(w, NULL, CX_FRAME_VERDICT, c->code, &b,
 		   offsetof(struct cx_verdict_body, text) + len, now_ns);
 }
 
-/* That rank's fate, where it is known as a fact or by its silence. Is it news? */
-static bool mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
+bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
 {
 	int was = atomic_load_explicit(&w->news[rank].fate, memory_order_relaxed);
 
 	if (was == COLLX_RANK_DEAD || was == COLLX_RANK_LEFT || rank == w->tree.rank)
 		return false;
 	atomic_store_explicit(&w->news[rank].fate, fate, memory_order_relaxed);
+	if (fate != COLLX_RANK_LEFT)
+		cx_verdict_lost(&w->decider, rank,
+				fate == COLLX_RANK_DEAD ? CX_LOSS_DEATH : CX_LOSS_SILENCE);
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
 	else if (w->rally && fate == COLLX_RANK_DEAD)
@@ -153,13 +114,22 @@ static bool mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t no
 	return true;
 }
 
+static bool blames(const struct cx_cause *c, int rank)
+{
+	return rank == c->about || (rank < CX_COUNCIL_RANKS && cx_set_has(&c->who, rank));
+}
+
 /* The others gave this rank up. */
 static void be_excluded(struct cx_ward *w, struct cx_cause *c)
 {
 	char why[CX_FAULT_TEXT_MAX];
 
-	if (c->code != COLLX_ERR_PEER_SILENT || c->about != w->tree.rank)
+	if (c->code != COLLX_ERR_PEER_SILENT || !blames(c, w->tree.rank))
 		return;
+	c->about = w->tree.rank;
+	c->who = (struct cx_set){ { 0 } };
+	if (c->about < CX_COUNCIL_RANKS)
+		cx_set_add(&c->who, c->about);
 	if (w->rally)
 		cx_council_bar(&w->rally->council, COLLX_ERR_EXCLUDED);
 	memcpy(why, c->text, sizeof(why));
@@ -172,8 +142,8 @@ static void convene(struct cx_ward *w, uint64_t now_ns)
 	if (w->convened || !w->rally)
 		return;
 	w->convened = true;
-	if (up(w))
-		tell(w, up(w), CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
+	if (cx_ward_up(w))
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
 	tell_below(w, NULL, CX_FRAME_CONVENE, 0, NULL, 0, now_ns);
 	cx_rally_convene(w->rally, now_ns);
 }
@@ -184,16 +154,18 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 {
 	struct cx_cause c = *verdict_of;
 
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return;
 	tell_verdict(w, &c, now_ns);
-	part_beside(w, now_ns);
+	cx_ward_part(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
-	if (c.about >= 0 && c.code == COLLX_ERR_PEER_DEAD)
-		mark(w, c.about, COLLX_RANK_DEAD, now_ns);
-	if (c.about >= 0 && c.code == COLLX_ERR_PEER_SILENT)
-		mark(w, c.about, COLLX_RANK_SILENT, now_ns);
+	for (int r = 0; r < w->tree.ranks; r++) {
+		if (blames(&c, r) && c.code == COLLX_ERR_PEER_DEAD)
+			cx_ward_mark(w, r, COLLX_RANK_DEAD, now_ns);
+		if (blames(&c, r) && c.code == COLLX_ERR_PEER_SILENT)
+			cx_ward_mark(w, r, COLLX_RANK_SILENT, now_ns);
+	}
 	if (c.code == COLLX_ERR_ABORTED && w->rally)
 		cx_council_bar(&w->rally->council, c.code);
 	be_excluded(w, &c);
@@ -215,13 +187,6 @@ void cx_ward_settle(struct cx_ward *w, const struct cx_report *r)
 	cx_ward_adopt(w, &c);
 }
 
-/* From above, where no heartbeats come from. */
-static void expect_verdict(struct cx_ward *w, uint64_t now_ns)
-{
-	if (up(w) && up(w)->quiet && w->above_by_ns == UINT64_MAX)
-		w->above_by_ns = now_ns + cx_max(w->rally->silence_ns, decides_ns);
-}
-
 static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
 	struct cx_report_body b = { .about = r->about, .code = r->code, .hearsay = r->hearsay,
@@ -233,16 +198,16 @@ static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_n
 		return;
 	*(r->hearsay ? &w->passed_hearsay : &w->passed_cause) = true;
 	memcpy(b.text, r->text, len);
-	expect_verdict(w, now_ns);
-	tell(w, up(w), CX_FRAME_REPORT, r->origin, &b, offsetof(struct cx_report_body, text) + len,
-	     now_ns);
+	cx_ward_expect_verdict(w, now_ns);
+	cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, r->origin, &b,
+		     offsetof(struct cx_report_body, text) + len, now_ns);
 }
 
 static void consider(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return;
-	if (up(w))
+	if (cx_ward_up(w))
 		pass_up(w, r, now_ns);
 	else
 		cx_verdict_report(&w->decider, r, now_ns);
@@ -298,17 +263,36 @@ static void consider_mine(struct cx_ward *w, uint64_t now_ns)
 	consider(w, &r, now_ns);
 }
 
+/* Who was to tell of deaths that all know has left, and its process ended meanwhile. */
+static void settle_deaths(struct cx_ward *w, uint64_t now_ns)
+{
+	const struct cx_verdict *v = &w->decider;
+	struct cx_report r = { .origin = w->tree.rank, .code = COLLX_ERR_PEER_DEAD };
+
+	if (cx_ward_code(w) || !cx_set_count(&v->dead))
+		return;
+	while (!cx_set_has(&v->dead, r.about))
+		r.about++;
+	cx_verdict_death_line(r.text, r.about);
+	cx_verdict_report(&w->decider, &r, now_ns);
+}
+
 /* The rank above is gone. Who left had no part in what is still under way, but for
  * passing on what others say: those below go on without it, and decide for themselves. */
 static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
 {
 	const struct cx_report r = sight(w, code, w->tree.above, text);
 
+	if (!left(w, w->tree.above) && code == COLLX_ERR_PEER_DEAD && !cx_ward_code(w)) {
+		cx_verdict_report(&w->decider, &r, now_ns); /* who died with it? */
+		return;
+	}
 	if (!left(w, w->tree.above)) {
 		conclude_report(w, &r, now_ns);
 		return;
 	}
 	atomic_store_explicit(&w->blind, true, memory_order_relaxed);
+	settle_deaths(w, now_ns);
 	if (w->reported)
 		consider_mine(w, now_ns);
 }
@@ -335,10 +319,10 @@ static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *
 /* A death that was seen at one place, for all: the verdict may be about something else. */
 static void tell_death(struct cx_ward *w, const struct cx_strand *from, int rank, uint64_t now_ns)
 {
-	if (!mark(w, rank, COLLX_RANK_DEAD, now_ns) || !w->rally)
+	if (!cx_ward_mark(w, rank, COLLX_RANK_DEAD, now_ns))
 		return;
-	if (up(w) && up(w) != from)
-		tell(w, up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
+	if (cx_ward_up(w) && cx_ward_up(w) != from)
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_LOST, rank, NULL, 0, now_ns);
 	tell_below(w, from, CX_FRAME_LOST, rank, NULL, 0, now_ns);
 }
 
@@ -346,8 +330,7 @@ static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now
 {
 	int rank = s->wire.head.arg;
 
-	if (!w->rally || s->beside || s->wire.head.len || rank < 0 || rank >= w->tree.ranks ||
-	    rank == s->rank)
+	if (s->beside || s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
 		return false;
 	tell_death(w, s, rank, now_ns);
 	return true;
@@ -365,29 +348,18 @@ static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 /* ---- heartbeats ---- */
 
-/* It stays connected, and is to hear what was decided. */
-static void give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
-		       uint64_t now_ns)
+void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+			uint64_t now_ns)
 {
 	struct cx_report_body b = { .about = s->rank, .code = code };
 	size_t len = strnlen(text, sizeof(b.text) - 1);
 
 	s->silent = true;
 	memcpy(b.text, text, len);
-	if (s->rank == w->tree.above && up(w))
-		tell(w, up(w), CX_FRAME_REPORT, w->tree.rank, &b,
+	if (s->rank == w->tree.above && cx_ward_up(w))
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, w->tree.rank, &b,
 		     offsetof(struct cx_report_body, text) + len, now_ns);
 	lost(w, s, code, b.text, now_ns);
-}
-
-static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
-{
-	char text[CX_FAULT_TEXT_MAX];
-
-	if (mark(w, s->rank, COLLX_RANK_SILENT, now_ns))
-		tell_beside(w, s, CX_FRAME_SILENT, s->rank, now_ns);
-	cx_verdict_silence_line(text, s->rank, w->rally->silence_ns);
-	give_up_on(w, s, COLLX_ERR_PEER_SILENT, text, now_ns);
 }
 
 /* Nothing more is believed from there. Closed, the connection would look like this rank's
@@ -398,82 +370,7 @@ static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now
 
 	s->deaf = true;
 	snprintf(text, sizeof(text), "rank %d sent a damaged control frame", s->rank);
-	give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
-}
-
-/* Who was stopped itself, or had no processor, has heard nothing for that reason. */
-static void forgive(struct cx_ward *w, uint64_t now_ns)
-{
-	if (now_ns - w->stepped_ns <= w->rally->silence_ns / 2)
-		return;
-	for (int i = 0; i < w->nstrands; i++)
-		w->strands[i].heard_ns = now_ns;
-	if (w->above_by_ns != UINT64_MAX)
-		w->above_by_ns = now_ns + cx_max(w->rally->silence_ns, decides_ns);
-}
-
-/* A leader left, and its neighbours see nobody behind it any more: rank 0 and the leaders
- * hear each other from now on. */
-static void open_ring(struct cx_ward *w, uint64_t now_ns)
-{
-	for (int i = 0; w->ringed && i < w->nstrands; i++) {
-		struct cx_strand *s = &w->strands[i];
-
-		if (!s->beside && s->quiet)
-			s->heard_ns = now_ns;
-		s->quiet = s->beside;
-	}
-	w->ringed = false;
-	w->above_by_ns = UINT64_MAX;
-}
-
-/* Who has reported something hears of it soon, or rank 0 does not answer any more. */
-static uint64_t await_above(struct cx_ward *w, uint64_t now_ns)
-{
-	if (verdict(w))
-		w->above_by_ns = UINT64_MAX;
-	if (now_ns < w->above_by_ns)
-		return w->above_by_ns;
-	w->above_by_ns = UINT64_MAX;
-	if (up(w))
-		fell_silent(w, up(w), now_ns);
-	return UINT64_MAX;
-}
-
-static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
-
-/* When to come again. */
-static uint64_t beat(struct cx_ward *w, uint64_t now_ns)
-{
-	uint64_t due = UINT64_MAX, beat_ns, silence_ns;
-
-	if (!w->rally)
-		return due;
-	beat_ns = w->rally->beat_ns;
-	silence_ns = w->rally->silence_ns;
-	if (up(w) && !up(w)->quiet && now_ns - w->accounted_ns >= beat_ns) {
-		w->accounted_ns = now_ns;
-		account(w, CX_FRAME_STATUS, now_ns);
-	}
-	due = await_above(w, now_ns);
-	if (up(w) && !up(w)->quiet)
-		due = cx_min(due, w->accounted_ns + beat_ns);
-	for (int i = 0; i < w->nstrands; i++) {
-		struct cx_strand *s = &w->strands[i];
-
-		if (s->wire.fd < 0 || s->ends || s->quiet)
-			continue;
-		if (now_ns - s->said_ns >= beat_ns)
-			tell(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns);
-		due = cx_min(due, s->said_ns + beat_ns);
-		if (s->silent || silence_ns == UINT64_MAX)
-			continue;
-		if (now_ns - s->heard_ns >= silence_ns)
-			fell_silent(w, s, now_ns);
-		else
-			due = cx_min(due, s->heard_ns + silence_ns);
-	}
-	return due;
+	cx_ward_give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
 }
 
 /* ---- accounts ---- */
@@ -488,25 +385,46 @@ static void observe(struct cx_ward *w, uint64_t now_ns)
 	w->since_ns = now_ns;
 }
 
+/* Two communicators may be called in another order here than elsewhere. A call that has just
+ * failed there, for that reason, counts. */
+static struct cx_sign look_elsewhere(const struct cx_ward *w, uint64_t now_ns)
+{
+	const uint64_t just_ns = 200000000;
+	struct cx_sign signs[CX_SIGNS];
+	uint64_t state;
+	unsigned n;
+
+	for (const struct cx_ward *o = w->served ? *w->served : NULL; o; o = o->next) {
+		if (o == w || !o->rally || !w->rally || cx_rally_is_same(o->rally, w->rally) ||
+		    (cx_ward_code(o) && now_ns - o->cause.known_ns > just_ns))
+			continue;
+		n = cx_calls_read(o->calls, &state, signs);
+		if (n && state % 2)
+			return signs[n - 1];
+	}
+	return (struct cx_sign){ 0 };
+}
+
 static struct cx_account give_account(struct cx_ward *w, uint64_t now_ns)
 {
 	struct cx_account a = { .answers = w->asked };
 
 	a.signs = cx_calls_read(w->calls, &a.state, a.sign);
+	if (a.state % 2 == 0)
+		a.elsewhere = look_elsewhere(w, now_ns);
 	if (a.state == w->state)
 		a.still_ms = (now_ns - w->since_ns) / 1000000;
 	return a;
 }
 
-/* Gives the decider, or the rank above, this rank's account. */
-static void account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
+void cx_ward_account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns)
 {
 	struct cx_account a = give_account(w, now_ns);
 
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return;
-	if (up(w))
-		tell(w, up(w), kind, w->tree.rank, &a, cx_account_len(&a), now_ns);
+	if (cx_ward_up(w))
+		cx_ward_tell(w, cx_ward_up(w), kind, w->tree.rank, &a, cx_account_len(&a), now_ns);
 	else
 		cx_verdict_account(&w->decider, w->tree.rank, &a, now_ns);
 }
@@ -524,22 +442,22 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	    who == w->tree.rank)
 		return false;
 	towards = cx_tree_towards(&w->tree, who);
-	if (s->beside || (is_up(w, s) ? towards >= 0 : towards != s->rank))
+	if (s->beside || (cx_ward_is_up(w, s) ? towards >= 0 : towards != s->rank))
 		return false;
 	memcpy(&b, s->wire.body, sizeof(b));
 	if (left(w, who) || b.seq == UINT64_MAX)
 		return b.seq != UINT64_MAX;
 	atomic_store_explicit(&w->left[who], b.seq + 1, memory_order_release);
-	lower_last(w, b.seq);
-	mark(w, who, COLLX_RANK_LEFT, now_ns);
+	cx_ward_lower_last(w, b.seq);
+	cx_ward_mark(w, who, COLLX_RANK_LEFT, now_ns);
 	if (w->tree.leader[who] == who)
-		open_ring(w, now_ns);
+		cx_ward_open_ring(w, now_ns);
 	if (w->rally)
 		cx_rally_left(w->rally, who, b.decided, now_ns);
-	if (!up(w))
+	if (!cx_ward_up(w))
 		cx_verdict_left(&w->decider, who, b.seq, now_ns);
-	else if (!is_up(w, s))
-		tell(w, up(w), CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
+	else if (!cx_ward_is_up(w, s))
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
 	tell_below(w, s, CX_FRAME_LEAVE, who, &b, sizeof(b), now_ns);
 	return true;
 }
@@ -551,8 +469,8 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	struct cx_report_body b;
 	size_t len = s->wire.head.len;
 
-	if (!is_below(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank || len < least ||
-	    len - least >= sizeof(r.text))
+	if (!cx_ward_is_below(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank ||
+	    len < least || len - least >= sizeof(r.text))
 		return false;
 	memcpy(&b, s->wire.body, len);
 	if (b.code >= 0 || b.about < -1 || b.about >= w->tree.ranks || b.hearsay > 1)
@@ -612,7 +530,7 @@ static bool hear_late(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	struct cx_late late;
 
-	if (!is_up(w, s) || s->wire.head.len != sizeof(late) || s->wire.head.arg < 0 ||
+	if (!cx_ward_is_up(w, s) || s->wire.head.len != sizeof(late) || s->wire.head.arg < 0 ||
 	    s->wire.head.arg > 1)
 		return false;
 	memcpy(&late, s->wire.body, sizeof(late));
@@ -629,7 +547,7 @@ static void look_for_late(struct cx_ward *w, uint64_t now_ns)
 							       : UINT64_MAX;
 	struct cx_late late;
 
-	if (!w->rally || up(w) || verdict(w))
+	if (!w->rally || cx_ward_up(w) || cx_ward_code(w))
 		return;
 	late = cx_verdict_late(&w->decider, cx_min(late_ms, limit_ns / 1000000));
 	note_late(w, NULL, &late, (uint64_t)late.waited_ms * 1000000 >= limit_ns, now_ns);
@@ -637,28 +555,29 @@ static void look_for_late(struct cx_ward *w, uint64_t now_ns)
 
 static bool hear_signs(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
+	enum cx_frame_kind kind = (enum cx_frame_kind)s->wire.head.kind;
 	int origin = s->wire.head.arg;
 	size_t len = s->wire.head.len;
 	struct cx_account a = { 0 };
 
-	if (!is_below(w, s) || cx_tree_towards(&w->tree, origin) != s->rank || len > sizeof(a))
+	if (!cx_ward_is_below(w, s) || cx_tree_towards(&w->tree, origin) != s->rank ||
+	    len > sizeof(a))
 		return false;
 	memcpy(&a, s->wire.body, len);
 	if (!cx_account_is_sound(&a, len, w->tree.ranks))
 		return false;
 	atomic_store_explicit(&w->news[origin].state, a.state, memory_order_relaxed);
-	if (verdict(w))
+	if (cx_ward_code(w))
 		return true;
-	if (up(w)) {
-		if (s->wire.head.kind == CX_FRAME_SIGNS || !up(w)->quiet)
-			tell(w, up(w), (enum cx_frame_kind)s->wire.head.kind, origin, &a, len,
-			     now_ns);
+	if (cx_ward_up(w)) {
+		if (kind == CX_FRAME_SIGNS || !cx_ward_up(w)->quiet)
+			cx_ward_tell(w, cx_ward_up(w), kind, origin, &a, len, now_ns);
 		return true;
 	}
-	account(w, CX_FRAME_SIGNS, now_ns);
+	cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	cx_verdict_account(&w->decider, origin, &a, now_ns);
 	look_for_late(w, now_ns);
-	if (s->wire.head.kind == CX_FRAME_SIGNS)
+	if (kind == CX_FRAME_SIGNS)
 		cx_verdict_ask(&w->decider, now_ns);
 	return true;
 }
@@ -680,18 +599,29 @@ static bool hear_verdict(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 	struct cx_cause c = { .code = s->wire.head.arg };
 	struct cx_verdict_body b;
 
-	if (!is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
+	if (!cx_ward_is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
 		return false;
 	memcpy(&b, s->wire.body, len);
-	if (b.about < -1 || b.about >= w->tree.ranks || b.origin < -1 || b.origin >= w->tree.ranks)
-		return false;
 	c.origin = b.origin;
 	c.about = b.about;
 	c.sys_errno = b.sys_errno;
 	c.seq = b.seq;
+	c.who = w->blamed;
+	if (c.about >= 0 && c.about < CX_COUNCIL_RANKS)
+		cx_set_add(&c.who, c.about);
+	if (!cx_cause_is_sound(&c, w->tree.ranks))
+		return false;
 	memcpy(c.text, b.text, len - least);
 	conclude(w, &c, now_ns);
 	return true;
+}
+
+static bool hear_blamed(struct cx_ward *w, const struct cx_strand *s)
+{
+	if (!cx_ward_is_up(w, s) || s->wire.head.len != sizeof(w->blamed))
+		return false;
+	memcpy(&w->blamed, s->wire.body, sizeof(w->blamed));
+	return true; /* the verdict's check is of both */
 }
 
 /* Creation failed there, after it had succeeded here. */
@@ -703,7 +633,7 @@ static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if (s->beside || !copy_line(s, text))
 		return false;
 	r = sight(w, s->wire.head.arg, -1, text);
-	if (is_up(w, s))
+	if (cx_ward_is_up(w, s))
 		conclude_report(w, &r, now_ns);
 	else
 		consider(w, &r, now_ns);
@@ -712,57 +642,32 @@ static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static bool hear_ask(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	if (!is_up(w, s) || s->wire.head.len || s->wire.head.arg <= 0)
+	if (!cx_ward_is_up(w, s) || s->wire.head.len || s->wire.head.arg <= 0)
 		return false;
 	w->asked = (uint32_t)s->wire.head.arg;
 	tell_below(w, NULL, CX_FRAME_ASK, s->wire.head.arg, NULL, 0, now_ns);
-	account(w, CX_FRAME_SIGNS, now_ns);
-	return true;
-}
-
-/* Of rank 0 that counts as if it were seen here; others are reported to it. */
-static bool hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
-{
-	int who = s->wire.head.arg;
-
-	if (!s->beside || s->wire.head.len || who < 0 || who >= w->tree.ranks || who == s->rank)
-		return false;
-	if (atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)
-		return true;
-	if (who == w->tree.above && up(w))
-		fell_silent(w, up(w), now_ns);
-	else if (mark(w, who, COLLX_RANK_SILENT, now_ns))
-		tell_beside(w, s, CX_FRAME_SILENT, who, now_ns);
-	return true;
-}
-
-/* There is a verdict there, or it leaves: rank 0 will say. */
-static bool hear_part(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
-{
-	if (!s->beside)
-		return false;
-	cx_strand_cut(s);
-	expect_verdict(w, now_ns);
+	cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	return true;
 }
 
 static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	switch (s->wire.head.kind) {
-	case CX_FRAME_SILENT: return hear_silent(w, s, now_ns);
-	case CX_FRAME_PART: return hear_part(w, s, now_ns);
 	case CX_FRAME_LEAVE: return hear_leave(w, s, now_ns);
 	case CX_FRAME_REPORT: return hear_report(w, s, now_ns);
 	case CX_FRAME_STATUS:
 	case CX_FRAME_SIGNS: return hear_signs(w, s, now_ns);
 	case CX_FRAME_VERDICT: return hear_verdict(w, s, now_ns);
+	case CX_FRAME_BLAMED: return hear_blamed(w, s);
 	case CX_FRAME_ASK: return hear_ask(w, s, now_ns);
 	case CX_FRAME_FAULT: return hear_fault(w, s, now_ns);
 	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
 	case CX_FRAME_BEAT: return true;
 	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
-	case CX_FRAME_CONVENE: convene(w, now_ns); return true;
-	case CX_FRAME_OVERDUE: return is_below(w, s); /* of creation, which came about at last */
+	case CX_FRAME_SILENT: return cx_ward_hear_silent(w, s, now_ns);
+	case CX_FRAME_PART: return cx_ward_hear_part(w, s, now_ns);
+	case CX_FRAME_CONVENE: convene(w, now_ns); return !s->beside;
+	case CX_FRAME_OVERDUE: return cx_ward_is_below(w, s); /* of creation, which came about */
 	default: return false;
 	}
 }
@@ -772,7 +677,7 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	if ((s->deaf || s->ends) && cx_wire_drop(&s->wire)) {
 		cx_strand_cut(s);
 		if (!s->ends)
-			mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
+			cx_ward_mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
 	}
 	for (int i = 0; i < FRAMES && s->wire.fd >= 0 && !s->deaf && !s->ends; i++) {
 		int rc = cx_wire_receive(&s->wire);
@@ -781,6 +686,8 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 			return;
 		s->heard_ns = now_ns;
 		s->silent = false;
+		if (cx_ward_is_up(w, s))
+			cx_ward_above_spoke(w, now_ns);
 		atomic_store_explicit(&w->news[s->rank].heard_ns, now_ns, memory_order_relaxed);
 		if (rc == COLLX_ERR_PEER_DEAD) {
 			ended(w, s, now_ns);
@@ -846,10 +753,10 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	w->granted = true;
 	c = cx_cause_of_wish(code, w->tree.rank);
 	r = sight(w, code, w->tree.rank, c.text);
-	if (up(w))
+	if (cx_ward_up(w))
 		pass_up(w, &r, now_ns);
 	tell_verdict(w, &c, now_ns);
-	part_beside(w, now_ns);
+	cx_ward_part(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
 	cx_ward_adopt(w, &c);
@@ -887,9 +794,9 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 {
 	if (atomic_exchange_explicit(&w->nudged, false, memory_order_acquire)) {
-		account(w, CX_FRAME_SIGNS, now_ns);
+		cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 		look_for_late(w, now_ns);
-		if (!up(w))
+		if (!cx_ward_up(w))
 			cx_verdict_ask(&w->decider, now_ns);
 	}
 	grant(w, atomic_load_explicit(&w->wish, memory_order_relaxed), now_ns);
@@ -900,7 +807,7 @@ static void listen_to_caller(struct cx_ward *w, uint64_t now_ns)
 	}
 	if (now_ns >= w->give_up_ns)
 		give_up(w, now_ns);
-	if (verdict(w))
+	if (cx_ward_code(w))
 		w->give_up_ns = UINT64_MAX;
 }
 
@@ -908,141 +815,61 @@ static void conclude_decision(struct cx_ward *w, uint64_t now_ns)
 {
 	const struct cx_verdict *v = &w->decider;
 	struct cx_report r = v->first;
+	struct cx_cause c;
 
 	r.code = v->code;
 	r.about = v->about;
 	memcpy(r.text, v->text, sizeof(r.text));
-	conclude_report(w, &r, now_ns);
+	c = cx_cause_of_report(&r);
+	c.who = v->who;
+	conclude(w, &c, now_ns);
+}
+
+static bool is_connected(const struct cx_ward *w, int rank)
+{
+	for (int i = 0; i < w->nstrands; i++)
+		if (w->strands[i].rank == rank && w->strands[i].wire.fd >= 0)
+			return true;
+	return false;
+}
+
+/* Before the dead are told of: who of this host has ended too, or is about to? Without it
+ * those who lost rank 0, and all that it would hear, would name it alone. */
+static void look_around(struct cx_ward *w, uint64_t now_ns)
+{
+	for (int r = 0; w->rally && r < w->tree.ranks; r++) {
+		int state = left(w, r) || r == w->tree.rank
+				    ? CX_PROCESS_UNKNOWN
+				    : cx_rally_process_state(w->rally, r);
+		bool gone = state == CX_PROCESS_GONE;
+
+		/* A connection's end says how, and may be behind a leave. */
+		if (gone && !is_connected(w, r))
+			tell_death(w, NULL, r, now_ns);
+		else if (gone || state == CX_PROCESS_ENDS)
+			cx_verdict_wait(&w->decider, now_ns);
+	}
 }
 
 static void decide(struct cx_ward *w, uint64_t now_ns)
 {
 	struct cx_verdict *v = &w->decider;
 
+	if (v->phase == CX_COUNTING && now_ns >= v->due_ns &&
+	    v->first.code == COLLX_ERR_PEER_DEAD && !cx_ward_code(w))
+		look_around(w, now_ns);
 	cx_verdict_tick(v, now_ns);
 	while (v->ranks && !v->code && w->asked != v->question) {
 		w->asked = v->question;
 		tell_below(w, NULL, CX_FRAME_ASK, (int)v->question, NULL, 0, now_ns);
-		account(w, CX_FRAME_SIGNS, now_ns);
+		cx_ward_account(w, CX_FRAME_SIGNS, now_ns);
 	}
 	if (v->code)
 		conclude_decision(w, now_ns);
-	if (verdict(w)) {
+	if (cx_ward_code(w)) {
 		v->due_ns = UINT64_MAX;
 		tell_verdict(w, &w->cause, now_ns);
 	}
-}
-
-static bool all_is_said(const struct cx_ward *w)
-{
-	for (int i = 0; i < w->nstrands; i++)
-		if (cx_strand_waits(&w->strands[i]))
-			return false;
-	return !w->rally || cx_rally_all_said(w->rally);
-}
-
-static void say_farewell(struct cx_ward *w, uint64_t now_ns)
-{
-	const struct cx_leave_body b = {
-		.seq = cx_calls_state(w->calls) / 2,
-		.decided = w->rally ? w->rally->council.decided : 0,
-	};
-	int leaving = atomic_load_explicit(&w->leaving, memory_order_acquire);
-
-	if (!leaving || w->said_farewell)
-		return;
-	w->said_farewell = true;
-	w->linger_ns = now_ns + (w->rally ? cx_min(w->rally->silence_ns, farewell_ns) : 0);
-	w->leave_by_ns = now_ns;
-	if (leaving != 1)
-		return;
-	w->leave_by_ns += farewell_ns;
-	part_beside(w, now_ns);
-	open_ring(w, now_ns);
-	for (int i = 0; i < w->nstrands; i++)
-		if (!w->strands[i].beside)
-			tell(w, &w->strands[i], CX_FRAME_LEAVE, w->tree.rank, &b, sizeof(b), now_ns);
-	if (w->rally)
-		cx_rally_going(w->rally, now_ns);
-	if (!up(w))
-		cx_verdict_left(&w->decider, w->tree.rank, b.seq, now_ns);
-}
-
-/* Is there somebody below who may have something to say yet? */
-static bool is_needed(const struct cx_ward *w)
-{
-	bool below = false;
-
-	for (int i = 0; i < w->nstrands; i++)
-		below |= is_below(w, &w->strands[i]) && w->strands[i].wire.fd >= 0;
-	return below && !verdict(w) &&
-	       atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1;
-}
-
-/* Who decided with others stays for a while: they may not know the decision yet, and the
- * chair that told it may have died. */
-static bool lingers(const struct cx_ward *w, uint64_t now_ns)
-{
-	return w->convened && cx_rally_is_needed(w->rally) && now_ns < w->linger_ns;
-}
-
-/* The caller may go, and take with it what is its own. */
-static void be_alone(struct cx_ward *w)
-{
-	if (w->calls == &w->own)
-		return;
-	memcpy(&w->own, w->calls, sizeof(w->own));
-	w->calls = &w->own;
-	/* Pairs with the acquire in await_fate: nothing of the caller's is used now. */
-	if (w->fate)
-		atomic_store_explicit(w->fate, CX_ALONE, memory_order_release);
-}
-
-/* The other ends hang up as well when they have read the farewell. Closed before, over what
- * came meanwhile, a connection is reset, and what is on its way may be lost. */
-static bool hang_up(struct cx_ward *w, uint64_t now_ns)
-{
-	bool waits = atomic_load_explicit(&w->leaving, memory_order_relaxed) == 1 &&
-		     now_ns < w->leave_by_ns;
-	bool all = true;
-
-	w->alone_ns = cx_min(w->alone_ns, now_ns + alone_ns);
-	for (int i = 0; i < w->nstrands; i++) {
-		struct cx_strand *s = &w->strands[i];
-
-		if (s->wire.fd >= 0 && !waits)
-			cx_strand_cut(s);
-		if (s->wire.fd < 0)
-			continue;
-		all = false;
-		if (!s->ends)
-			cx_wire_finish(&s->wire);
-		s->ends = s->mute = true;
-	}
-	if (!all && now_ns >= w->alone_ns)
-		be_alone(w);
-	return all;
-}
-
-/* Once the farewell is said, or its time is over. */
-static void depart(struct cx_ward *w, uint64_t now_ns)
-{
-	bool done = all_is_said(w) || now_ns >= w->leave_by_ns;
-
-	if (!w->said_farewell)
-		return;
-	if (is_needed(w) || lingers(w, now_ns)) {
-		if (done) {
-			be_alone(w);
-			w->leave_by_ns = UINT64_MAX;
-		}
-		return;
-	}
-	w->leave_by_ns = cx_min(w->leave_by_ns, now_ns + farewell_ns);
-	if (w->convened)
-		done &= cx_rally_leave(w->rally, now_ns) || now_ns >= w->leave_by_ns;
-	if (done)
-		w->departed = hang_up(w, now_ns);
 }
 
 /* ---- a step ---- */
@@ -1069,28 +896,28 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 	uint64_t due;
 
 	if (w->rally)
-		forgive(w, now_ns);
-	w->stepped_ns = now_ns;
+		cx_ward_forgive(w, now_ns);
 	observe(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		if (w->strands[i].wire.fd >= 0 && (!p || cx_poll_came(p, w->strands[i].number)))
 			hear(w, &w->strands[i], now_ns);
 	listen_to_caller(w, now_ns);
 	decide(w, now_ns);
-	due = beat(w, now_ns);
+	due = cx_ward_beat(w, now_ns);
 	if (w->rally)
 		due = cx_min(due, cx_rally_step(w->rally, p, now_ns));
 	hold_council(w, now_ns);
-	say_farewell(w, now_ns);
+	cx_ward_say_farewell(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
 		cx_strand_flush(&w->strands[i]);
-	depart(w, now_ns);
+	cx_ward_depart(w, now_ns);
 	due = cx_min(due, cx_min(w->give_up_ns, w->leave_by_ns));
 	if (now_ns < w->alone_ns)
 		due = cx_min(due, w->alone_ns);
 	if (w->said_farewell && now_ns < w->linger_ns)
 		due = cx_min(due, w->linger_ns);
-	return cx_min(due, w->decider.due_ns);
+	w->due_ns = cx_min(due, w->decider.due_ns);
+	return w->due_ns;
 }
 
 bool cx_ward_has_gone(const struct cx_ward *w)

@@ -44,6 +44,7 @@ struct cx_verdict_body {
 	char text[CX_FAULT_TEXT_MAX];
 };
 _Static_assert(sizeof(struct cx_report_body) <= CX_FRAME_MAX, "a report is one frame");
+_Static_assert(sizeof(struct cx_verdict_body) <= CX_FRAME_MAX, "a verdict is one frame");
 _Static_assert(sizeof(struct cx_account) <= CX_FRAME_MAX, "an account is one frame");
 
 /* Who leaves has said so, but its ward goes on for those below until they left or died:
@@ -83,6 +84,7 @@ struct cx_ward {
 	_Atomic int reply;    /* rung with a decision, for who voted; -1: none yet */
 	uint64_t vote_by_ns;
 	_Atomic uint64_t votes; /* how many there were */
+	_Atomic bool dropped; /* calls end, as another thread is about to leave */
 	_Atomic int leaving;  /* 1: with a farewell; 2: without */
 	_Atomic int *fate;    /* enum cx_fate, of who waits for it: written once, and then not
 			       * touched, as the waiting one may be gone */
@@ -108,23 +110,26 @@ struct cx_ward {
 	unsigned char *outs;
 	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
 	struct cx_late late;   /* as last told */
-	uint64_t votes_taken, stepped_ns, accounted_ns;
+	uint64_t votes_taken, due_ns, accounted_ns;
 	bool convened;
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
 	bool granted;          /* the wish is known to the others */
 	bool told;             /* the verdict went down */
+	struct cx_set blamed;  /* by the verdict that comes next; those besides its first one */
 	bool reported;         /* mine was taken */
 	bool passed_hearsay, passed_cause; /* such a report went up */
 	bool said_farewell, departed;
 	uint64_t give_up_ns;   /* no verdict has come to our report by then */
-	bool ringed;           /* the ring has the heartbeats of leaders */
+	bool has_ring;         /* of leaders; or it had */
+	bool ringed;           /* it has the heartbeats of leaders */
 	uint64_t above_by_ns;  /* and no verdict has come to what was passed up by then */
 	uint64_t leave_by_ns, linger_ns, alone_ns;
 	struct cx_calls own;   /* what calls points to once the caller has gone */
 	uint64_t state, since_ns; /* the caller's state, and when it was first seen */
 
 	/* The thread's own. */
+	struct cx_ward *const *served; /* all that it serves; NULL: none other is known */
 	struct cx_ward *next;
 	struct pollfd *room;
 };
@@ -159,10 +164,83 @@ void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause);
 /* That rank is late for longer than it should: known to other threads now. */
 void cx_ward_note_straggler(struct cx_ward *w, const struct cx_late *late, uint64_t now_ns);
 
+/* No operation behind that one goes on, or begins; any thread may. */
+void cx_ward_lower_last(struct cx_ward *w, uint64_t seq);
+
 /* As cx_ward_adopt, from a report, for want of a verdict. */
 void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);
 
 /* Hands the caller's report to the next step; once. */
 void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+
+/* ---- between the files of a ward ---- */
+
+/* The verdict's code; 0. */
+static inline int cx_ward_code(const struct cx_ward *w)
+{
+	int code = atomic_load_explicit(&w->verdict, memory_order_acquire);
+
+	return code < 0 ? code : 0;
+}
+
+/* Upwards; NULL when there is nobody (any more): this rank decides then. */
+static inline struct cx_strand *cx_ward_up(const struct cx_ward *w)
+{
+	return w->tree.above >= 0 && w->strands[0].wire.fd >= 0 ? &w->strands[0] : NULL;
+}
+
+static inline bool cx_ward_is_up(const struct cx_ward *w, const struct cx_strand *s)
+{
+	return w->tree.above >= 0 && s == &w->strands[0];
+}
+
+static inline bool cx_ward_is_below(const struct cx_ward *w, const struct cx_strand *s)
+{
+	return !cx_ward_is_up(w, s) && !s->beside;
+}
+
+void cx_ward_tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
+		  const void *body, size_t len, uint64_t now_ns);
+/* That rank's fate, where it is known as a fact or by its silence. Is it news? */
+bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns);
+/* Gives the decider, or the rank above, this rank's account. */
+void cx_ward_account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
+/* That rank stays connected, and is to hear what was decided. */
+void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+			uint64_t now_ns);
+
+/* Who was stopped itself, or had no processor, has heard nothing for that reason. */
+void cx_ward_forgive(struct cx_ward *w, uint64_t now_ns);
+/* Heartbeats, and who sends none. When to come again. */
+uint64_t cx_ward_beat(struct cx_ward *w, uint64_t now_ns);
+
+/* Nothing is heard of the rank above, or so its neighbours say. */
+void cx_ward_give_up_above(struct cx_ward *w, uint64_t now_ns);
+
+/* To all beside this rank. */
+void cx_ward_tell_beside(struct cx_ward *w, const struct cx_strand *but, enum cx_frame_kind kind,
+			 int arg, uint64_t now_ns);
+/* The ring has no part in what comes now. */
+void cx_ward_part(struct cx_ward *w, uint64_t now_ns);
+/* A leader left, and its neighbours see nobody behind it any more: rank 0 and the leaders
+ * hear each other from now on. */
+void cx_ward_open_ring(struct cx_ward *w, uint64_t now_ns);
+/* Rank 0 was told something, or will be: an answer is to come from above, where no
+ * heartbeats come from. */
+void cx_ward_expect_verdict(struct cx_ward *w, uint64_t now_ns);
+void cx_ward_above_spoke(struct cx_ward *w, uint64_t now_ns);
+/* When to come again. */
+uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns);
+/* Accounts do not come by themselves: is that rank waited for still? When to come again. */
+uint64_t cx_ward_ask_for_late(struct cx_ward *w, uint64_t now_ns);
+/* False where the frame is damaged, or not its sender's to send. */
+bool cx_ward_hear_part(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns);
+/* That one below did not answer, before the report of it; or one of the ring: rank 0 counts
+ * as silent here, too. */
+bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns);
+
+void cx_ward_say_farewell(struct cx_ward *w, uint64_t now_ns);
+/* Once the farewell is said, or its time is over. */
+void cx_ward_depart(struct cx_ward *w, uint64_t now_ns);
 
 #endif

@@ -50,7 +50,7 @@ static void take_ring(struct cx_ward *w, struct cx_tree *t, uint64_t now_ns)
 		s->beside = i >= nwires;
 		s->quiet = s->beside ? !cx_ring_is_next(t, s->rank) : t->leader[s->rank] == s->rank;
 	}
-	w->ringed = true;
+	w->has_ring = w->ringed = true;
 }
 
 static int allocate(struct cx_ward *w, const struct cx_tree *t)
@@ -86,7 +86,8 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	assert(tree->above < 0 || tree->up.fd >= 0);
 	w->calls = calls;
 	w->rally = rally;
-	w->since_ns = w->stepped_ns = cx_now_ns();
+	w->decider.silence_ns = rally ? rally->silence_ns : 0;
+	w->since_ns = w->due_ns = cx_now_ns();
 	w->give_up_ns = w->above_by_ns = w->leave_by_ns = w->alone_ns = UINT64_MAX;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);

@@ -36,7 +36,8 @@ enum cx_frame_kind {
 	CX_FRAME_ASK,        /* down; arg: number of the question */
 	CX_FRAME_STATUS,     /* up, with a heartbeat: as SIGNS, and nobody waits long */
 	CX_FRAME_LATE,       /* down; a struct cx_late */
-	CX_FRAME_SILENT,     /* around the ring; arg: who */
+	CX_FRAME_SILENT,     /* up, before the report of it; and around the ring; arg: who */
+	CX_FRAME_BLAMED,     /* down, before a verdict about several ranks; a struct cx_set */
 	/* of the council: council.h has the bodies */
 	CX_FRAME_JOIN = 96,  /* to the chair */
 	CX_FRAME_ACCEPTED,   /* to the chair, behind JOIN: what was accepted before */

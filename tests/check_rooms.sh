@@ -8,7 +8,7 @@ cd "${srcdir:-$(dirname "$0")/..}" || exit 99
 base='include/collx.h src/base/base.h'
 meeting='src/wire.h src/tree.h src/place.h src/host.h src/auth.h src/boot.h'
 council='src/strand.h src/council.h src/rally.h'
-guarding="src/wire.h src/tree.h src/sign.h src/verdict.h $council"
+guarding="src/wire.h src/tree.h src/sign.h src/verdict.h src/ring.h $council"
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -22,7 +22,7 @@ src/strand.[ch]         $base src/wire.h src/strand.h
 src/council.[ch]        $base src/wire.h src/council.h
 src/rally.[ch]          $base $meeting $council src/net.h src/vault.h src/door.h
 src/comm.[ch]|src/create.c|src/request.c|src/p2p.c $base $contracts src/*.h
-src/careful.c|src/faults.c|src/recover.c|src/herald.c $base $contracts src/*.h
+src/careful.c|src/faults.c|src/recover.c|src/herald.c|src/leave.c $base $contracts src/*.h
 src/codec.c             $base kernels/*.h kernels/cuda/cuda.h
 src/collx.c             $base $contracts src/*.h
 src/select.[ch]         $base src/plan.h src/topo.h src/select.h
@@ -42,13 +42,13 @@ src/launch.[ch]         $base $meeting src/vault.h src/uid.h src/kvs.h src/launc
 src/boot.[ch]           $base $meeting src/meet.h src/tree.h
 src/tree.[ch]           $base src/wire.h src/tree.h
 src/sign.[ch]           $base src/plan.h src/sign.h
-src/verdict.[ch]        $base src/wire.h src/sign.h src/verdict.h
-src/guard.[ch]|src/ward* $base $guarding $meeting src/door.h src/ring.h src/guard.h src/ward.h
+src/verdict.[ch]        $base src/wire.h src/sign.h src/council.h src/verdict.h
+src/guard.[ch]|src/ward* $base $guarding $meeting src/door.h src/guard.h src/ward.h
 perf/info*              $base $contracts $meeting src/net.h src/topo.h src/select.h perf/info*.h
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
-sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/ring.h src/guard.h sim/*.h
+sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
 tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *
 "

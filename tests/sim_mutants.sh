@@ -12,8 +12,8 @@ few=${COLLX_MUTANTS:-6} # or all, or words of the names
 # name | source | seeds, and below it a sed -E expression. What is best in 'make check'
 # comes first.
 table='
-ward: heartbeats are not sent | ward.c | 1000
-s/tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
+ward: heartbeats are not sent | ward_beat.c | 1000
+s/cx_ward_tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
 ward: a verdict is not relayed | ward.c | 300
 /^static void tell_verdict/,/^}/s/w->told = true;/w->told = true; return;/
 ward: a leaver is forgotten | ward.c | 300
@@ -106,56 +106,60 @@ rally: no heartbeats | rally.c | 10000
 /^static uint64_t keep_alive/,/^}/s/say\(r, i, CX_FRAME_BEAT, NULL, 0\);/;/
 rally: a number of an earlier round | rally.c | 10000
 s/r->visit.number = -1;/;/
-ward: who was stopped forgives nobody | ward.c | 10000
-/^static void forgive/,/^}/s/w->strands\[i\].heard_ns = now_ns/(void)i/
+ward: who was stopped forgives nobody | ward_beat.c | 10000
+/^void cx_ward_forgive/,/^}/s/w->strands\[i\].heard_ns = now_ns/(void)i/
 ward: stopped before its first step | ward_life.c | 10000
-s/w->since_ns = w->stepped_ns = /w->since_ns = /
-ward: silence is never seen | ward.c | 10000
+s/w->since_ns = w->due_ns = /w->due_ns = UINT64_MAX, w->since_ns = /
+ward: of several dead the first is told | ward.c | 10000
+/^static void tell_verdict/,/^}/s/if \(cx_set_count\(&c->who\) > 1\)/if (0)/
+verdict: the silent are called dead | verdict.c | 10000
+/^static void tell_losses/,/^}/s/dead \? v->dead : v->silent/v->dead/
+ward: silence is never seen | ward_beat.c | 10000
 s/now_ns - s->heard_ns >= silence_ns/0/
 ward: the silent do not hear the verdict | ward.c | 10000
-/^static void give_up_on/,/^}/s/s->silent = true;/s->silent = s->mute = true;/
+/^void cx_ward_give_up_on/,/^}/s/s->silent = true;/s->silent = s->mute = true;/
 ward: a council is not called together | ward.c | 10000
 /^static void convene/,/^}/s/tell_below\(.*/;/
 ward: a council is not passed up | ward.c | 10000
-/^static void convene/,/^}/s/if \(up\(w\)\)/if (0)/
+/^static void convene/,/^}/s/if \(cx_ward_up\(w\)\)/if (0)/
 ward: a revoke is dropped | ward.c | 10000
 /^static void grant/,/^}/s/pass_up\(w, &r, now_ns\);/;/
-ward: nobody lingers | ward.c | 10000
-/^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
+ward: nobody lingers | ward_leave.c | 10000
+/^static bool lingers/,/^}/s/return .*/return 0;/
 ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
 ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
-ring: that rank 0 is silent is not told on | ward.c | 10000
-/^static void tell_beside/,/^}/s/tell\(w.*/;/
+ring: that rank 0 is silent is not told on | ward_ring.c | 10000
+/^void cx_ward_tell_beside/,/^}/s/s != but/0/
 ring: nobody beats in it | ward_life.c | 10000
 s/!cx_ring_is_next\(t, s->rank\)/true/
-ring: rank 0 answers or not | ward.c | 10000
-/^static void expect_verdict/,/^}/s/w->above_by_ns = .*/;/
-ring: who leaves it is dead | ward.c | 10000
-/^static void part_beside/,/^}/s/tell\(w.*/;/
+ring: rank 0 answers or not | ward_ring.c | 10000
+/^void cx_ward_expect_verdict/,/^}/s/w->above_by_ns = .*/;/
+ring: who leaves it is dead | ward_ring.c | 10000
+/^void cx_ward_part/,/^}/s/cx_ward_tell_beside.*/;/
 ring: chords go astray | ring.c | 10000
 /^static bool has_chord/,/^}/s/back = leaders\(t\) - d/back = d/
 meet: a rank may come twice | meet.c | 2000
 s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->rank/
 ward: a leave of any origin | ward.c | 2000
-s/^.*is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
+s/^.*cx_ward_is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
 ward: a verdict from below | ward.c | 3000
-/^static bool hear_verdict/,/^}/s/!is_up\(w, s\) \|\| c.code/c.code/
+/^static bool hear_verdict/,/^}/s/!cx_ward_is_up\(w, s\) \|\| c.code/c.code/
 ward: a question from below | ward.c | 3000
-/^static bool hear_ask/,/^}/s/!is_up\(w, s\) \|\| //
+/^static bool hear_ask/,/^}/s/!cx_ward_is_up\(w, s\) \|\| //
 ward: room is taken twice | strand.c | 20000
 s/memmove\(s->out, s->out \+ s->at, waiting\)/memmove(s->out, s->out, waiting)/
 ward: an unknown frame is skipped | ward.c | 3000
 s/default: return false;/default: return true;/
-ward: who leaves relays nothing | ward.c | 20000
+ward: who leaves relays nothing | ward_leave.c | 20000
 s/return below && /return 0 \&\& /
 wire: the rest is not read | wire.c | 3000
 s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
 verdict: the last cause counts | verdict.c | 20000
-s/v->phase == CX_ASKING \|\| \(v->phase == CX_DOUBTING && r->hearsay\)/false/
+s/v->phase >= CX_COUNTING \|\| \(v->phase == CX_DOUBTING && r->hearsay\)/false/
 verdict: who left is not blamed | verdict.c | 3000
 /^static bool blame_leaver/,/^}/s/!v->known\[r\].left \|\| v->known\[r\].left > v->first.seq/true/
 tree: any number is a rank | tree.c | 3000
@@ -178,7 +182,7 @@ s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i
 
 cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base"
 parts="boot meet door mesh place place_open host net tree wire auth guard ward verdict sign plan
-	ward_life strand council rally ring vault
+	ward_life ward_beat ward_leave ward_ring strand council rally ring vault
 	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
 
 compile() { $cc -c "$1" -o "$2"; }

@@ -183,7 +183,9 @@ static void alone(collx_comm_t c)
 	uint64_t flags = 5;
 	collx_rank_health h;
 
-	EXPECT(collx_comm_error(c, &e) == 0 && e.code == COLLX_OK, "%s", e.text);
+	EXPECT(collx_comm_error(c, &e) == 0 && e.code == COLLX_OK && e.rank == -1 &&
+	       e.nranks == 0 && e.ranks[0] == -1 && e.ranks[COLLX_ERROR_RANKS - 1] == -1,
+	       "%s", e.text);
 	EXPECT(collx_comm_event_fd(c) >= 0, "%s", collx_last_error(c));
 	EXPECT(!collx_comm_health(c, &h, 1) && h.state == COLLX_RANK_ALIVE, "health");
 	EXPECT(!collx_comm_agree(c, &flags, alive, NULL) && flags == 5 && alive[0] == 1, "agree");
@@ -193,7 +195,11 @@ static void alone(collx_comm_t c)
 	EXPECT(!collx_comm_repair(&next, NULL) && !collx_barrier(next, NULL), "repaired");
 	EXPECT(!collx_comm_abort(next) && collx_barrier(next, NULL) == COLLX_ERR_ABORTED, "%s",
 	       collx_last_error(next));
-	collx_comm_destroy(next);
+	EXPECT(!collx_comm_error(next, &e) && e.nranks == 1 && e.ranks[0] == 0 && e.ranks[1] == -1,
+	       "%d, %d", e.nranks, e.ranks[0]);
+	EXPECT(collx_comm_destroy(next) == COLLX_OK, "%s", collx_last_error(NULL));
+	REFUSED(c, collx_comm_destroy(next), "destroyed already");
+	REFUSED(c, collx_comm_destroy((collx_comm_t)(void *)e.text), "no communicator");
 	EXPECT(!collx_barrier(c, NULL), "%s", collx_last_error(c));
 }
 

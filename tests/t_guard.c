@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The guard without its thread: what rank 0 makes of every kind of news, and wards
- * over socket pairs as trees of several shapes, where ranks die, leave, err and
- * lie at every point: all survivors have one error, word for word.
+ * The guard without its thread: wards over socket pairs as trees of several shapes,
+ * where ranks die, leave, err and lie at every point: all survivors have one error,
+ * word for word.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -15,425 +15,9 @@
 
 #include "src/base/base.h"
 #include "src/plan.h"
+#include "tests/calls.h"
 #include "tests/grove.h"
 #include "tests/world.h"
-
-#define MS (uint64_t)1000000
-
-/* ---- calls ---- */
-
-static uint64_t allreduce_f32(void)
-{
-	return cx_sign_what(CX_ALLREDUCE, COLLX_FLOAT32, COLLX_SUM, 0);
-}
-
-static uint64_t broadcast_f32(int root)
-{
-	return cx_sign_what(CX_BROADCAST, COLLX_FLOAT32, COLLX_SUM, root);
-}
-
-/* A rank that made `n` calls of allreduce, and is in the last one or behind it. */
-static struct cx_account account_of(uint64_t n, bool in_call, uint64_t still_ms)
-{
-	struct cx_account a = { .state = 2 * n - (n && in_call), .still_ms = still_ms };
-
-	a.signs = (uint32_t)cx_min(n, CX_SIGNS);
-	for (uint32_t i = 0; i < a.signs; i++)
-		a.sign[i] = (struct cx_sign){ n - a.signs + 1 + i, 8, allreduce_f32() };
-	return a;
-}
-
-Test(signs, in_words)
-{
-	static const struct {
-		struct cx_sign s;
-		const char *words;
-	} table[] = {
-		{ { 1, 8, CX_BROADCAST << 16 | COLLX_FLOAT32 << 8 | 3ull << 32 },
-		  "broadcast(count 8, float32, root 3)" },
-		{ { 1, 1, CX_ALLREDUCE << 16 | COLLX_BFLOAT16 << 8 | COLLX_AVG },
-		  "allreduce(count 1, bfloat16, avg)" },
-		{ { 1, 0, CX_REDUCE << 16 | COLLX_INT8 << 8 | COLLX_MAX | 7ull << 32 },
-		  "reduce(count 0, int8, max, root 7)" },
-		{ { 1, 3, CX_REDUCE_SCATTER << 16 | COLLX_INT64 << 8 | COLLX_PROD },
-		  "reduce_scatter(count 3, int64, prod)" },
-		{ { 1, 9, CX_ALLGATHER << 16 | COLLX_UINT8 << 8 }, "allgather(count 9, uint8)" },
-		{ { 1, 1, CX_BARRIER << 16 }, "barrier()" },
-	};
-	char text[128];
-
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		cx_sign_words(&table[i].s, text, sizeof(text));
-		cr_expect_str_eq(text, table[i].words);
-		cr_expect(cx_sign_is_sound(&table[i].s, 8));
-	}
-	cr_expect(!cx_sign_is_sound(&table[0].s, 3), "root 3 of 3 ranks");
-}
-
-Test(signs, are_read_as_they_were_written)
-{
-	struct cx_sign out[CX_SIGNS];
-	struct cx_calls c;
-	uint64_t state;
-
-	cx_calls_init(&c);
-	cr_expect(cx_calls_read(&c, &state, out) == 0 && state == 0);
-	for (uint64_t seq = 1; seq < 100; seq++) {
-		unsigned n = (unsigned)cx_min(seq, CX_SIGNS);
-
-		cx_calls_begin(&c, seq, 10 * seq, 7 * seq);
-		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq - 1);
-		for (unsigned i = 0; i < n; i++)
-			cr_assert(out[i].seq == seq - n + 1 + i &&
-				  out[i].count == 10 * out[i].seq && out[i].what == 7 * out[i].seq);
-		cx_calls_end(&c, seq);
-		cr_assert(cx_calls_read(&c, &state, out) == n && state == 2 * seq);
-	}
-}
-
-/* A timer's handler makes 1 to 40 calls wherever it finds the reader. */
-static struct cx_calls busy_calls;
-static volatile sig_atomic_t interrupts;
-
-static void make_calls(int sig)
-{
-	uint64_t seq = cx_calls_state(&busy_calls) / 2;
-
-	(void)sig;
-	for (int i = 1 + ++interrupts % 40; i > 0; i--) {
-		seq++;
-		cx_calls_begin(&busy_calls, seq, 10 * seq, 7 * seq);
-		cx_calls_end(&busy_calls, seq);
-	}
-}
-
-Test(signs, are_read_while_they_are_written, .timeout = 60)
-{
-	const struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
-	struct cx_sign out[CX_SIGNS];
-	uint64_t state, torn = 0;
-
-	cx_calls_init(&busy_calls);
-	signal(SIGALRM, make_calls);
-	cr_assert_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
-	while (interrupts < 4000 && !torn) {
-		unsigned n = cx_calls_read(&busy_calls, &state, out);
-
-		for (unsigned i = 0; i < n; i++)
-			torn += out[i].seq != (state + 1) / 2 - n + 1 + i ||
-				out[i].count != 10 * out[i].seq || out[i].what != 7 * out[i].seq;
-	}
-	setitimer(ITIMER_REAL, &never, NULL);
-	cr_expect_eq(torn, 0);
-}
-
-Test(signs, unsound_accounts_are_refused)
-{
-	struct cx_account good = account_of(9, true, 0), a;
-	size_t len = cx_account_len(&good);
-
-	cr_expect(cx_account_is_sound(&good, len, 4));
-	for (size_t other = 0; other < 2 * len; other++)
-		cr_expect(other == len || !cx_account_is_sound(&good, other, 4));
-	a = good;
-	a.signs = CX_SIGNS + 1;
-	cr_expect(!cx_account_is_sound(&a, cx_account_len(&a), 4));
-	a = good;
-	a.signs = UINT32_MAX;
-	cr_expect(!cx_account_is_sound(&a, len, 4));
-	a = good;
-	a.state = 3;
-	cr_expect(!cx_account_is_sound(&a, len, 4));
-	a = good;
-	a.state = UINT64_MAX;
-	cr_expect(!cx_account_is_sound(&a, len, 4));
-	a = good;
-	a.sign[3].seq++;
-	cr_expect(!cx_account_is_sound(&a, len, 4));
-	a = good;
-	a.sign[0].what = broadcast_f32(4);
-	cr_expect(!cx_account_is_sound(&a, len, 4));
-	a = good;
-	a.sign[7].what = (uint64_t)CX_NCOLL << 16;
-	cr_expect(!cx_account_is_sound(&a, len, 4));
-}
-
-/* ---- rank 0's mind ---- */
-
-static struct cx_report report_of(int origin, int code, bool hearsay, uint64_t seq,
-				  const char *text)
-{
-	struct cx_report r = { .origin = origin, .about = -1, .code = code, .hearsay = hearsay,
-			       .seq = seq };
-
-	snprintf(r.text, sizeof(r.text), "%s", text);
-	return r;
-}
-
-static void report(struct cx_verdict *v, int origin, int code, bool hearsay, uint64_t seq,
-		   const char *text, uint64_t ms)
-{
-	struct cx_report r = report_of(origin, code, hearsay, seq, text);
-
-	cx_verdict_report(v, &r, ms * MS);
-}
-
-/* What a rank answers to the last question. */
-static void answer(struct cx_verdict *v, int rank, struct cx_account a, uint64_t ms)
-{
-	a.answers = v->question;
-	cx_verdict_account(v, rank, &a, ms * MS);
-}
-
-static void expect_verdict(struct cx_verdict *v, int code, const char *text)
-{
-	cr_expect(v->code == code, "%s, not %s: %s", collx_strerror(v->code), collx_strerror(code),
-		  v->text);
-	cr_expect_str_eq(v->text, text);
-	cx_verdict_fini(v);
-}
-
-Test(verdict, the_first_cause_counts)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 4);
-	report(&v, 3, COLLX_ERR_NOMEM, false, 5, "rank 3 is out of memory", 10);
-	report(&v, 1, COLLX_ERR_PEER_DEAD, false, 5, "rank 2 died", 10);
-	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 11);
-	cx_verdict_left(&v, 1, 4, 12 * MS);
-	cx_verdict_tick(&v, 9000 * MS);
-	expect_verdict(&v, COLLX_ERR_NOMEM, "rank 3 is out of memory");
-}
-
-Test(verdict, hearsay_waits_for_better)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 4);
-	report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed its connection", 10);
-	report(&v, 3, COLLX_ERR_LINK, true, 5, "rank 2 lane 1: reset", 11);
-	cx_verdict_tick(&v, 509 * MS);
-	cr_expect(!v.code && v.due_ns == 510 * MS);
-	report(&v, 0, COLLX_ERR_PEER_DEAD, false, 5, "rank 2 died", 509);
-	expect_verdict(&v, COLLX_ERR_PEER_DEAD, "rank 2 died");
-}
-
-Test(verdict, hearsay_alone_is_a_lost_connection)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 4);
-	report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed its connection", 10);
-	cx_verdict_tick(&v, 510 * MS);
-	expect_verdict(&v, COLLX_ERR_LINK, "rank 1 lost a connection, though no process ended: "
-		       "rank 2 closed its connection");
-	cx_verdict_init(&v, 4);
-	report(&v, 1, COLLX_ERR_LINK, true, 5, "rank 2 lane 1: no route", 10);
-	cx_verdict_tick(&v, 510 * MS);
-	expect_verdict(&v, COLLX_ERR_LINK, "rank 2 lane 1: no route");
-}
-
-Test(verdict, hearsay_of_one_who_left)
-{
-	for (int order = 0; order < 2; order++) {
-		struct cx_verdict v;
-
-		cx_verdict_init(&v, 4);
-		cx_verdict_left(&v, 3, 9, 1 * MS); /* finished it: no reason */
-		if (order)
-			cx_verdict_left(&v, 2, 4, 5 * MS);
-		report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed its connection", 10);
-		cr_expect_eq(!v.code, !order);
-		if (!order)
-			cx_verdict_left(&v, 2, 4, 20 * MS);
-		expect_verdict(&v, COLLX_ERR_PEER_LEFT,
-			       "rank 2 left the communicator before operation 5, which needs it");
-	}
-}
-
-Test(verdict, a_timeout_names_who_is_missing)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 5);
-	report(&v, 1, COLLX_ERR_TIMEOUT, false, 17, "allreduce, operation 17: rank 1 waited 60.0 s",
-	       10);
-	cr_expect(v.question == 1 && v.due_ns == 210 * MS);
-	answer(&v, 0, account_of(17, true, 60000), 11);
-	answer(&v, 1, account_of(17, true, 60000), 12);
-	answer(&v, 2, account_of(16, false, 58000), 13);
-	report(&v, 0, COLLX_ERR_TIMEOUT, false, 17, "rank 0 waited", 14);
-	answer(&v, 4, account_of(15, true, 61000), 15);
-	cx_verdict_tick(&v, 209 * MS);
-	cr_expect(!v.code);
-	cx_verdict_tick(&v, 210 * MS);
-	expect_verdict(&v, COLLX_ERR_TIMEOUT,
-		       "allreduce, operation 17: rank 1 waited 60.0 s; missing: rank 2 (in no "
-		       "collective for 58 s after operation 16), rank 3 (does not answer), rank 4 "
-		       "(in allreduce(count 8, float32, sum), operation 15)");
-}
-
-Test(verdict, a_timeout_with_all_in_it)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 2);
-	report(&v, 1, COLLX_ERR_TIMEOUT, false, 17, "rank 1 waited 60.0 s", 10);
-	answer(&v, 0, account_of(17, true, 60000), 11);
-	cr_expect(!v.code);
-	answer(&v, 1, account_of(17, true, 60000), 12);
-	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 60.0 s; all ranks are in it");
-	cx_verdict_init(&v, 2);
-	report(&v, 1, COLLX_ERR_TIMEOUT, false, 1, "rank 1 waited 0.3 s", 10);
-	answer(&v, 0, account_of(0, false, 320), 11);
-	answer(&v, 1, account_of(1, true, 300), 12);
-	expect_verdict(&v, COLLX_ERR_TIMEOUT, "rank 1 waited 0.3 s; missing: rank 0 (in no "
-		       "collective for 0.3 s, no operation yet)");
-}
-
-Test(verdict, a_mismatch_names_the_calls_and_the_ranks)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 8);
-	report(&v, 1, COLLX_ERR_MISMATCH, false, 17, "rank 2 lane 0 sent 8 bytes", 10);
-	for (int r = 0; r < 8; r++) {
-		/* They are not equally far, and rank 2 differs from operation 17 on. */
-		struct cx_account a = account_of(17 + (uint64_t)r % 3, true, 0);
-
-		for (uint32_t i = 0; i < a.signs; i++)
-			if (r == 2 && a.sign[i].seq >= 17)
-				a.sign[i].what = broadcast_f32(0);
-		answer(&v, r, a, 11);
-	}
-	expect_verdict(&v, COLLX_ERR_MISMATCH,
-		       "rank 2 called broadcast(count 8, float32, root 0) as operation 17; ranks "
-		       "0, 1, 3-7 called allreduce(count 8, float32, sum)");
-}
-
-/* Rank r calls `count[r]` elements. */
-static void expect_groups(int ranks, const uint64_t *counts, const char *text)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, ranks);
-	report(&v, 1, COLLX_ERR_MISMATCH, false, 1, "rank 2 lane 0 sent 8 bytes", 10);
-	for (int r = 0; r < ranks; r++) {
-		struct cx_account a = account_of(1, true, 0);
-
-		a.sign[0].count = counts[r];
-		if (counts[r])
-			answer(&v, r, a, 11);
-	}
-	cx_verdict_tick(&v, 999 * MS);
-	expect_verdict(&v, COLLX_ERR_MISMATCH, text);
-}
-
-Test(verdict, a_mismatch_of_several_groups)
-{
-	expect_groups(2, (const uint64_t[]){ 7, 9 },
-		      "rank 1 called allreduce(count 9, float32, sum) as operation 1; rank 0 "
-		      "called allreduce(count 7, float32, sum)");
-	expect_groups(4, (const uint64_t[]){ 7, 9, 7, 9 },
-		      "ranks 1, 3 called allreduce(count 9, float32, sum) as operation 1; ranks 0, "
-		      "2 called allreduce(count 7, float32, sum)");
-	expect_groups(5, (const uint64_t[]){ 5, 5, 4, 4, 3 },
-		      "rank 4 called allreduce(count 3, float32, sum) as operation 1; ranks 2, 3 "
-		      "called allreduce(count 4, float32, sum); ranks 0, 1 called "
-		      "allreduce(count 5, float32, sum)");
-	expect_groups(3, (const uint64_t[]){ 5, 0, 6 }, /* rank 1 does not answer */
-		      "rank 2 called allreduce(count 6, float32, sum) as operation 1; rank 0 "
-		      "called allreduce(count 5, float32, sum)");
-	expect_groups(3, (const uint64_t[]){ 5, 5, 5 }, "rank 2 lane 0 sent 8 bytes");
-}
-
-Test(verdict, a_list_of_many_ranks_is_cut)
-{
-	enum { RANKS = 400 };
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, RANKS);
-	report(&v, 1, COLLX_ERR_MISMATCH, false, 1, "x", 10);
-	for (int r = 0; r < RANKS; r++) {
-		struct cx_account a = account_of(1, true, 0);
-
-		a.sign[0].count = r % 2 ? 7 : 9;
-		answer(&v, r, a, 11);
-	}
-	cr_expect(strstr(v.text, "ranks 1, 3, 5, ") && strstr(v.text, " more called allreduce") &&
-		  strstr(v.text, "(count 7,") && strstr(v.text, "(count 9,"), "%s", v.text);
-	cx_verdict_fini(&v);
-}
-
-Test(verdict, calls_that_never_meet_are_compared_as_they_come)
-{
-	struct cx_verdict v;
-	struct cx_account a = account_of(3, true, 0);
-
-	cx_verdict_init(&v, 3);
-	cx_verdict_account(&v, 0, &a, 10 * MS);
-	a.sign[2].count = 9;
-	cx_verdict_account(&v, 2, &a, 11 * MS);
-	cr_expect(!v.code && v.question == 1, "others may have called either: they are asked");
-	answer(&v, 0, account_of(3, true, 0), 12);
-	answer(&v, 1, account_of(3, true, 0), 12);
-	answer(&v, 2, a, 12);
-	expect_verdict(&v, COLLX_ERR_MISMATCH,
-		       "rank 2 called allreduce(count 9, float32, sum) as operation 3; ranks 0, 1 "
-		       "called allreduce(count 8, float32, sum)");
-}
-
-Test(verdict, a_mismatch_waits_for_late_ranks)
-{
-	struct cx_account a = account_of(3, true, 0);
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 3);
-	report(&v, 1, COLLX_ERR_MISMATCH, false, 3, "rank 0 lane 0 sent 8 bytes", 10);
-	a.sign[2].count = 9;
-	answer(&v, 0, account_of(3, true, 0), 11);
-	answer(&v, 1, a, 11);
-	answer(&v, 2, account_of(2, false, 5), 12);
-	cr_expect(!v.code && v.question == 1 && v.due_ns == 32 * MS);
-	cx_verdict_tick(&v, 31 * MS);
-	cr_expect(!v.code && v.question == 1);
-	cx_verdict_tick(&v, 32 * MS);
-	cr_expect(!v.code && v.question == 2 && v.due_ns == 210 * MS);
-	answer(&v, 1, a, 33);
-	answer(&v, 2, account_of(3, true, 0), 33);
-	cr_expect(!v.code);
-	answer(&v, 0, account_of(3, true, 0), 34);
-	expect_verdict(&v, COLLX_ERR_MISMATCH,
-		       "rank 1 called allreduce(count 9, float32, sum) as operation 3; ranks 0, 2 "
-		       "called allreduce(count 8, float32, sum)");
-}
-
-Test(verdict, a_timeout_may_turn_out_a_mismatch)
-{
-	struct cx_account a = account_of(20, true, 0);
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 2);
-	report(&v, 1, COLLX_ERR_TIMEOUT, false, 17, "rank 1 waited 60.0 s", 10);
-	a.sign[4].count = 9;
-	answer(&v, 0, a, 11);
-	answer(&v, 1, account_of(17, true, 0), 12);
-	expect_verdict(&v, COLLX_ERR_MISMATCH,
-		       "rank 1 called allreduce(count 8, float32, sum) as operation 17; rank 0 "
-		       "called allreduce(count 9, float32, sum)");
-}
-
-Test(verdict, questions_are_rare)
-{
-	struct cx_verdict v;
-
-	cx_verdict_init(&v, 2);
-	for (uint64_t ms = 10; ms < 3000; ms++)
-		cx_verdict_ask(&v, ms * MS);
-	cr_expect_eq(v.question, 3, "%u questions in 3 s", v.question);
-	cx_verdict_fini(&v);
-}
 
 /* ---- trees ---- */
 
@@ -504,6 +88,86 @@ Test(trees, one_death_is_known_to_all_in_any_shape)
 			cr_expect_str_eq(any_text(&g), text, "%s", what);
 			grove_close(&g);
 		}
+}
+
+/* What the error lists, as bits. */
+static uint64_t blamed(const struct grove *g, int r)
+{
+	struct cx_cause c;
+
+	return cx_guard_cause(g->ward[r], &c) ? c.who.word[0] : 0;
+}
+
+/* Whoever they are, unless others hang on them: these know of that one alone. */
+Test(trees, several_deaths_are_one_error)
+{
+	struct grove g;
+	char what[96];
+
+	for (int i = 0; i < SHAPES; i++)
+		for (unsigned dead = 1; dead < 1u << (shapes[i].ranks - 1); dead++) {
+			const struct shape *s = &shapes[i];
+			uint64_t leaders = 0;
+
+			for (int r = 0; r < s->ranks; r++)
+				leaders |= (uint64_t)1 << s->leader[r];
+			for (int r = 0; r < s->ranks; r++) /* of a host of one, it is none */
+				if (is_leader(s, r) && r) {
+					bool alone = true;
+
+					for (int q = 0; q < s->ranks; q++)
+						alone &= q == r || s->leader[q] != r;
+					leaders &= ~((uint64_t)alone << r);
+				}
+			if ((uint64_t)dead << 1 & leaders)
+				continue;
+			grove_open(&g, s->ranks, s->leader, dead);
+			grove_run(&g, 5);
+			for (int r = 1; r < s->ranks; r++)
+				if (dead >> (r - 1) & 1)
+					grove_kill(&g, r);
+			grove_settle(&g, 50);
+			snprintf(what, sizeof(what), "%s, deaths of %#x", s->name, 2 * dead);
+			cr_expect_eq(expect_one_verdict(&g, what), COLLX_ERR_PEER_DEAD);
+			for (int r = 0; r < s->ranks; r++)
+				cr_assert(!g.ward[r] || blamed(&g, r) == (uint64_t)dead << 1,
+					  "%s: rank %d: %s", what, r, grove_text(&g, r));
+			grove_close(&g);
+		}
+}
+
+/* To whom nothing can be sent all is said: who looks when that was last comes no earlier. */
+Test(strands, a_mute_one_asks_for_no_heartbeats)
+{
+	struct cx_strand s;
+
+	cx_strand_open(&s, 1, -1, 5);
+	cr_expect(cx_strand_say(&s, CX_FRAME_BEAT, 0, NULL, 0, 9) && s.said_ns == 9);
+	s.wire.fd = 99;
+	s.mute = true;
+	cr_expect(cx_strand_say(&s, CX_FRAME_BEAT, 0, NULL, 0, 12) && s.said_ns == 12);
+}
+
+/* While rank 0 waits for more deaths it dies itself, or its process ends after it left. */
+Test(trees, a_death_that_rank_0_had_no_time_to_tell_of)
+{
+	struct grove g;
+
+	for (int leaves = 0; leaves < 2; leaves++) {
+		grove_open(&g, 5, (const int[]){ 0, 0, 0, 0, 0 }, (uint64_t)leaves);
+		grove_run(&g, 5);
+		grove_kill(&g, 2);
+		grove_run(&g, 2);
+		cr_expect(!grove_code(&g, 1), "rank 0 did not wait");
+		if (leaves)
+			grove_leave(&g, 0);
+		grove_run(&g, 1);
+		grove_kill(&g, 0);
+		grove_settle(&g, 50);
+		cr_expect_eq(expect_one_verdict(&g, "rank 0 goes"), COLLX_ERR_PEER_DEAD);
+		cr_expect(blamed(&g, 1) == (leaves ? 4 : 5), "%s", grove_text(&g, 1));
+		grove_close(&g);
+	}
 }
 
 /* What goes on while somebody dies: all are in a call, two report what they see, rank

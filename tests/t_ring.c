@@ -176,8 +176,8 @@ static void look_around(const collx_unique_id *id, int rank, int size, void *arg
 	collx_comm_health(c, h, size);
 	/* 1 and 6 are next to rank 0. */
 	for (int r = 1; !rank && r < size; r++)
-		EXPECT((h[r].heard_ms < 700) == (r == 1 || r == 6), "rank %d was heard %d ms ago", r,
-		       (int)h[r].heard_ms);
+		EXPECT((h[r].heard_ms < 700) == (r == 1 || r == 6),
+		       "rank %d was heard %d ms ago", r, (int)h[r].heard_ms);
 	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
 	if (rank == 3) {
 		collx_comm_destroy(c);
@@ -197,4 +197,163 @@ Test(ring, rank_0_hears_two_and_all_when_one_has_left, .timeout = 120)
 	const struct world w = { .size = RANKS, .raw = look_around, .arg = &left, .host = alone };
 
 	cr_assert_eq(world_run(&w), 0);
+}
+
+/* ---- found by review ---- */
+
+enum { FEW = 5 };
+
+/* Its neighbours leave, and rank 0 has stopped: nobody calls, and yet it is to be known. */
+static void leave_one_alone(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	collx_comm_t c = join_ring(id, rank, size);
+	collx_error e = COLLX_ERROR_INIT;
+	uint64_t start;
+
+	if (!c)
+		return;
+	*((pid_t *)arg + rank) = getpid();
+	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	start = now_ms();
+	if (rank == 0) {
+		raise(SIGSTOP);
+	} else if (rank == 2) {
+		while (!collx_comm_error(c, &e) && !e.code && now_ms() - start < 20000)
+			nap_ms(20);
+		EXPECT(e.code == COLLX_ERR_PEER_SILENT && e.rank == 0, "rank 2: %s", e.text);
+		EXPECT(now_ms() - start < 2 * SILENCE_MS + SLACK_MS, "rank 2 knows after %d ms",
+		       (int)(now_ms() - start));
+		kill(*(pid_t *)arg, SIGCONT);
+	} else {
+		nap_ms(100);
+	}
+	collx_comm_destroy(c);
+}
+
+Test(ring, who_is_left_alone_in_it_learns_of_rank_0, .timeout = 120)
+{
+	pid_t *pids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct world w = { .size = 4, .raw = leave_one_alone, .arg = pids, .host = alone };
+
+	cr_assert_neq(pids, MAP_FAILED);
+	cr_assert_eq(world_run(&w), 0);
+	munmap(pids, 4096);
+}
+
+static collx_comm_t kept;
+
+static void destroy_late(void)
+{
+	nap_ms(500); /* the neighbours have left meanwhile */
+	collx_comm_destroy(kept);
+}
+
+/* Its handler of exit was there before the guard's: there is no thread any more. */
+static void destroy_at_exit(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	collx_comm_t c;
+	int failures;
+
+	if (rank == 2)
+		atexit(destroy_late);
+	c = join_ring(id, rank, size);
+	if (!c)
+		return;
+	*((pid_t *)arg + rank) = getpid();
+	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	failures = expect_failures();
+	kept = c;
+	if (rank == 2)
+		exit(failures != 0);
+	if (rank == 0)
+		raise(SIGSTOP); /* what others say does not come over it */
+	if (rank == 4) {
+		nap_ms(1500);
+		kill(*(pid_t *)arg, SIGCONT);
+	}
+	collx_comm_destroy(c);
+}
+
+Test(ring, may_be_left_as_the_process_ends, .timeout = 120)
+{
+	pid_t *pids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct world w = { .size = FEW, .raw = destroy_at_exit, .arg = pids, .host = alone };
+
+	cr_assert_neq(pids, MAP_FAILED);
+	cr_assert_eq(world_run(&w), 0);
+	munmap(pids, 4096);
+}
+
+static void be_late_once(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	collx_comm_t c = join_ring(id, rank, size);
+	collx_rank_health h[FEW];
+
+	(void)arg;
+	if (!c)
+		return;
+	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	if (rank == 3)
+		nap_ms(1500);
+	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	nap_ms(3000);
+	collx_comm_health(c, h, size);
+	EXPECT(!h[3].awaited_ms, "at rank %d: rank 3 is awaited for %d ms", rank,
+	       (int)h[3].awaited_ms);
+	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	collx_comm_destroy(c);
+}
+
+Test(ring, who_came_is_awaited_no_more, .timeout = 120)
+{
+	const struct world w = { .size = FEW, .raw = be_late_once, .host = alone };
+
+	cr_assert_eq(world_run(&w), 0);
+}
+
+/* Rank 4 dies, and rank 2 stops before it could join those who go on. */
+static void stop_behind_a_death(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	collx_comm_t c = join_ring(id, rank, size), next = NULL;
+	atomic_int *done = (atomic_int *)((pid_t *)arg + WORLD_MAX);
+	collx_result rc = COLLX_OK;
+	uint64_t start;
+
+	if (!c)
+		return;
+	*((pid_t *)arg + rank) = getpid();
+	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	start = now_ms();
+	if (rank == 4)
+		raise(SIGKILL);
+	if (rank == 2)
+		raise(SIGSTOP);
+	while (!rc)
+		rc = sum_up(c);
+	rc = collx_comm_shrink(c, NULL, 0, &next, NULL);
+	if (rank != 2) {
+		EXPECT(!rc && collx_comm_size(next) == size - 2, "rank %d: %s", rank,
+		       collx_last_error(c));
+		EXPECT(now_ms() - start < SILENCE_MS + SLACK_MS, "rank %d: %d ms", rank,
+		       (int)(now_ms() - start));
+		if (atomic_fetch_add(done, 1) == size - 3)
+			kill(*((pid_t *)arg + 2), SIGCONT);
+	} else {
+		EXPECT(rc == COLLX_ERR_EXCLUDED || rc == COLLX_ERR_NO_QUORUM, "rank 2: %s",
+		       collx_strerror(rc));
+	}
+	if (next)
+		collx_comm_destroy(next);
+	collx_comm_destroy(c);
+}
+
+Test(ring, silence_behind_a_verdict_is_seen, .timeout = 120)
+{
+	pid_t *pids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct world w = { .size = 6, .raw = stop_behind_a_death, .arg = pids, .host = alone,
+				 .killed = 1u << 4 };
+
+	cr_assert_neq(pids, MAP_FAILED);
+	cr_assert_eq(world_run(&w), 0);
+	munmap(pids, 4096);
 }

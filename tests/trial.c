@@ -511,6 +511,22 @@ int worker_until_error(struct worker *w)
 	return rc;
 }
 
+/* Nobody is blamed without a reason; of those who died together, all are. Where a leader
+ * died with a rank that hung on it, the other host cannot know of both. */
+static void expect_blame(const struct worker *w, const collx_error *e, unsigned blamed)
+{
+	unsigned listed = 0;
+
+	for (int i = 0; i < e->nranks && i < COLLX_ERROR_RANKS; i++)
+		listed |= 1u << e->ranks[i];
+	EXPECT((e->nranks ? e->rank == e->ranks[0] : e->rank == -1) && !(listed & ~blamed) &&
+	       __builtin_popcount(listed) == e->nranks, "rank %d blames %#x of %#x: %s", w->me,
+	       listed, blamed, e->text);
+	if (w->t->together && w->t->path != PATH_MIXED)
+		EXPECT(listed == w->t->victims, "rank %d blames %#x, not %#x: %s", w->me, listed,
+		       w->t->victims, e->text);
+}
+
 void worker_expect_error(struct worker *w, int rc)
 {
 	collx_error e = COLLX_ERROR_INIT;
@@ -526,6 +542,9 @@ void worker_expect_error(struct worker *w, int rc)
 	       collx_strerror(rc), collx_strerror(w->t->want), collx_last_error(w->c), e.text);
 	EXPECT(e.rank < 0 ? !w->t->victims : blamed >> e.rank & 1, "rank %d blames %d: %s", w->me,
 	       e.rank, e.text);
+	expect_blame(w, &e, blamed);
+	if (w->t->fault == FAULT_STOP && w->t->path != PATH_MIXED)
+		EXPECT(strstr(e.text, "state T"), "rank %d: %s", w->me, e.text);
 	EXPECT(worker_call(w) == rc, "rank %d: another code later", w->me);
 }
 

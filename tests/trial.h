@@ -65,6 +65,7 @@ struct trial {
 	unsigned victims;       /* those who are lost */
 	int actor;              /* who does what the others suffer; -1: nobody */
 	int want;               /* the first error's code */
+	bool together;          /* the error names all victims */
 	collx_config config;
 	void (*live)(struct trial *t, int rank);
 	int (*drive)(struct trial *t); /* beside them; NULL: as the fault is */
@@ -180,5 +181,6 @@ void trial_a9(struct trial *t, int i);
 void trial_b8(struct trial *t, int i);
 void trial_h4(struct trial *t, int i);
 void trial_i4(struct trial *t, int i);
+void trial_h7(struct trial *t, int i);
 
 #endif

@@ -625,3 +625,101 @@ void trial_callback(struct trial *t, int i)
 	trial_lose(t, FAULT_KILL, COLLX_ERR_PEER_DEAD, i);
 	t->live = live_with_callback;
 }
+
+/* ---- H7: destroyed while another thread is in a call ---- */
+
+enum beside { BESIDE_CALL, BESIDE_RECV, BESIDE_AGREE, BESIDE_UNIFORM, BESIDE_SHRINK, BESIDES };
+
+struct waiter {
+	struct worker *w;
+	enum beside what;
+	int rc;
+	uint64_t back_ns;
+};
+
+/* What nobody else comes to. Afterwards the communicator is not there any more. */
+static void *wait_beside(void *arg)
+{
+	struct waiter *k = arg;
+	struct worker *w = k->w;
+	collx_opts uniform = COLLX_OPTS_INIT;
+	collx_comm_t out;
+	uint64_t flags = 1;
+	int peer = (w->me + 1) % w->t->ranks;
+
+	uniform.flags = COLLX_UNIFORM;
+	switch (k->what) {
+	case BESIDE_RECV:
+		k->rc = collx_recv(w->out, 1, COLLX_FLOAT32, peer, w->c, NULL);
+		break;
+	case BESIDE_AGREE:
+		k->rc = collx_comm_agree(w->c, &flags, NULL, NULL);
+		break;
+	case BESIDE_SHRINK:
+		k->rc = collx_comm_shrink(w->c, NULL, 0, &out, NULL);
+		break;
+	case BESIDE_UNIFORM:
+		w->opts = &uniform;
+		/* fall through */
+	default:
+		k->rc = worker_call(w);
+	}
+	k->back_ns = trial_now_ns();
+	EXPECT(k->rc == COLLX_ERR_ABORTED, "rank %d, destroyed beside %d: %s: %s", w->me, k->what,
+	       collx_strerror(k->rc), collx_last_error(NULL));
+	return (void *)(intptr_t)expect_failures();
+}
+
+static void destroy_beside(struct worker *w)
+{
+	struct waiter k = { .w = w, .what = (enum beside)(w->t->seed % BESIDES) };
+	collx_comm_t c = w->c;
+	pthread_t thread;
+	uint64_t done;
+	void *failed;
+	int rc;
+
+	EXPECT(!pthread_create(&thread, NULL, wait_beside, &k), "no thread");
+	nap_ms(60 + trial_draw(w->t, 6, 100));
+	w->t->hit_ns = trial_now_ns();
+	rc = collx_comm_destroy(c);
+	done = trial_now_ns();
+	pthread_join(thread, &failed);
+	EXPECT(rc == 0 && !failed, "rank %d: destroy: %s: %s", w->me, collx_strerror(rc),
+	       collx_last_error(NULL));
+	EXPECT(k.back_ns <= done, "rank %d: it was destroyed before the call returned", w->me);
+	EXPECT(collx_comm_destroy(c) == COLLX_ERR_INVALID, "destroyed twice");
+	w->t->note[w->me].known_ns = k.back_ns;
+	worker_lock(w);
+	worker_step(w, 9);
+}
+
+static void live_beside(struct trial *t, int rank)
+{
+	struct worker w;
+	int rc;
+
+	if (worker_open(&w, t, rank))
+		return;
+	if (rank == t->actor) {
+		destroy_beside(&w);
+		return;
+	}
+	while (trial_load(&t->note[t->actor].step) < 9)
+		nap_ms(1);
+	rc = worker_call(&w);
+	worker_expect_error(&w, rc);
+	if (worker_settle(&w, t->ranks - 1))
+		return;
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+void trial_h7(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_ERR_PEER_LEFT, i);
+	t->live = live_beside;
+	t->drive = trial_wait;
+	if (t->op == OP_BROADCAST || t->op == OP_REDUCE) /* of which some wait for nobody */
+		t->op = OP_ALLREDUCE;
+}

@@ -121,6 +121,78 @@ static void *run_rank(void *arg)
 	return NULL;
 }
 
+/* ---- destroyed while another thread is in a call ---- */
+
+enum { BESIDES = 6 };
+
+static void *wait_in_a_call(void *arg)
+{
+	struct pair {
+		collx_comm_t c;
+		int what;
+	} *p = arg;
+	uint64_t flags = 1;
+	float one = 1;
+	int rc;
+
+	if (p->what % 3 == 0)
+		rc = compute(p->c, 8, 0);
+	else if (p->what % 3 == 1)
+		rc = collx_recv(&one, 1, COLLX_FLOAT32, 1, p->c, NULL);
+	else
+		rc = collx_comm_agree(p->c, &flags, NULL, NULL);
+	EXPECT(rc == COLLX_ERR_ABORTED, "%d: %s: %s", p->what, collx_strerror(rc),
+	       collx_last_error(NULL));
+	return expect_failures() ? arg : NULL;
+}
+
+static void *create_second(void *arg)
+{
+	collx_comm_t c = NULL;
+
+	EXPECT(!collx_comm_create(&c, 2, arg, 1, NULL), "%s", collx_last_error(NULL));
+	return c;
+}
+
+/* Of two ranks, the other one comes to no call; it is destroyed twice, at once. */
+static void *destroy_it(void *c)
+{
+	return (void *)(intptr_t)collx_comm_destroy(c);
+}
+
+static int destroyed_in_a_call(void)
+{
+	struct {
+		collx_comm_t c;
+		int what;
+	} p;
+	pthread_t thread, second;
+	collx_unique_id id;
+	void *failed, *other, *twice;
+	int bad = 0, rc;
+
+	for (p.what = 0; p.what < BESIDES && !bad; p.what++) {
+		if (collx_get_unique_id(&id) ||
+		    pthread_create(&thread, NULL, create_second, &id) ||
+		    collx_comm_create(&p.c, 2, &id, 0, NULL))
+			return 1;
+		pthread_join(thread, &other);
+		if (!other || pthread_create(&thread, NULL, wait_in_a_call, &p))
+			return 1;
+		nap_ms(100);
+		if (pthread_create(&second, NULL, destroy_it, p.c))
+			return 1;
+		rc = collx_comm_destroy(p.c);
+		pthread_join(second, &twice);
+		pthread_join(thread, &failed);
+		bad |= failed || rc + (int)(intptr_t)twice != COLLX_ERR_INVALID;
+		bad |= collx_comm_destroy(other) != 0;
+	}
+	if (bad)
+		fprintf(stderr, "destroyed in a call: %d\n", p.what);
+	return bad;
+}
+
 int main(void)
 {
 	static collx_unique_id ids[GROUPS][ROUNDS];
@@ -140,6 +212,7 @@ int main(void)
 		pthread_join(ranks[i].thread, NULL);
 	for (int i = 0; i < GROUPS * RANKS; i++)
 		failed |= ranks[i].failed;
+	failed |= destroyed_in_a_call();
 	failed |= folder_gone(base);
 	printf("%d ranks in %d communicators: %s\n", GROUPS * RANKS, GROUPS,
 	       failed ? "failed" : "all is well");

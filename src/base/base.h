@@ -45,6 +45,13 @@ struct cx_process {
 	int32_t number; /* 0: none */
 };
 
+/* Its state: /proc's letter, T where it is stopped, t where it is traced; or */
+enum {
+	CX_PROCESS_UNKNOWN = 0,
+	CX_PROCESS_GONE = 'X', /* it has ended */
+	CX_PROCESS_ENDS = 'E'  /* it is killed, or ends, and will be gone in a moment */
+};
+
 struct cx_sys {
 	uint64_t (*now_ns)(void);                /* monotonic */
 	int (*random)(void *buf, size_t len);    /* 0 or -errno */
@@ -88,7 +95,7 @@ struct cx_sys {
 
 	/* processes of this host; both may be NULL where there is no way to know */
 	void (*process)(struct cx_process *own); /* number 0: it cannot be known */
-	int (*is_gone)(const struct cx_process *p); /* of the same space: 1 when it has ended */
+	int (*process_state)(const struct cx_process *p); /* of the same space */
 };
 extern const struct cx_sys *cx_sys;
 extern const struct cx_sys cx_sys_real;

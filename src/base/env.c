@@ -44,8 +44,8 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 				  "Milliseconds of waiting for a rank to come to a collective, "
 				  "after which all are told, or never. Rank 0's value counts." },
 	[CX_ENV_RING_HOSTS] = { "COLLX_RING_HOSTS", "integer", "64",
-				"Beyond so many hosts rank 0 does not hear a heartbeat of each: each "
-				"is watched by two others. Rank 0's value counts." },
+				"Beyond so many hosts rank 0 does not hear a heartbeat of each: "
+				"each is watched by two others. Rank 0's value counts." },
 	[CX_ENV_ALGO] = { "COLLX_ALGO", "text", "chosen by size",
 			  "Forces algorithms: COLL:NAME[,COLL:NAME...]. Rank 0's value counts." },
 	[CX_ENV_TRANSPORT] = { "COLLX_TRANSPORT", "text",

@@ -281,34 +281,60 @@ static void real_hush(int bell)
 		;
 }
 
-/* The state, and when it began, from /proc; 0: there is no such process. */
-static int read_process(int number, char *state, uint64_t *start)
+/* A small file of /proc; bytes, 0: there is no such process, or -errno. */
+static long read_proc(int number, const char *name, char *text, size_t len)
 {
-	char path[32], text[512], *at;
-	unsigned long long began;
-	long threads;
-	ssize_t n = -1;
+	char path[48];
+	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", number);
+	snprintf(path, sizeof(path), "/proc/%d/%s", number, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT) /* gone, or hidden from us */
 		return kill(number, 0) && errno == ESRCH ? 0 : -EPERM;
 	if (fd < 0)
 		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
+	n = read(fd, text, len - 1);
+	n = n < 0 ? -errno : n;
 	close(fd);
-	if (n < 0)
-		return errno == ESRCH ? 0 : -errno;
-	text[n] = '\0';
+	text[n > 0 ? n : 0] = '\0';
+	return n == -ESRCH ? 0 : n;
+}
+
+/* The state, and when it began, from /proc; 0: there is no such process. */
+static int read_process(int number, char *state, uint64_t *start)
+{
+	const unsigned exiting = 4; /* the kernel's PF_EXITING */
+	unsigned long long began;
+	char text[512], *at;
+	unsigned flags;
+	long threads, n = read_proc(number, "stat", text, sizeof(text));
+
+	if (n <= 0)
+		return (int)n;
 	at = strrchr(text, ')'); /* the name before it may contain anything */
-	if (!at || sscanf(at, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-			      "%*d %ld %*d %llu", state, &threads, &began) != 3)
+	if (!at || sscanf(at, ") %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			      "%*d %ld %*d %llu", state, &flags, &threads, &began) != 4)
 		return -EIO;
-	if (threads > 1 && *state == 'Z')
-		*state = 'S'; /* its first thread ended alone */
+	if (*state == 'Z' && threads <= 1)
+		*state = CX_PROCESS_GONE;
+	else if (*state != 'X' && flags & exiting)
+		*state = CX_PROCESS_ENDS; /* its first thread, at least */
 	*start = began;
 	return 1;
+}
+
+/* It was sent a SIGKILL, and had no processor yet to die. */
+static bool is_killed(int number)
+{
+	const unsigned long long kill_bit = 1ull << (SIGKILL - 1);
+	unsigned long long pending;
+	char text[2048], *at;
+
+	if (read_proc(number, "status", text, sizeof(text)) <= 0)
+		return false;
+	at = strstr(text, "\nSigPnd:");
+	return at && sscanf(at, " SigPnd: %llx", &pending) == 1 && pending & kill_bit;
 }
 
 static void real_process(struct cx_process *own)
@@ -324,13 +350,17 @@ static void real_process(struct cx_process *own)
 		own->space = (uint64_t)st.st_ino;
 }
 
-static int real_is_gone(const struct cx_process *p)
+static int real_process_state(const struct cx_process *p)
 {
 	uint64_t start;
 	char state;
 	int rc = read_process(p->number, &state, &start);
 
-	return rc == 0 || (rc == 1 && (start != p->start || state == 'Z' || state == 'X'));
+	if (rc < 0)
+		return CX_PROCESS_UNKNOWN;
+	if (rc == 0 || start != p->start)
+		return CX_PROCESS_GONE;
+	return state != CX_PROCESS_GONE && is_killed(p->number) ? CX_PROCESS_ENDS : state;
 }
 
 const struct cx_sys cx_sys_real = {
@@ -369,7 +399,7 @@ const struct cx_sys cx_sys_real = {
 	.ring = real_ring,
 	.hush = real_hush,
 	.process = real_process,
-	.is_gone = real_is_gone,
+	.process_state = real_process_state,
 };
 
 const struct cx_sys *cx_sys = &cx_sys_real;
