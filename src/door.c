@@ -378,6 +378,7 @@ static int pass_over(struct cx_visit *v, const char *why)
 /* Nobody took the connection: is it worth another try? */
 static int not_taken(struct cx_visit *v, int err)
 {
+	bool absent = err == ENOENT || err == ECONNREFUSED;
 	uint64_t now = cx_now_ns();
 
 	if (has_several(v)) {
@@ -387,10 +388,10 @@ static int not_taken(struct cx_visit *v, int err)
 	}
 	hang_up(v);
 	v->err = err;
-	v->absent += err == ENOENT || err == ECONNREFUSED;
+	v->absent += absent;
 	if (!cx_place_may_come(err))
 		return cx_fail_errno(err, "connecting to %s", v->place->name);
-	if (v->closed_ns && now - v->closed_ns > handshake_ns)
+	if (absent && v->gone_ns && now > v->gone_ns)
 		return cx_fail(COLLX_ERR_PEER_DEAD,
 			       "%s closed before rank %u was in: its process died or failed, see "
 			       "its error",
@@ -404,7 +405,7 @@ static int not_taken(struct cx_visit *v, int err)
 static int turned_away(struct cx_visit *v)
 {
 	hang_up(v);
-	v->closed_ns = cx_now_ns();
+	v->gone_ns = cx_now_ns() + handshake_ns;
 	if (++v->closings < ENTER_TRIES)
 		return 0;
 	return cx_fail(COLLX_ERR_AUTH,
@@ -431,7 +432,8 @@ static int show_proof(struct cx_visit *v)
 {
 	v->step = PROVED;
 	v->have = 0;
-	v->until_ns = cx_now_ns() + v->turn_ns;
+	/* Has the form of a door: who would go on might be taken for one that came and died. */
+	v->until_ns = cx_now_ns() + handshake_ns;
 	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
 }
 

@@ -72,7 +72,7 @@ struct cx_visit {
 	int err;               /* why the last try to connect failed */
 	unsigned absent;       /* tries that found nobody there */
 	unsigned closings;     /* doors that closed on us */
-	uint64_t closed_ns;    /* when the last did, so that it should open soon; 0: none */
+	uint64_t gone_ns;      /* somebody was there: nobody from then on is an end; 0: not yet */
 	uint64_t next_ns, nap_ns;
 	size_t have;
 	unsigned char challenge[CX_CHALLENGE_BYTES];

@@ -124,9 +124,11 @@ static long fated_sendmsg(int fd, const struct msghdr *msg)
 
 static long fated_recvmsg(int fd, struct msghdr *msg)
 {
-	int rc = step();
+	long rc = step();
 
-	return rc ? rc : cx_sys_real.recvmsg(fd, msg);
+	rc = rc ? rc : cx_sys_real.recvmsg(fd, msg);
+	me->heard += rc > 0;
+	return rc;
 }
 
 static int fated_close(int fd)

@@ -30,6 +30,7 @@ struct guest {
 	int lanes_fail;      /* errno of its accept or bind while it does */
 	/* what became of it */
 	int code, ms, steps;
+	int heard;           /* receipts: with the third, its welcome, it has its seat */
 	char text[512];
 	int above, down;
 	int leader[GUESTS];

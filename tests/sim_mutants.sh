@@ -128,6 +128,10 @@ ward: a report of any origin | ward.c | 2000
 s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
 meet: a rank may come twice | meet.c | 2000
 s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->rank/
+meet: who ended is waited for | meet.c | 10000
+s/rc = look_for_ended\(t\)/rc = 0 \&\& look_for_ended(t)/
+meet: who came again is missed still | meet.c | 10000
+s/t->ended_ns\[claim->rank\] = 0;/;/
 ward: a leave of any origin | ward.c | 2000
 s/^.*is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
 ward: a verdict from below | ward.c | 3000
