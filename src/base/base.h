@@ -181,10 +181,12 @@ struct cx_aside {
 	void (*run)(struct cx_aside *a);  /* in a thread of its own; records no error line */
 	void (*drop)(struct cx_aside *a); /* frees it */
 	int state;
+	int (*stop)(void *ctx);           /* asked by who waits: not 0 ends that; NULL: never */
+	void *stop_ctx;
 };
 
-/* 1: it has run, and is the caller's; 0: the deadline passed, and the thread will
- * drop it; or an error: it did not run and is the caller's. */
+/* 1: it has run, and is the caller's; 0: the deadline passed, or it was stopped, and the
+ * thread will drop it; or an error: it did not run and is the caller's. */
 int cx_aside_run(struct cx_aside *a, uint64_t deadline_ns);
 
 /* ---- forks: fork.c ---- */
