@@ -49,6 +49,8 @@ void cx_door_watch(struct cx_door *d, struct cx_poll *p);
 int cx_door_serve(struct cx_door *d, const struct cx_poll *p);
 /* "; 3 connections refused, the last: ..." or "". */
 void cx_door_strangers(const struct cx_door *d, char *text, size_t len);
+/* How many wrong proofs it saw. Says one line of them; it is for who closes it. */
+unsigned cx_door_tell(const struct cx_door *d);
 void cx_door_close(struct cx_door *d);
 
 /* ---- the other side ---- */

@@ -196,8 +196,10 @@ static int open_doors(struct meet *t)
 static void close_doors(struct meet *t)
 {
 	for (int way = 0; way < WAYS; way++) {
-		if (t->doors[way])
+		if (t->doors[way]) {
+			t->m->wrong_proofs += cx_door_tell(t->doors[way]);
 			cx_door_close(t->doors[way]);
+		}
 		t->doors[way] = NULL;
 		cx_visit_end(&t->visits[way]);
 	}

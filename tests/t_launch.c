@@ -277,7 +277,8 @@ Test(places, that_do_not_answer_are_named, .timeout = 60)
 		setenv("COLLX_RANK", "1", 1);
 		setenv("COLLX_SIZE", "2", 1);
 		rc = come(700, 2, line, sizeof(line));
-		cr_expect(rc == bad[i].code && strstr(line, bad[i].line), "%s: %d: %s", addr, rc, line);
+		cr_expect(rc == bad[i].code && strstr(line, bad[i].line), "%s: %d: %s", addr, rc,
+			  line);
 		cr_expect(now_ms() - start < 6000, "%s: %d ms", addr, (int)(now_ms() - start));
 		cr_expect_eq(folder_gone(base), 0);
 	}

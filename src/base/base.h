@@ -61,6 +61,7 @@ struct cx_sys {
 	int (*connected)(int fd);                          /* after EINPROGRESS; 0 or -errno */
 	int (*setopt)(int fd, int level, int name, int value);
 	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);
+	int (*peer_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */
 	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
 	int (*dup)(int fd);                      /* CLOEXEC; fd or -errno */
@@ -89,6 +90,8 @@ struct cx_sys {
 	/* processes of this host; both may be NULL where there is no way to know */
 	void (*process)(struct cx_process *own); /* number 0: it cannot be known */
 	int (*is_gone)(const struct cx_process *p); /* of the same space: 1 when it has ended */
+
+	void (*say)(const char *line);           /* to a person, whatever becomes of it */
 };
 extern const struct cx_sys *cx_sys;
 extern const struct cx_sys cx_sys_real;

@@ -129,6 +129,11 @@ static int real_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 	return getsockname(fd, addr, len) ? -errno : 0;
 }
 
+static int real_peer_name(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return getpeername(fd, addr, len) ? -errno : 0;
+}
+
 static int real_peer_uid(int fd, uint32_t *uid)
 {
 	struct ucred cred;
@@ -311,6 +316,11 @@ static int read_process(int number, char *state, uint64_t *start)
 	return 1;
 }
 
+static void real_say(const char *line)
+{
+	fprintf(stderr, "libcollx: %s\n", line);
+}
+
 static void real_process(struct cx_process *own)
 {
 	struct stat st;
@@ -349,6 +359,7 @@ const struct cx_sys cx_sys_real = {
 	.connected = real_connected,
 	.setopt = real_setopt,
 	.local_name = real_local_name,
+	.peer_name = real_peer_name,
 	.peer_uid = real_peer_uid,
 	.poll = real_poll,
 	.dup = real_dup,
@@ -370,6 +381,7 @@ const struct cx_sys cx_sys_real = {
 	.hush = real_hush,
 	.process = real_process,
 	.is_gone = real_is_gone,
+	.say = real_say,
 };
 
 const struct cx_sys *cx_sys = &cx_sys_real;
