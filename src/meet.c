@@ -577,7 +577,9 @@ static int nobody_there(const struct meet *t)
 	char why[CX_FAULT_TEXT_MAX];
 
 	cx_visit_why(v, why, sizeof(why));
-	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s", why);
+	/* A late rank 0 and a job that is over look alike. */
+	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s%s", why,
+		       v->absent ? "; did it not start, or is this job over?" : "");
 }
 
 static int overdue(struct meet *t)
