@@ -26,6 +26,8 @@ struct guest {
 	bool no_local;
 	bool comes_again;    /* KILLED: a second process takes its place */
 	bool pauses;         /* stays in the tree until it is killed, exchanging nothing */
+	bool clogs;          /* whom it gives records to first takes none */
+	bool aborts;         /* 0.3 s after all have met */
 	bool lanes;          /* makes a mesh, too */
 	int lanes_fail;      /* errno of its accept or bind while it does */
 	/* what became of it */

@@ -456,6 +456,29 @@ Test(loss, is_made_good_by_who_comes_again, .timeout = 120)
 	cr_assert_eq(expect_failures(), 0);
 }
 
+/* Rank 0 gives its records to rank 1, which takes none, for as long as its deadline; an error
+ * of its own, or another one's, is heard and told at once. */
+Test(records, that_nobody_takes_hold_no_error_back, .timeout = 120)
+{
+	for (int r = 0; r < 4; r += 2) {
+		struct party *p = party_make();
+
+		for (int i = 0; i < 4; i++)
+			invite(p, i, 4, 0)->timeout_ms = 60000;
+		p->guests[0].clogs = true;
+		p->guests[r].aborts = true;
+		cr_assert_eq(party_hold(p), 0);
+		for (int i = 0; i < p->n; i++) {
+			if (i != 1)
+				ENDED(p, i, COLLX_ERR_ABORTED, "aborted");
+			EXPECT(p->guests[i].code < 0 && p->guests[i].ms < 6000,
+			       "rank %d: %s after %d ms", i, p->guests[i].text, p->guests[i].ms);
+		}
+		cr_assert_eq(party_end(p), 0);
+	}
+	cr_assert_eq(expect_failures(), 0);
+}
+
 /* ---- other jobs, other times ---- */
 
 Test(jobs, the_same_id_at_the_same_time, .timeout = 60)
