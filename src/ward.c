@@ -961,13 +961,6 @@ void cx_ward_watch(struct cx_ward *w, struct cx_poll *p)
 		cx_rally_watch(w->rally, p);
 }
 
-/* Or came while records were still given, in creation. */
-static bool has_word(const struct cx_strand *s, const struct cx_poll *p)
-{
-	return s->wire.fd >= 0 && (!p || cx_poll_came(p, s->number) ||
-				   (!s->deaf && !s->ends && cx_wire_is_full(&s->wire)));
-}
-
 uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_ns)
 {
 	uint64_t due;
@@ -977,7 +970,7 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 	w->stepped_ns = now_ns;
 	observe(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
-		if (has_word(&w->strands[i], p))
+		if (cx_strand_has_word(&w->strands[i], !p || cx_poll_came(p, w->strands[i].number)))
 			hear(w, &w->strands[i], now_ns);
 	listen_to_caller(w, now_ns);
 	decide(w, now_ns);
