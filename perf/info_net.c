@@ -85,7 +85,7 @@ int info_net(const char *place)
 	print_interfaces(&net);
 	if (!place)
 		return print_choice(&net, NULL);
-	if (cx_place_find(&to, place, cx_now_ns() + 2 * patience_ns))
+	if (cx_place_find(&to, place, cx_now_ns() + 2 * patience_ns, NULL, NULL))
 		return failed();
 	if (to.addr.ss_family != AF_UNIX && print_choice(&net, &to))
 		return 1;

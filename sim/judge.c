@@ -258,8 +258,9 @@ static bool is_garbled(const struct sim_player *p, int by)
 		       p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_INVALID ||
 		       is_no_creation(p, by) || is_no_creation(p, p->rank);
 	/* Some were through with creation, another one was not, and told them. */
-	for (int i = 0; p->code == COLLX_ERR_CORRUPT && i < sim_job.players; i++)
-		if (!sim_job.player[i].created && sim_job.player[i].code == COLLX_ERR_CORRUPT)
+	for (int i = 0; i < sim_job.players; i++)
+		if ((p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_VERSION) &&
+		    !sim_job.player[i].created && sim_job.player[i].code == p->code)
 			return true;
 	return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, by)) || is_silence(p, by);
 }
@@ -278,10 +279,19 @@ static bool is_roguery(const struct sim_player *p, int by)
 	       names(p, p->text, by);
 }
 
+/* Who met and ended has 1 s to come again, which is soon, and long enough for a restart. */
+static bool is_named_late(const struct sim_player *p, int rank)
+{
+	return strstr(p->text, "had come, and its process ended") &&
+	       p->error_ns > sim_job.player[rank].proc->ended_ns + 1500 * SIM_MS;
+}
+
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
 {
 	int r = f->rank;
 
+	if (is_named_late(p, r) || (f->kind == SIM_RESTART && strstr(p->text, "come again")))
+		return false;
 	switch (f->kind) {
 	case SIM_KILL_DECIDER:
 	case SIM_KILL:

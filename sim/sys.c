@@ -207,6 +207,17 @@ static int sys_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 	return (int)end(p, "name", fd, s ? sim_sock_name(s, addr, len) : -EBADF);
 }
 
+/* Told apart by number there. */
+static int sys_peer_name(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return sys_local_name(fd, addr, len);
+}
+
+static void sys_say(const char *line)
+{
+	(void)line;
+}
+
 static int sys_peer_uid(int fd, uint32_t *uid)
 {
 	struct sim_proc *p = begin();
@@ -467,6 +478,8 @@ const struct cx_sys sim_sys = {
 	.connected = sys_connected,
 	.setopt = sys_setopt,
 	.local_name = sys_local_name,
+	.peer_name = sys_peer_name,
+	.say = sys_say,
 	.peer_uid = sys_peer_uid,
 	.poll = sys_poll,
 	.dup = sys_dup,

@@ -53,6 +53,11 @@ static int check_head(const unsigned char *p)
 	return 0;
 }
 
+bool cx_auth_is_proof(const unsigned char proof[CX_PROOF_BYTES])
+{
+	return !memcmp(proof, magic, 4) && get32(proof + 4) == CX_WIRE_VERSION;
+}
+
 int cx_secret_init(struct cx_secret *s, const unsigned char key[CX_SECRET_BYTES])
 {
 	static const char label[] = "collx job";

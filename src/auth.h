@@ -14,6 +14,7 @@
 #ifndef CX_AUTH_H
 #define CX_AUTH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -57,6 +58,8 @@ int cx_auth_challenge(unsigned char out[CX_CHALLENGE_BYTES]);
 /* COLLX_ERR_VERSION when the server speaks another version. */
 int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
 		  const struct cx_claim *claim, unsigned char out[CX_PROOF_BYTES]);
+/* Does it look like one, of this version? */
+bool cx_auth_is_proof(const unsigned char proof[CX_PROOF_BYTES]);
 /* 0 and the claim, or COLLX_ERR_AUTH, COLLX_ERR_VERSION. */
 int cx_auth_check(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
 		  const unsigned char proof[CX_PROOF_BYTES], struct cx_claim *claim);

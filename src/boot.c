@@ -15,6 +15,7 @@ struct cx_boot {
 	int fault;           /* first error told or seen; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
 	bool overdue;        /* a rank below has waited until its deadline */
+	bool left_some;      /* frames that came while records were given are in their wires */
 	unsigned char *have; /* [rank], of the exchange under way: enum have */
 	struct pollfd *fds;
 	int *who;            /* [i]: the rank at the other end of fds[i] */
@@ -145,7 +146,7 @@ int cx_boot_heard(struct cx_boot *b)
 /* ---- exchange ---- */
 
 /* Up the tree go the records of the ranks below, each once; down go all. */
-enum have { FROM_BELOW = 1, SENT_UP = 2, FROM_ABOVE = 4 };
+enum have { FROM_BELOW = 1, SENT_UP = 2, FROM_ABOVE = 4, NOT_HEARD = 8 };
 enum { HEAR_MS = 100 };
 
 struct exchange {
@@ -186,7 +187,7 @@ static int take_record(struct cx_boot *b, struct exchange *x, int from)
 /* What a failed sending means: the rank may have said why it went. */
 static int not_given(struct cx_boot *b, int to, int rc)
 {
-	if (rc == COLLX_ERR_PEER_DEAD && (rc = hear(b, to)) >= 0)
+	if (!b->fault && rc == COLLX_ERR_PEER_DEAD && (rc = hear(b, to)) >= 0)
 		return set_fault(b, COLLX_ERR_PEER_LEFT, "a rank left during creation");
 	if (b->fault)
 		return rc;
@@ -204,11 +205,70 @@ static int fd_for(const struct cx_tree *t, const struct exchange *x, int to, int
 		       : -1;
 }
 
+/* A fault is heard. All else waits for its time in its wire, as it may be a record of the
+ * next exchange, or for the guard, where that rank is through. */
+static int hear_fault(struct cx_boot *b, int from)
+{
+	struct cx_wire *w = cx_tree_wire(&b->tree, from);
+	int rc = cx_wire_receive(w);
+
+	if (rc < 0)
+		b->have[from] |= NOT_HEARD;
+	b->left_some |= rc == 1;
+	if (rc < 1 || w->head.kind != CX_FRAME_FAULT)
+		return 0;
+	rc = hear_frame(b, from);
+	cx_wire_next(w);
+	return rc;
+}
+
+/* Until there may be room towards that rank. */
+static int hear_faults(struct cx_boot *b, int to)
+{
+	struct cx_tree *t = &b->tree;
+	unsigned n = 0;
+	int rc;
+
+	for (int r = 0; r < t->ranks; r++) {
+		const struct cx_wire *w = cx_tree_wire(t, r);
+		short events = r == to ? POLLOUT : 0;
+
+		if (!w)
+			continue;
+		if (!(b->have[r] & NOT_HEARD) && !cx_wire_is_full(w))
+			events |= POLLIN;
+		b->fds[n] = (struct pollfd){ .fd = events ? w->fd : -1, .events = events };
+		b->who[n++] = r;
+	}
+	rc = cx_sys->poll(b->fds, n, HEAR_MS);
+	for (unsigned i = 0; rc > 0 && i < n; i++)
+		if (b->fds[i].revents & ~POLLOUT && !(b->have[b->who[i]] & NOT_HEARD) &&
+		    !cx_wire_is_full(cx_tree_wire(t, b->who[i])))
+			rc = hear_fault(b, b->who[i]) ? b->fault : rc;
+	return rc < 0 && !b->fault ? cx_fail_errno(-rc, "poll") : b->fault;
+}
+
+static int give(struct cx_boot *b, const struct exchange *x, int to, const char *batch, size_t len)
+{
+	struct cx_wire *w = cx_tree_wire(&b->tree, to);
+	int rc = cx_wire_send_some(w, &batch, &len);
+
+	while (rc == COLLX_ERR_INIT_TIMEOUT && cx_now_ns() < x->deadline_ns) {
+		rc = hear_faults(b, to);
+		if (!rc && (rc = cx_meeting_stops(b->meeting)))
+			rc = pass_on(b, rc);
+		if (!rc)
+			rc = cx_wire_send_some(w, &batch, &len);
+	}
+	return rc;
+}
+
 /*
  * Gives records to a rank, several in one system call: up those that were not given
- * yet, down all. It hears nothing meanwhile: no ring of ranks waits for each other, as
+ * yet, down all. It takes none meanwhile: no ring of ranks waits for each other, as
  * above takes while below gives up, and gives down when it has taken all. A rank that
- * takes nothing holds this one until the deadline, as it would in the next exchange.
+ * takes nothing holds this one until the deadline, as it would in the next exchange, or
+ * until another one tells an error.
  */
 static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 {
@@ -222,7 +282,7 @@ static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 		const char *record = x->all + (size_t)r * x->len;
 		int fd = fd_for(t, x, to, r);
 
-		if (to == t->above && b->have[r] != FROM_BELOW)
+		if (to == t->above && (b->have[r] & ~NOT_HEARD) != FROM_BELOW)
 			continue;
 		if (to == t->above)
 			b->have[r] |= SENT_UP;
@@ -231,14 +291,14 @@ static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 		n += more;
 		if (more)
 			continue;
-		rc = n ? cx_wire_send_packed(w, batch, n, x->deadline_ns) : 0;
+		rc = n ? give(b, x, to, batch, n) : 0;
 		n = 0;
 		if (!rc)
 			rc = cx_wire_send(w, CX_FRAME_RECORD, r, record, x->len, fd,
 					  x->deadline_ns);
 	}
 	if (!rc && n)
-		rc = cx_wire_send_packed(w, batch, n, x->deadline_ns);
+		rc = give(b, x, to, batch, n);
 	return rc ? not_given(b, to, rc) : 0;
 }
 
@@ -302,19 +362,32 @@ static int take_from(struct cx_boot *b, struct exchange *x, int from)
 	return rc;
 }
 
+/* Some may have come already, where cx_boot_heard or hear_fault left them. */
+static int take_left(struct cx_boot *b, struct exchange *x)
+{
+	int rc = 0;
+
+	b->left_some = false;
+	for (int r = 0; !rc && r < b->tree.ranks; r++)
+		rc = take_from(b, x, r);
+	return rc;
+}
+
 /* Gathers so many records from a side. */
 static int gather(struct cx_boot *b, struct exchange *x, unsigned char side, int missing)
 {
-	int n, rc = 0;
+	int n, rc;
 
 	x->side = side;
 	x->missing = missing;
-	/* Some may have come already, where cx_boot_heard left them. */
-	for (int r = 0; !rc && r < b->tree.ranks; r++)
-		rc = take_from(b, x, r);
+	rc = take_left(b, x);
 	for (;;) {
 		if (!rc && b->tree.rank && side == FROM_BELOW)
 			rc = give_records(b, x, b->tree.above);
+		if (!rc && b->left_some) {
+			rc = take_left(b, x);
+			continue;
+		}
 		if (rc || !x->missing)
 			return rc;
 		n = poll_wires(b, HEAR_MS);

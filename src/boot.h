@@ -27,6 +27,7 @@ struct cx_meeting {
 	uint64_t deadline_ns;
 	int (*stop)(void *ctx); /* a code and its line once creation is to end; NULL: never */
 	void *stop_ctx;
+	unsigned wrong_proofs; /* set: connections that came with one while the ranks met */
 };
 
 /* Asked now and then by all that waits in creation. */

@@ -59,6 +59,7 @@ struct collx_comm {
 	struct cx_boot *boot;  /* until it is made */
 	struct cx_nest nest;   /* the same */
 	struct cx_rally *rally; /* the same */
+	unsigned wrong_proofs; /* that came while the ranks met */
 	struct cx_herald *_Atomic herald; /* who calls back */
 	struct collx_comm *_Atomic heir;  /* that took its place; NULL: none did */
 	_Atomic bool inside;   /* a thread is in a call, and it is no plain collective, which

@@ -482,6 +482,7 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 	int *beside = NULL;
 	int rc = cx_boot_open(&c->boot, m);
 
+	c->wrong_proofs = m->wrong_proofs;
 	if (!rc)
 		rc = cx_topo_read(&c->topo);
 	if (!rc && holds_council(c))

@@ -40,6 +40,8 @@ struct cx_door {
 	int number;       /* of the listener in the round's poll; those of pending follow */
 	unsigned refused; /* strangers so far */
 	char why[128];    /* why the last one was */
+	unsigned liars;   /* those of them whose proof was wrong */
+	char liar[CX_MEET_MAX]; /* the last one's address */
 	uint64_t rest_ns; /* nobody is let in before: there were no descriptors */
 	unsigned npending, max_pending;
 	struct pending *pending;
@@ -192,6 +194,20 @@ static int confirm(struct cx_door *d, unsigned i, const struct cx_claim *claim)
 	return d->seat(d->ctx, claim, take(d, i));
 }
 
+/* Another job's rank, perhaps, or one of this job with another secret. */
+static void note_liar(struct cx_door *d, int fd)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	struct cx_place from;
+
+	d->liars++;
+	if (d->place.addr.ss_family != AF_UNIX &&
+	    !cx_sys->peer_name(fd, (struct sockaddr *)&addr, &len) &&
+	    !cx_place_of_address(&from, (const struct sockaddr *)&addr, -1))
+		memcpy(d->liar, from.name, sizeof(d->liar));
+}
+
 /* Reads on at one pending connection. */
 static int hear(struct cx_door *d, unsigned i)
 {
@@ -205,6 +221,8 @@ static int hear(struct cx_door *d, unsigned i)
 		return 0;
 	if (!cx_auth_check(d->secret, p->challenge, p->proof, &claim))
 		return confirm(d, i, &claim);
+	if (cx_auth_is_proof(p->proof))
+		note_liar(d, p->fd);
 	refuse(d, i, cx_error_text());
 	return 0;
 }
@@ -243,6 +261,18 @@ void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
 	text[0] = '\0';
 	if (d->refused)
 		snprintf(text, len, "; %u connections refused, the last: %s", d->refused, d->why);
+}
+
+unsigned cx_door_tell(const struct cx_door *d)
+{
+	char line[400];
+
+	snprintf(line, sizeof(line), "%s turned %u connections with a wrong proof away%s%s: does "
+		 "another job have this address, or a rank another secret?", d->place.name,
+		 d->liars, d->liar[0] ? ", the last from " : "", d->liar);
+	if (d->liars)
+		cx_sys->say(line);
+	return d->liars;
 }
 
 unsigned cx_door_room(int expected)
@@ -378,6 +408,7 @@ static int pass_over(struct cx_visit *v, const char *why)
 /* Nobody took the connection: is it worth another try? */
 static int not_taken(struct cx_visit *v, int err)
 {
+	bool absent = err == ENOENT || err == ECONNREFUSED;
 	uint64_t now = cx_now_ns();
 
 	if (has_several(v)) {
@@ -387,10 +418,10 @@ static int not_taken(struct cx_visit *v, int err)
 	}
 	hang_up(v);
 	v->err = err;
-	v->absent += err == ENOENT || err == ECONNREFUSED;
+	v->absent += absent;
 	if (!cx_place_may_come(err))
 		return cx_fail_errno(err, "connecting to %s", v->place->name);
-	if (v->closed_ns && now - v->closed_ns > handshake_ns)
+	if (absent && v->gone_ns && now > v->gone_ns)
 		return cx_fail(COLLX_ERR_PEER_DEAD,
 			       "%s closed before rank %u was in: its process died or failed, see "
 			       "its error",
@@ -404,7 +435,7 @@ static int not_taken(struct cx_visit *v, int err)
 static int turned_away(struct cx_visit *v)
 {
 	hang_up(v);
-	v->closed_ns = cx_now_ns();
+	v->gone_ns = cx_now_ns() + handshake_ns;
 	if (++v->closings < ENTER_TRIES)
 		return 0;
 	return cx_fail(COLLX_ERR_AUTH,
@@ -431,7 +462,8 @@ static int show_proof(struct cx_visit *v)
 {
 	v->step = PROVED;
 	v->have = 0;
-	v->until_ns = cx_now_ns() + v->turn_ns;
+	/* Has the form of a door: who would go on might be taken for one that came and died. */
+	v->until_ns = cx_now_ns() + handshake_ns;
 	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
 }
 

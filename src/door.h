@@ -49,6 +49,8 @@ void cx_door_watch(struct cx_door *d, struct cx_poll *p);
 int cx_door_serve(struct cx_door *d, const struct cx_poll *p);
 /* "; 3 connections refused, the last: ..." or "". */
 void cx_door_strangers(const struct cx_door *d, char *text, size_t len);
+/* How many wrong proofs it saw. Says one line of them; it is for who closes it. */
+unsigned cx_door_tell(const struct cx_door *d);
 void cx_door_close(struct cx_door *d);
 
 /* ---- the other side ---- */
@@ -72,7 +74,7 @@ struct cx_visit {
 	int err;               /* why the last try to connect failed */
 	unsigned absent;       /* tries that found nobody there */
 	unsigned closings;     /* doors that closed on us */
-	uint64_t closed_ns;    /* when the last did, so that it should open soon; 0: none */
+	uint64_t gone_ns;      /* somebody was there: nobody from then on is an end; 0: not yet */
 	uint64_t next_ns, nap_ns;
 	size_t have;
 	unsigned char challenge[CX_CHALLENGE_BYTES];

@@ -203,9 +203,9 @@ collx_result collx_comm_dump(collx_comm_t comm, int fd)
 		return cx_fail_errno(copy < 0 ? -copy : ENOMEM, "dump: descriptor %d", fd);
 	}
 	fprintf(f, "{\"version\": %d, \"rank\": %d, \"size\": %d, \"heartbeat_ms\": %u, "
-		   "\"silence_ms\": %u,\n",
+		   "\"silence_ms\": %u, \"wrong_proofs\": %u,\n",
 		COLLX_VERSION, comm->rank, comm->size, comm->terms.heartbeat_ms,
-		comm->terms.silence_ms);
+		comm->terms.silence_ms, comm->wrong_proofs);
 	print_error(f, comm);
 	fprintf(f, ",\n");
 	print_ranks(f, comm);

@@ -302,7 +302,7 @@ static int check_port(enum cx_env by, long port, int ports)
 /* COLLX_ADDR. */
 static int place_given(struct cx_meeting *m, const char *where)
 {
-	int rc = cx_place_find(&m->place, where, m->deadline_ns);
+	int rc = cx_place_find(&m->place, where, m->deadline_ns, m->stop, m->stop_ctx);
 
 	if (rc || !is_tcp(where))
 		return rc;
@@ -333,7 +333,7 @@ static int place_of_master(struct cx_meeting *m)
 		return cx_fail(COLLX_ERR_INVALID, "MASTER_ADDR is too long");
 	rc = check_port(master ? CX_ENV_MASTER_PORT : CX_ENV_PORT, port, ports);
 	if (!rc)
-		rc = cx_place_find(&m->place, where, m->deadline_ns);
+		rc = cx_place_find(&m->place, where, m->deadline_ns, m->stop, m->stop_ctx);
 	m->place.ports = ports;
 	return rc ? rc : 1;
 }

@@ -9,6 +9,8 @@
 
 enum { LOCAL, PLACE, WAYS };
 enum { SLICE_MS = 100 };
+/* How long a rank that ended may stay away; others who met it may look for it as long. */
+static const uint64_t again_ns = 1000000000;
 
 struct meet {
 	struct cx_meeting *m;
@@ -18,7 +20,10 @@ struct meet {
 	bool here;          /* this is rank 0's host */
 	bool lost_contest;  /* somebody else, or nobody, can listen at m->local */
 	int missing;        /* rank 0: ranks that have not come */
-	int ended;          /* a rank that came and ended; -1 */
+	uint64_t *ended_ns; /* [rank]: when one that had come was seen to end; 0: it did not, or
+			     * came again */
+	uint64_t round_ns;  /* when the last round began */
+	bool was_in;        /* rank 0 had let this one in, or the one that led it there */
 	int lost;           /* the rank that led this one to rank 0 and ended; -1 */
 	int way;            /* by which up was reached */
 	int absent;         /* visits[LOCAL].absent when rank 0 listened; -1: it did not yet */
@@ -74,19 +79,19 @@ static int tell(struct cx_wire *w, enum cx_frame_kind kind, int arg)
 
 /* ---- who sits where ---- */
 
-/* A rank of this one's own ended, with all that it led: they may come again. */
+/* A rank of this one's own ended: all that it led, who did not, meet anew. */
 static int forget(struct meet *t, int child)
 {
 	struct cx_tree *tree = t->t;
 
 	cx_wire_close(&tree->down[child]);
-	t->ended = child;
+	t->ended_ns[child] = cx_now_ns();
 	for (int r = 0; r < tree->ranks; r++)
 		if (tree->leader[r] >= 0 && (r == child || tree->leader[r] == child)) {
 			tree->leader[r] = -1;
 			t->missing++;
 		}
-	/* Who came before our welcome was not announced. */
+	/* Before our welcome nobody is announced. */
 	return tree->above >= 0 ? tell(&tree->up, CX_FRAME_GONE, child) : 0;
 }
 
@@ -152,6 +157,7 @@ static int seat(struct meet *t, const struct cx_claim *claim, int fd, int leader
 	}
 	cx_wire_init(&tree->down[claim->rank], fd);
 	tree->leader[claim->rank] = leader;
+	t->ended_ns[claim->rank] = 0;
 	t->missing--;
 	return tree->above >= 0 || !tree->rank ? welcome(t, (int)claim->rank) : 0;
 }
@@ -190,8 +196,10 @@ static int open_doors(struct meet *t)
 static void close_doors(struct meet *t)
 {
 	for (int way = 0; way < WAYS; way++) {
-		if (t->doors[way])
+		if (t->doors[way]) {
+			t->m->wrong_proofs += cx_door_tell(t->doors[way]);
 			cx_door_close(t->doors[way]);
+		}
 		t->doors[way] = NULL;
 		cx_visit_end(&t->visits[way]);
 	}
@@ -206,8 +214,8 @@ static void visit(struct meet *t, int way)
 
 	cx_visit_begin(&t->visits[way], way == LOCAL ? &t->m->local : &t->m->place, &t->m->secret,
 		       &claim);
-	if (way == PLACE && t->lost >= 0) /* rank 0 was there before */
-		t->visits[way].closed_ns = cx_now_ns();
+	if (t->was_in && (way == PLACE || t->here))
+		t->visits[way].gone_ns = cx_now_ns() + again_ns;
 }
 
 /* Past m->local, straight to rank 0. */
@@ -321,9 +329,9 @@ static int lose_up(struct meet *t)
 		return cx_fail(COLLX_ERR_PEER_DEAD,
 			       "rank 0 died while the ranks met at %s: its process ended "
 			       "(control connection closed)", t->m->place.name);
+	t->was_in |= t->way == PLACE || t->here || tree->above > 0;
 	if (t->way == PLACE) { /* before its welcome */
 		visit(t, PLACE);
-		t->visits[PLACE].closed_ns = cx_now_ns();
 		return 0;
 	}
 	if (tree->above > 0)
@@ -345,7 +353,9 @@ static int be_welcomed(struct meet *t, int by)
 		return cx_fail(COLLX_ERR_CORRUPT, "rank %d welcomes rank %d", by, tree->rank);
 	tree->above = by;
 	for (int r = 0; !rc && tree->down && r < tree->ranks; r++)
-		rc = tree->down[r].fd >= 0 ? welcome(t, r) : 0;
+		rc = tree->down[r].fd >= 0 ? welcome(t, r)
+		     : t->ended_ns[r]      ? tell(&tree->up, CX_FRAME_GONE, r)
+					   : 0;
 	return rc;
 }
 
@@ -408,6 +418,19 @@ static int hear_from_above(struct meet *t)
 	return cx_meet_fault(w);
 }
 
+/* A leader's word, of one that may have come to it before rank 0 was there, and may have come
+ * again elsewhere. */
+static void unseat(struct meet *t, int r, int leader)
+{
+	int *seat = &t->t->leader[r];
+
+	if (*seat >= 0 && *seat != leader)
+		return;
+	t->missing += *seat >= 0;
+	*seat = -1;
+	t->ended_ns[r] = cx_now_ns();
+}
+
 static int hear_from_below(struct meet *t, int from)
 {
 	struct cx_tree *tree = t->t;
@@ -424,15 +447,13 @@ static int hear_from_below(struct meet *t, int from)
 		rc = check_rank(t, r);
 		if (!rc) {
 			tree->leader[r] = from;
+			t->ended_ns[r] = 0;
 			t->missing--;
 		}
 		return rc;
 	}
-	if (w->head.kind == CX_FRAME_GONE && leads && r >= 0 && r < tree->ranks && r != from &&
-	    tree->leader[r] == from) {
-		tree->leader[r] = -1;
-		t->ended = r;
-		t->missing++;
+	if (w->head.kind == CX_FRAME_GONE && leads && r > 0 && r < tree->ranks && r != from) {
+		unseat(t, r, from);
 		return 0;
 	}
 	return cx_meet_fault(w);
@@ -500,18 +521,49 @@ static int has_come(const void *ctx, int r)
 	return ((const struct cx_tree *)ctx)->leader[r] >= 0;
 }
 
+/* The rank that has been away the longest, since before then; -1. */
+static int ended_before(const struct meet *t, uint64_t then_ns)
+{
+	int first = -1;
+
+	for (int r = 0; r < t->t->ranks; r++)
+		if (t->ended_ns[r] && t->ended_ns[r] < then_ns) {
+			then_ns = t->ended_ns[r];
+			first = r;
+		}
+	return first;
+}
+
+/* Rank 0: those who wait shall not wait until the deadline for one that is dead. */
+static int look_for_ended(struct meet *t)
+{
+	uint64_t now = cx_now_ns(), late = now - t->round_ns;
+	int r;
+
+	/* Who came again while this process was stopped stands at the door. */
+	for (r = 0; t->round_ns && late > again_ns / 2 && r < t->t->ranks; r++)
+		t->ended_ns[r] += t->ended_ns[r] ? late : 0;
+	t->round_ns = now;
+	r = ended_before(t, cx_max(now, again_ns) - again_ns);
+	return r < 0 ? 0
+		     : cx_fail(COLLX_ERR_PEER_DEAD,
+			       "rank %d died while the ranks met at %s: its process ended, and "
+			       "did not come again within %d s", r, t->m->place.name,
+			       (int)(again_ns / 1000000000));
+}
+
 /* Rank 0's word at the deadline. */
 static int nobody_more(const struct meet *t)
 {
 	char ranks[96], strangers[2][160] = { "" }, ended[64] = "";
+	int gone = ended_before(t, UINT64_MAX);
 
 	cx_meet_missing(has_come, t->t, t->t->ranks, ranks, sizeof(ranks));
 	for (int way = 0; way < WAYS; way++)
 		if (t->doors[way])
 			cx_door_strangers(t->doors[way], strangers[way], sizeof(strangers[way]));
-	if (t->ended >= 0 && !has_come(t->t, t->ended))
-		snprintf(ended, sizeof(ended), "; rank %d had come, and its process ended",
-			 t->ended);
+	if (gone >= 0)
+		snprintf(ended, sizeof(ended), "; rank %d had come, and its process ended", gone);
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
 		       "creation: rank %s of %d did not come to %s before the deadline%s%s%s",
 		       ranks, t->t->ranks, t->m->place.name, ended, strangers[PLACE],
@@ -525,7 +577,9 @@ static int nobody_there(const struct meet *t)
 	char why[CX_FAULT_TEXT_MAX];
 
 	cx_visit_why(v, why, sizeof(why));
-	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s", why);
+	/* A late rank 0 and a job that is over look alike. */
+	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s%s", why,
+		       v->absent ? "; did it not start, or is this job over?" : "");
 }
 
 static int overdue(struct meet *t)
@@ -594,6 +648,8 @@ static int meet_round(struct meet *t)
 		rc = visits_go_on(t);
 	if (!rc && !t->complete && t->t->rank == 0 && !t->missing)
 		rc = send_seats(t);
+	if (!rc && !t->complete && t->t->rank == 0)
+		rc = look_for_ended(t);
 	if (!rc && !t->complete && cx_now_ns() >= t->deadline_ns)
 		rc = overdue(t);
 	return rc || t->complete ? rc : cx_meeting_stops(t->m);
@@ -606,7 +662,8 @@ static int meet_init(struct meet *t)
 	t->poll.fds = cx_alloc(WAYS * (size_t)cx_door_room(t->t->ranks) + WAYS + 1 + ranks,
 			       sizeof(*t->poll.fds));
 	t->down = cx_alloc(ranks, sizeof(*t->down));
-	if (!t->poll.fds || !t->down)
+	t->ended_ns = cx_alloc(ranks, sizeof(*t->ended_ns));
+	if (!t->poll.fds || !t->down || !t->ended_ns)
 		return COLLX_ERR_NOMEM;
 	if (t->t->rank == 0)
 		return open_doors(t);
@@ -629,8 +686,8 @@ static int add_lost(const struct meet *t, int rc)
 
 int cx_meet(struct cx_meeting *m, struct cx_tree *tree)
 {
-	struct meet t = { .m = m, .t = tree, .missing = m->ranks - 1, .ended = -1, .lost = -1,
-			  .absent = -1, .deadline_ns = m->deadline_ns };
+	struct meet t = { .m = m, .t = tree, .missing = m->ranks - 1, .lost = -1, .absent = -1,
+			  .deadline_ns = m->deadline_ns };
 	int rc = meet_init(&t);
 
 	while (!rc && !t.complete)
@@ -639,5 +696,6 @@ int cx_meet(struct cx_meeting *m, struct cx_tree *tree)
 	close_doors(&t);
 	cx_free(t.poll.fds);
 	cx_free(t.down);
+	cx_free(t.ended_ns);
 	return rc;
 }

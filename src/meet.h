@@ -15,7 +15,8 @@
  *                      since only it knows who is missing
  *   FAULT         <->  why there will be no communicator; passed on to everybody
  *
- * A rank that ends meanwhile may come again. Where a leader ends, its ranks meet anew.
+ * A rank that ends meanwhile may come again; where a leader ends, its ranks meet anew. Who
+ * does not for 1 s is dead to all: rank 0 ends the meeting and names it.
  * Strangers are dropped and counted; a rank that is there twice, or of another size,
  * ends the meeting. All doors close when the meeting is complete.
  */

@@ -189,8 +189,10 @@ int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, 
 		fds[i] = -1;
 	if (!rc)
 		rc = connect_wanted(&w);
-	if (w.door)
+	if (w.door) {
+		cx_door_tell(w.door);
 		cx_door_close(w.door);
+	}
 	cx_visit_end(&w.visit);
 	for (int i = 0; rc && i < m->ranks * lanes; i++) {
 		if (fds[i] >= 0)

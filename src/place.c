@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Names of meeting points; see place.h. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <poll.h>
@@ -33,7 +34,7 @@ struct lookup {
 	struct cx_aside aside;
 	char host[CX_MEET_MAX], port[8];
 	int flags;
-	int rc; /* of getaddrinfo */
+	int rc, err; /* of getaddrinfo */
 	struct addrinfo *got;
 };
 
@@ -66,6 +67,7 @@ static void lookup_run(struct cx_aside *a)
 				       .ai_flags = AI_NUMERICSERV | l->flags };
 
 	l->rc = getaddrinfo(l->host, l->port, &want, &l->got);
+	l->err = errno;
 }
 
 static void lookup_drop(struct cx_aside *a)
@@ -105,6 +107,16 @@ static void add_address(struct cx_place *p, const struct addrinfo *a)
 	}
 }
 
+/* A job's names may appear after its processes, and a name server that is away now may be
+ * back in a moment. What has the form of an address is no name. */
+static bool may_become_known(const struct lookup *l)
+{
+	if (l->rc == EAI_AGAIN)
+		return true;
+	return (l->rc == EAI_NONAME || l->rc == EAI_NODATA || l->rc == EAI_FAIL) &&
+	       l->host[strspn(l->host, "0123456789.")] && !strchr(l->host, ':');
+}
+
 static int take_addresses(struct cx_place *p, const struct lookup *l)
 {
 	const char *why = NULL;
@@ -112,6 +124,12 @@ static int take_addresses(struct cx_place *p, const struct lookup *l)
 	if (l->rc == EAI_NONAME && l->flags & AI_NUMERICHOST)
 		return cx_fail(COLLX_ERR_INVALID, "rank 0 at %s: %s is no address", p->name,
 			       l->host);
+	if (may_become_known(l))
+		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
+			       "rank 0 at %s: host %s was not known before the deadline: %s",
+			       p->name, l->host, gai_strerror(l->rc));
+	if (l->rc == EAI_SYSTEM)
+		return cx_fail_errno(l->err, "rank 0 at %s: host %s", p->name, l->host);
 	if (l->rc)
 		return cx_fail(COLLX_ERR_SYSTEM, "rank 0 at %s: host %s: %s", p->name, l->host,
 			       gai_strerror(l->rc));
@@ -130,50 +148,85 @@ static int take_addresses(struct cx_place *p, const struct lookup *l)
 				why ? why : "no address");
 }
 
-/* A name server that is away now may be back in a moment. */
-static int ask(struct lookup **l, const char *name, uint64_t deadline_ns)
+/* Of a creation: its deadline, and whether it is to end before. */
+struct patience {
+	uint64_t deadline_ns;
+	int (*stop)(void *ctx);
+	void *stop_ctx;
+};
+
+static int is_stopped(const struct patience *p)
+{
+	return p->stop ? p->stop(p->stop_ctx) : 0;
+}
+
+/* Between two questions. 0; or why there shall be no other. */
+static int take_nap(const struct patience *p, int ms)
+{
+	uint64_t until = cx_min(cx_now_ns() + (uint64_t)ms * 1000000, p->deadline_ns);
+	int rc = 0;
+
+	while (!rc && cx_now_ns() < until) {
+		cx_sys->poll(NULL, 0, 50);
+		rc = is_stopped(p);
+	}
+	return rc;
+}
+
+/* No answer came: the thread that waits for it keeps what it works on. */
+static int no_answer(struct lookup **l, const char *name, const struct patience *p)
+{
+	char host[sizeof((*l)->host)];
+	int rc = is_stopped(p);
+
+	strcpy(host, (*l)->host);
+	*l = NULL;
+	return rc ? rc : cx_fail(COLLX_ERR_INIT_TIMEOUT,
+				 "rank 0 at %s: no answer about host %s before the deadline: do "
+				 "the name servers of this host run?", name, host);
+}
+
+static int ask(struct lookup **l, const char *name, const struct patience *p)
 {
 	int nap_ms = 50, rc;
 
-	if (cx_now_ns() >= deadline_ns)
+	if (cx_now_ns() >= p->deadline_ns)
 		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
 			       "rank 0 at %s: no time is left to look up host %s", name,
 			       (*l)->host);
+	(*l)->aside.stop = p->stop;
+	(*l)->aside.stop_ctx = p->stop_ctx;
 	for (;;) {
-		rc = cx_aside_run(&(*l)->aside, deadline_ns);
-		if (rc == 0) {
-			rc = cx_fail(COLLX_ERR_INIT_TIMEOUT,
-				     "rank 0 at %s: no answer about host %s before the "
-				     "deadline: do the name servers of this host run?",
-				     name, (*l)->host);
-			*l = NULL;
-		}
-		if (rc < 0)
+		rc = cx_aside_run(&(*l)->aside, p->deadline_ns);
+		if (rc == 0)
+			return no_answer(l, name, p);
+		if (rc < 0 || !may_become_known(*l))
+			return rc < 0 ? rc : 0;
+		rc = take_nap(p, nap_ms);
+		if (rc || cx_now_ns() >= p->deadline_ns)
 			return rc;
-		if ((*l)->rc != EAI_AGAIN || cx_now_ns() + (uint64_t)nap_ms * 1000000 > deadline_ns)
-			return 0;
-		cx_sys->poll(NULL, 0, nap_ms);
 		nap_ms = nap_ms < 1000 ? 2 * nap_ms : nap_ms;
 	}
 }
 
-static int parse_tcp(struct cx_place *p, const char *text, bool may_ask, uint64_t deadline_ns)
+static int parse_tcp(struct cx_place *p, const char *text, const struct patience *patience)
 {
 	struct lookup *l = calloc(1, sizeof(*l)); /* its thread may outlive cx_sys's user */
 	int rc = 0;
 
 	if (!l)
 		return cx_fail(COLLX_ERR_NOMEM, "out of memory");
-	*l = (struct lookup){ .aside = { lookup_run, lookup_drop, 0 }, .flags = AI_NUMERICHOST };
+	*l = (struct lookup){ .aside = { .run = lookup_run, .drop = lookup_drop },
+			      .flags = AI_NUMERICHOST };
 	if (split(text, l))
 		rc = cx_fail(COLLX_ERR_INVALID,
 			     "meeting point tcp:%s is not tcp:HOST:PORT or tcp:[ADDRESS]:PORT",
 			     text);
 	if (!rc)
 		lookup_run(&l->aside);
-	if (!rc && l->rc == EAI_NONAME && may_ask) {
+	if (!rc && l->rc == EAI_NONAME && patience) {
 		l->flags = 0;
-		rc = ask(&l, p->name, deadline_ns);
+		rc = ask(&l, p->name, patience);
 	}
 	if (!rc)
 		rc = take_addresses(p, l);
@@ -182,7 +235,8 @@ static int parse_tcp(struct cx_place *p, const char *text, bool may_ask, uint64_
 	return rc;
 }
 
-static int parse(struct cx_place *p, const char *name, bool may_ask, uint64_t deadline_ns)
+/* Without patience nobody is asked. */
+static int parse(struct cx_place *p, const char *name, const struct patience *patience)
 {
 	memset(p, 0, sizeof(*p));
 	if (strlen(name) >= sizeof(p->name))
@@ -194,19 +248,22 @@ static int parse(struct cx_place *p, const char *name, bool may_ask, uint64_t de
 	if (!strncmp(name, "unix:", 5))
 		return parse_unix(p, name + 5);
 	if (!strncmp(name, "tcp:", 4))
-		return parse_tcp(p, name + 4, may_ask, deadline_ns);
+		return parse_tcp(p, name + 4, patience);
 	return cx_fail(COLLX_ERR_INVALID,
 		       "meeting point '%s' is neither unix:/PATH nor tcp:HOST:PORT", name);
 }
 
 int cx_place_parse(struct cx_place *p, const char *name)
 {
-	return parse(p, name, false, 0);
+	return parse(p, name, NULL);
 }
 
-int cx_place_find(struct cx_place *p, const char *name, uint64_t deadline_ns)
+int cx_place_find(struct cx_place *p, const char *name, uint64_t deadline_ns,
+		  int (*stop)(void *ctx), void *stop_ctx)
 {
-	return parse(p, name, true, deadline_ns);
+	const struct patience patience = { deadline_ns, stop, stop_ctx };
+
+	return parse(p, name, &patience);
 }
 
 /* ---- addresses ---- */

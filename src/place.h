@@ -35,9 +35,12 @@ struct cx_place {
 /* From a name without a host's name: COLLX_ERR_INVALID for any other. Asks nobody. */
 int cx_place_parse(struct cx_place *p, const char *name);
 
-/* The same, with hosts' names looked up until the deadline: COLLX_ERR_INVALID for a
- * malformed name, COLLX_ERR_SYSTEM for an unknown host, COLLX_ERR_INIT_TIMEOUT. */
-int cx_place_find(struct cx_place *p, const char *name, uint64_t deadline_ns);
+/* The same, with hosts' names looked up, again and again until the deadline, as rank 0's
+ * may become known late: COLLX_ERR_INVALID for a malformed name, COLLX_ERR_INIT_TIMEOUT,
+ * COLLX_ERR_SYSTEM where nothing can be looked up. Ends with stop's code as soon as it has
+ * one; NULL: never. */
+int cx_place_find(struct cx_place *p, const char *name, uint64_t deadline_ns,
+		  int (*stop)(void *ctx), void *stop_ctx);
 
 /* How many a place stands for, and the i-th of them as a place of its own. */
 int cx_place_count(const struct cx_place *p);

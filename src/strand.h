@@ -38,6 +38,12 @@ static inline size_t cx_strand_room(const struct cx_strand *s)
 /* False: it does not fit. To one that is closed or mute everything fits. */
 bool cx_strand_say(struct cx_strand *s, enum cx_frame_kind kind, int arg, const void *body,
 		   size_t len, uint64_t now_ns);
+/* Something came: now, or a frame before the wire was this strand's. */
+static inline bool cx_strand_has_word(const struct cx_strand *s, bool came)
+{
+	return s->wire.fd >= 0 &&
+	       (came || (!s->deaf && !s->ends && cx_wire_is_full(&s->wire)));
+}
 /* Gives the kernel what it takes. */
 void cx_strand_flush(struct cx_strand *s);
 /* Does something wait that may still be taken? */

@@ -163,7 +163,7 @@ static int at_fixed(struct id *made, const struct cx_secret *secret, const char 
 
 	if (len < 2 || strcmp(fixed + len - 2, ":0"))
 		return write_where(made, fixed, "COLLX_ADDR");
-	rc = cx_place_find(&own, fixed, deadline_ns);
+	rc = cx_place_find(&own, fixed, deadline_ns, NULL, NULL);
 	return rc ? rc : at_port(made, secret, &own);
 }
 
@@ -267,7 +267,7 @@ static int read_place(const struct id *got, struct cx_meeting *m)
 
 	if (!memchr(got->at.where, '\0', room))
 		return cx_fail(COLLX_ERR_INVALID, "the unique id is damaged");
-	rc = cx_place_find(&m->place, got->at.where, m->deadline_ns);
+	rc = cx_place_find(&m->place, got->at.where, m->deadline_ns, m->stop, m->stop_ctx);
 	if (!rc && got->flags & HAS_HOST)
 		memcpy(&m->place.host, got->at.tcp.host, sizeof(m->place.host));
 	return rc;

@@ -899,7 +899,7 @@ uint64_t cx_ward_step(struct cx_ward *w, const struct cx_poll *p, uint64_t now_n
 		cx_ward_forgive(w, now_ns);
 	observe(w, now_ns);
 	for (int i = 0; i < w->nstrands; i++)
-		if (w->strands[i].wire.fd >= 0 && (!p || cx_poll_came(p, w->strands[i].number)))
+		if (cx_strand_has_word(&w->strands[i], !p || cx_poll_came(p, w->strands[i].number)))
 			hear(w, &w->strands[i], now_ns);
 	listen_to_caller(w, now_ns);
 	decide(w, now_ns);

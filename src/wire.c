@@ -222,6 +222,19 @@ int cx_wire_send_packed(struct cx_wire *w, const void *frames, size_t len, uint6
 	return rc;
 }
 
+int cx_wire_send_some(struct cx_wire *w, const char **frames, size_t *len)
+{
+	struct iovec v = { (void *)*frames, *len };
+	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+	size_t left = *len;
+	int rc = send_all(w->fd, &msg, &left, 0);
+
+	w->torn = left && (w->torn || left < *len);
+	*frames += *len - left;
+	*len = left;
+	return rc;
+}
+
 long cx_wire_push(struct cx_wire *w, const void *bytes, size_t len)
 {
 	struct iovec v = { (void *)bytes, len };

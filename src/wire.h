@@ -76,6 +76,14 @@ struct cx_wire {
 void cx_wire_init(struct cx_wire *w, int fd);
 /* What was sent comes to the other end, although it may have sent what nobody reads. */
 void cx_wire_close(struct cx_wire *w);
+
+/* Is a frame here, or what cannot be one, about which cx_wire_receive says no more? */
+static inline bool cx_wire_is_full(const struct cx_wire *w)
+{
+	return w->have >= sizeof(w->head) &&
+	       (w->head.len > CX_FRAME_MAX || w->have == sizeof(w->head) + w->head.len);
+}
+
 /* Nothing more is sent. */
 void cx_wire_finish(struct cx_wire *w);
 
@@ -91,6 +99,8 @@ size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, co
 		    size_t len);
 
 int cx_wire_send_packed(struct cx_wire *w, const void *frames, size_t len, uint64_t deadline_ns);
+/* The same without waiting. *frames and *len are what is left with COLLX_ERR_INIT_TIMEOUT. */
+int cx_wire_send_some(struct cx_wire *w, const char **frames, size_t *len);
 
 /* 1: a whole frame is in head and body (and passed_fd, now the caller's); 0: not
  * yet; COLLX_ERR_PEER_DEAD at the end; COLLX_ERR_CORRUPT for an impossible head or a

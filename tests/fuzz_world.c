@@ -284,6 +284,11 @@ static int fake_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 	return 0;
 }
 
+static void fake_say(const char *line)
+{
+	(void)line;
+}
+
 static int fake_peer_uid(int fd, uint32_t *uid)
 {
 	(void)fuzz_conn_of(fd);
@@ -362,7 +367,8 @@ static void fake_fill(void)
 	fake.recvmsg = fake_recvmsg;
 	fake.connected = fake_connected;
 	fake.setopt = fake_setopt;
-	fake.local_name = fake_local_name;
+	fake.local_name = fake.peer_name = fake_local_name;
+	fake.say = fake_say;
 	fake.peer_uid = fake_peer_uid;
 	fake.poll = fake_poll;
 	fake.close = fake_close;

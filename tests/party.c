@@ -2,6 +2,7 @@
 /* Ranks that meet; see party.h. */
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,18 +116,39 @@ static int fated_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return rc ? rc : cx_sys_real.connect(fd, addr, len);
 }
 
+static int clogged = -1;
+
+static bool is_clogged(int fd, const struct msghdr *msg)
+{
+	if (me->clogs && clogged < 0 && msg->msg_iov[0].iov_len > 300)
+		clogged = fd;
+	return me->clogs && fd == clogged;
+}
+
 static long fated_sendmsg(int fd, const struct msghdr *msg)
 {
 	int rc = step();
 
+	if (!rc && is_clogged(fd, msg))
+		return -EAGAIN;
 	return rc ? rc : cx_sys_real.sendmsg(fd, msg);
 }
 
 static long fated_recvmsg(int fd, struct msghdr *msg)
 {
-	int rc = step();
+	long rc = step();
 
-	return rc ? rc : cx_sys_real.recvmsg(fd, msg);
+	rc = rc ? rc : cx_sys_real.recvmsg(fd, msg);
+	me->heard += rc > 0;
+	return rc;
+}
+
+static int fated_poll(struct pollfd *fds, unsigned n, int timeout_ms)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (clogged >= 0 && fds[i].fd == clogged)
+			fds[i].events &= ~POLLOUT;
+	return cx_sys_real.poll(fds, n, timeout_ms);
 }
 
 static int fated_close(int fd)
@@ -165,6 +187,7 @@ static void meet_fate(struct guest *g)
 		fated.connect = fated_connect;
 		fated.sendmsg = fated_sendmsg;
 		fated.recvmsg = fated_recvmsg;
+		fated.poll = fated_poll;
 		fated.close = fated_close;
 	}
 	cx_sys = &fated;
@@ -277,6 +300,16 @@ static int stay(struct guest *g, struct cx_boot *b, const struct cx_meeting *m)
 	return 0;
 }
 
+static int abort_soon(void *ctx)
+{
+	const struct guest *g = ctx;
+	static uint64_t since;
+
+	if (g->met && !since)
+		since = now_ms();
+	return since && now_ms() > since + 300 ? cx_fail(COLLX_ERR_ABORTED, "aborted") : 0;
+}
+
 static int come(const struct party *p, struct guest *g)
 {
 	struct cx_meeting m = { .rank = g->rank, .ranks = g->ranks };
@@ -286,6 +319,8 @@ static int come(const struct party *p, struct guest *g)
 	int rc;
 
 	m.deadline_ns = cx_now_ns() + (uint64_t)g->timeout_ms * 1000000;
+	m.stop = g->aborts ? abort_soon : NULL;
+	m.stop_ctx = g;
 	memset(key, g->secret, sizeof(key));
 	snprintf(local, sizeof(local), "unix:%s/host%d/meet", p->base, g->host);
 	EXPECT(!cx_place_parse(&m.place, p->address) && !cx_secret_init(&m.secret, key), "%s",

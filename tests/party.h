@@ -26,10 +26,13 @@ struct guest {
 	bool no_local;
 	bool comes_again;    /* KILLED: a second process takes its place */
 	bool pauses;         /* stays in the tree until it is killed, exchanging nothing */
+	bool clogs;          /* whom it gives records to first takes none */
+	bool aborts;         /* 0.3 s after all have met */
 	bool lanes;          /* makes a mesh, too */
 	int lanes_fail;      /* errno of its accept or bind while it does */
 	/* what became of it */
 	int code, ms, steps;
+	int heard;           /* receipts: with the third, its welcome, it has its seat */
 	char text[512];
 	int above, down;
 	int leader[GUESTS];

@@ -142,6 +142,10 @@ ring: chords go astray | ring.c | 10000
 /^static bool has_chord/,/^}/s/back = leaders\(t\) - d/back = d/
 meet: a rank may come twice | meet.c | 2000
 s/r == 0 \|\| r == t->t->rank \|\| is_taken\(t, \(int\)r\)/r == 0 || r == t->t->rank/
+meet: who ended is waited for | meet.c | 10000
+s/rc = look_for_ended\(t\)/rc = 0 \&\& look_for_ended(t)/
+meet: who came again is missed still | meet.c | 10000
+s/t->ended_ns\[claim->rank\] = 0;/;/
 ward: a leave of any origin | ward.c | 2000
 s/^.*cx_ward_is_up\(w, s\) \? towards >= 0 : towards != s->rank.*$/\tif (towards == -77)/
 ward: a verdict from below | ward.c | 3000

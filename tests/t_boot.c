@@ -731,8 +731,8 @@ static pid_t sit_down(const struct job *j, int rank, int size, int told, enum un
 		pause();
 }
 
-/* Starts one, waits for its word, kills it. */
-static void sit_down_and_die(const struct job *j, int rank, int size)
+/* Starts one, waits for its word, and so long, kills it. */
+static void sit_down_and_die(const struct job *j, int rank, int size, unsigned after_ms)
 {
 	int told[2];
 	pid_t pid;
@@ -741,6 +741,7 @@ static void sit_down_and_die(const struct job *j, int rank, int size)
 	cr_assert_eq(pipe(told), 0);
 	pid = sit_down(j, rank, size, told[1], SEATED);
 	cr_assert_eq(read(told[0], &c, 1), 1);
+	nap_ms(after_ms);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(told[0]);
@@ -753,7 +754,7 @@ Test(killed, a_rank_that_had_its_seat_may_come_again)
 
 	come(&j, (struct arrival){ 0, 3, 60000, 0 });
 	for (int i = 0; i < 3; i++)
-		sit_down_and_die(&j, 1, 3);
+		sit_down_and_die(&j, 1, 3, 0);
 	come(&j, (struct arrival){ 1, 3, 60000, 0 });
 	come(&j, (struct arrival){ 2, 3, 60000, 0 });
 	job_end(&j, 0);
@@ -765,9 +766,25 @@ Test(killed, a_rank_that_had_its_seat_and_does_not_come_again)
 {
 	struct job j = job_make();
 
-	come(&j, (struct arrival){ 0, 3, 2000, 0 });
-	sit_down_and_die(&j, 1, 3);
-	come(&j, (struct arrival){ 2, 3, 2000, 0 });
+	come(&j, (struct arrival){ 0, 4, 60000, 0 });
+	come(&j, (struct arrival){ 2, 4, 60000, 0 });
+	sit_down_and_die(&j, 1, 4, 0);
+	job_end(&j, 0);
+	for (int i = 0; i < 2; i++) {
+		SAID(j, i, COLLX_ERR_PEER_DEAD, "rank 1 died while the ranks met at unix:");
+		cr_expect(j.report->ms[i] >= 1000 && j.report->ms[i] < 10000, "%d ms",
+			  j.report->ms[i]);
+	}
+}
+
+/* The deadline comes before the second is over. */
+Test(killed, a_rank_that_could_still_come_again)
+{
+	struct job j = job_make();
+
+	come(&j, (struct arrival){ 0, 4, 3000, 0 });
+	come(&j, (struct arrival){ 2, 4, 3000, 0 });
+	sit_down_and_die(&j, 1, 4, 2400);
 	job_end(&j, 0);
 	for (int i = 0; i < 2; i++)
 		SAID(j, i, COLLX_ERR_INIT_TIMEOUT,

@@ -43,6 +43,7 @@ struct job {
 	struct sockaddr_in door;
 	unsigned timeout_ms;
 	pid_t ranks[RANKS];
+	int said; /* where the ranks' standard error goes, and a dump; 0: nowhere else */
 	struct shared *s;
 };
 
@@ -126,12 +127,16 @@ static void rank_start(struct job *j, int rank)
 	cr_assert_geq(j->ranks[rank], 0);
 	if (j->ranks[rank])
 		return;
+	if (j->said)
+		dup2(j->said, STDERR_FILENO);
 	fds = open_fds();
 	snprintf(text, sizeof(text), "%d", rank);
 	setenv("COLLX_RANK", text, 1);
 	config.create_timeout_ms = j->timeout_ms;
 	j->s->code[rank] = collx_comm_create_from_env(&c, &config);
 	snprintf(j->s->text[rank], sizeof(j->s->text[rank]), "%s", collx_last_error(NULL));
+	if (!j->s->code[rank] && j->said)
+		EXPECT(!collx_comm_dump(c, j->said), "rank %d: %s", rank, collx_last_error(c));
 	atomic_fetch_add(&j->s->up, 1);
 	if (!j->s->code[rank])
 		compute(j, c, rank);
@@ -464,6 +469,40 @@ Test(strangers, who_lie_are_counted, .timeout = 120)
 	job_end(&j);
 }
 
+static int count(const char *text, const char *what)
+{
+	int n = 0;
+
+	while ((text = strstr(text, what))) {
+		text += strlen(what);
+		n++;
+	}
+	return n;
+}
+
+/* In one line, however many; and in the dump. Nine of them have the form of a proof. */
+Test(strangers, who_lie_are_said_once, .timeout = 120)
+{
+	char path[] = "/tmp/collx-said-XXXXXX", said[16384] = "";
+	struct job j = { 0 };
+
+	j.said = mkstemp(path);
+	cr_assert_gt(j.said, 0);
+	unlink(path);
+	job_make(&j, 60000);
+	begin(&j);
+	tell_lies(&j);
+	complete(&j);
+	cr_assert_gt(pread(j.said, said, sizeof(said) - 1, 0), 0);
+	job_end(&j);
+	close(j.said);
+	cr_expect_eq(count(said, "wrong proof"), 1, "%s", said);
+	cr_expect(strstr(said, "turned 9 connections with a wrong proof away, the last from "
+			       "tcp:127.0.0.1:"), "%s", said);
+	cr_expect_eq(count(said, "\"wrong_proofs\": 9,"), 1, "%s", said);
+	cr_expect_eq(count(said, "\"wrong_proofs\": 0,"), RANKS - 1, "%s", said);
+}
+
 /* ---- J6: who knows the secret ---- */
 
 /* The same without a lie: it is confirmed, and that one rank is there twice is known to
@@ -686,7 +725,8 @@ Test(ids, of_a_job_that_is_over)
 	cr_assert_eq(world_run(&w), 0);
 	for (int r = 1; r < RANKS; r++)
 		cr_expect(l->code[r] == COLLX_ERR_INIT_TIMEOUT &&
-			  strstr(l->text[r], "rank 0 did not open its door"), "rank %d: %s: %s", r,
+			  strstr(l->text[r], "rank 0 did not open its door") &&
+			  strstr(l->text[r], "or is this job over?"), "rank %d: %s: %s", r,
 			  collx_strerror(l->code[r]), l->text[r]);
 	munmap(l, sizeof(*l));
 }

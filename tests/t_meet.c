@@ -356,6 +356,129 @@ Test(wrong, a_claim, .timeout = 60)
 	cr_assert_eq(expect_failures(), 0);
 }
 
+/* ---- who ends while others are still to come ---- */
+
+struct loss {
+	int victims[2]; /* of ranks 0, 1, 2 on one host, 3, 4, 5 on another, where 3 leads */
+	bool again;
+	unsigned rank_0_late_ms;
+};
+
+static bool is_victim(const struct loss *l, int rank)
+{
+	return rank == l->victims[0] || rank == l->victims[1];
+}
+
+/* Rank 6 comes to a third host, 4 s later, or never. When all others sit, some end. */
+static struct party *lose(const struct loss *l, uint64_t *when_ms)
+{
+	struct party *p = party_make();
+
+	for (int r = 0; r < (l->again ? 7 : 6); r++) {
+		struct guest *g = invite(p, r, 7, r / 3);
+
+		g->timeout_ms = 60000;
+		g->late_ms = r == 0 ? l->rank_0_late_ms : r == 6 ? 4000 : r > 3 ? 300 : 0;
+		g->fate = is_victim(l, r) ? KILLED : LIVES;
+		g->comes_again = is_victim(l, r) && l->again;
+	}
+	for (int i = 0; i < p->n; i++)
+		party_start(p, i);
+	for (int i = l->rank_0_late_ms ? 4 : 1; i < 6; i++)
+		for (int tries = 0; tries < 20000 && *(volatile int *)&p->guests[i].heard <
+						     (l->rank_0_late_ms ? 2 : 3); tries++)
+			nap_ms(1);
+	nap_ms(100);
+	*when_ms = now_ms();
+	for (int i = 0; i < 6; i++)
+		if (is_victim(l, i))
+			kill(p->pids[i], SIGKILL);
+	EXPECT(party_wait(p, 0) == 0, "victim %d: a process failed", l->victims[0]);
+	return p;
+}
+
+/* All others say who it was, when it has not come again for 1 s. */
+static void expect_loss(struct loss l, const char *part)
+{
+	char line[64];
+	uint64_t when;
+	struct party *p = lose(&l, &when);
+
+	snprintf(line, sizeof(line), part, l.victims[0]);
+	for (int i = 0; i < p->n; i++) {
+		int took = (int)(p->guests[i].ended_ms - when);
+
+		if (is_victim(&l, i))
+			continue;
+		ENDED(p, i, COLLX_ERR_PEER_DEAD, line);
+		EXPECT(took < 1500 + (int)l.rank_0_late_ms + 4000 &&
+		       (took >= 1000 || l.victims[0] == 0),
+		       "rank %d: %d ms after the death of %d", i, took, l.victims[0]);
+	}
+	cr_assert_eq(party_end(p), 0);
+}
+
+Test(loss, is_named_before_all_have_come, .timeout = 120)
+{
+	for (int r = 1; r < 5; r++)
+		expect_loss((struct loss){ { r, -1 }, false, 0 },
+			    "rank %d died while the ranks met at tcp:");
+	cr_assert_eq(expect_failures(), 0);
+}
+
+Test(loss, of_rank_0_is_named_at_once, .timeout = 60)
+{
+	expect_loss((struct loss){ { 0, -1 }, false, 0 }, "rank %d died while the ranks met");
+	expect_loss((struct loss){ { 0, 3 }, false, 0 }, "rank %d ");
+	cr_assert_eq(expect_failures(), 0);
+}
+
+/* Its leader tells rank 0 when that is there. */
+Test(loss, before_rank_0_is_there, .timeout = 60)
+{
+	expect_loss((struct loss){ { 4, -1 }, false, 2500 },
+		    "rank %d died while the ranks met at tcp:");
+	cr_assert_eq(expect_failures(), 0);
+}
+
+/* Who comes again is not missed any more, however long others take. */
+Test(loss, is_made_good_by_who_comes_again, .timeout = 120)
+{
+	for (int r = 1; r < 5; r++) {
+		struct loss l = { { r, -1 }, true, 0 };
+		uint64_t when;
+		struct party *p = lose(&l, &when);
+
+		for (int i = 0; i < p->n; i++)
+			ENDED(p, i, 0, "");
+		cr_assert_eq(party_end(p), 0);
+	}
+	cr_assert_eq(expect_failures(), 0);
+}
+
+/* Rank 0 gives its records to rank 1, which takes none, for as long as its deadline; an error
+ * of its own, or another one's, is heard and told at once. */
+Test(records, that_nobody_takes_hold_no_error_back, .timeout = 120)
+{
+	for (int r = 0; r < 4; r += 2) {
+		struct party *p = party_make();
+
+		for (int i = 0; i < 4; i++)
+			invite(p, i, 4, 0)->timeout_ms = 60000;
+		p->guests[0].clogs = true;
+		p->guests[r].aborts = true;
+		cr_assert_eq(party_hold(p), 0);
+		for (int i = 0; i < p->n; i++) {
+			if (i != 1)
+				ENDED(p, i, COLLX_ERR_ABORTED, "aborted");
+			EXPECT(p->guests[i].code < 0 && p->guests[i].ms < 6000,
+			       "rank %d: %s after %d ms", i, p->guests[i].text, p->guests[i].ms);
+		}
+		cr_assert_eq(party_end(p), 0);
+	}
+	cr_assert_eq(expect_failures(), 0);
+}
+
 /* ---- other jobs, other times ---- */
 
 Test(jobs, the_same_id_at_the_same_time, .timeout = 60)

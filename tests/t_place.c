@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -92,9 +93,102 @@ Test(names, of_hosts_are_looked_up)
 {
 	struct cx_place p;
 
-	cr_assert_eq(cx_place_find(&p, "tcp:localhost:7700", in_ms(20000)), 0, "%s",
+	cr_assert_eq(cx_place_find(&p, "tcp:localhost:7700", in_ms(20000), NULL, NULL), 0, "%s",
 		     cx_error_text());
 	cr_assert(cx_place_is_local(&p) && cx_place_port(&p) == 7700);
+}
+
+/* ---- a name that is not known yet ---- */
+
+/* How the name rank0.job is looked up; of other names the system knows. */
+static struct {
+	int fails_with;
+	unsigned takes_ms;
+	uint64_t until_ms;
+	int asked;
+} names_of_job;
+
+/* Linked with --wrap. */
+int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *want,
+		       struct addrinfo **got);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *want,
+		       struct addrinfo **got);
+
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *want,
+		       struct addrinfo **got)
+{
+	if (strcmp(host, "rank0.job") || want->ai_flags & AI_NUMERICHOST)
+		return __real_getaddrinfo(host, port, want, got);
+	__atomic_fetch_add(&names_of_job.asked, 1, __ATOMIC_RELAXED);
+	nap_ms(names_of_job.takes_ms);
+	errno = EMFILE;
+	return now_ms() < names_of_job.until_ms
+		       ? names_of_job.fails_with
+		       : __real_getaddrinfo("10.1.2.3", port, want, got);
+}
+
+static uint64_t stops_ms;
+
+static int stop(void *ctx)
+{
+	(void)ctx;
+	return now_ms() < stops_ms ? 0 : cx_fail(COLLX_ERR_ABORTED, "aborted");
+}
+
+/* Milliseconds that it took. */
+static int look_up(int fails_with, unsigned takes_ms, unsigned for_ms, unsigned deadline_ms,
+		   unsigned stop_ms, int want, const char *line)
+{
+	uint64_t start = now_ms();
+	struct cx_place p;
+	int rc;
+
+	names_of_job.fails_with = fails_with;
+	names_of_job.takes_ms = takes_ms;
+	names_of_job.until_ms = start + for_ms;
+	names_of_job.asked = 0;
+	stops_ms = start + stop_ms;
+	rc = cx_place_find(&p, "tcp:rank0.job:7700", in_ms(deadline_ms), stop_ms ? stop : NULL,
+			   NULL);
+	cr_expect(rc == want && strstr(rc ? cx_error_text() : p.name, line), "%d: %s", rc,
+		  rc ? cx_error_text() : p.name);
+	return (int)(now_ms() - start);
+}
+
+Test(unknown, names_are_asked_for_until_they_are_known)
+{
+	static const int reasons[] = { EAI_NONAME, EAI_NODATA, EAI_AGAIN, EAI_FAIL };
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+		int ms = look_up(reasons[i], 0, 600, 20000, 0, 0, "tcp:rank0.job:7700");
+
+		cr_expect(ms >= 600 && ms < 6000, "%d ms", ms);
+		cr_expect(names_of_job.asked > 2 && names_of_job.asked < 10, "asked %d times",
+			  names_of_job.asked);
+	}
+}
+
+Test(unknown, names_end_a_creation_at_its_deadline)
+{
+	int ms = look_up(EAI_NONAME, 0, 60000, 700, 0, COLLX_ERR_INIT_TIMEOUT,
+			 "host rank0.job was not known before the deadline: ");
+
+	cr_expect(strstr(cx_error_text(), gai_strerror(EAI_NONAME)), "%s", cx_error_text());
+	cr_expect(ms >= 700 && ms < 5000, "%d ms", ms);
+	ms = look_up(EAI_NONAME, 4000, 60000, 300, 0, COLLX_ERR_INIT_TIMEOUT,
+		     "no answer about host rank0.job before the deadline");
+	cr_expect(ms < 3000, "%d ms", ms);
+	ms = look_up(EAI_SYSTEM, 0, 60000, 20000, 0, COLLX_ERR_NOFILES, "host rank0.job");
+	cr_expect(ms < 5000, "%d ms", ms);
+}
+
+Test(unknown, names_are_not_asked_for_when_creation_is_to_end)
+{
+	int ms = look_up(EAI_NONAME, 0, 60000, 20000, 300, COLLX_ERR_ABORTED, "aborted");
+
+	cr_expect(ms >= 300 && ms < 5000, "%d ms", ms);
+	ms = look_up(EAI_NONAME, 4000, 60000, 20000, 300, COLLX_ERR_ABORTED, "aborted");
+	cr_expect(ms < 3000, "%d ms", ms);
 }
 
 /* ---- one place that stands for several ---- */
@@ -457,7 +551,7 @@ Test(aside, ends_or_is_left_behind)
 	int dropped = 0;
 	uint64_t start = now_ms();
 
-	*s = (struct sleeper){ { sleep_run, sleep_drop, 0 }, 10, &dropped };
+	*s = (struct sleeper){ { .run = sleep_run, .drop = sleep_drop }, 10, &dropped };
 	cr_assert_eq(cx_aside_run(&s->aside, in_ms(20000)), 1);
 	cr_assert(!dropped && now_ms() - start < 15000);
 	s->ms = 1500;
@@ -586,7 +680,7 @@ static void look_up_in_vain(void)
 
 	if (ip("route del default") || ip("link set wire0 down") || ip("link set wire1 down"))
 		EXPECT(0, "no ip");
-	rc = cx_place_find(&p, "tcp:rank0.invalid:7700", in_ms(700));
+	rc = cx_place_find(&p, "tcp:rank0.invalid:7700", in_ms(700), NULL, NULL);
 	EXPECT((rc == COLLX_ERR_SYSTEM || rc == COLLX_ERR_INIT_TIMEOUT) &&
 	       strstr(cx_error_text(), "rank0.invalid"), "%d: %s", rc, cx_error_text());
 	EXPECT(now_ms() - start < 5000, "took %d ms", (int)(now_ms() - start));

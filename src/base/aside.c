@@ -85,7 +85,8 @@ int cx_aside_run(struct cx_aside *a, uint64_t deadline_ns)
 	if (err)
 		return cx_fail_errno(err, "a thread for a call that may block");
 	pthread_mutex_lock(&lock);
-	while (a->state == RUNS && cx_now_ns() < deadline_ns)
+	while (a->state == RUNS && cx_now_ns() < deadline_ns &&
+	       !(a->stop && a->stop(a->stop_ctx)))
 		wait_slice();
 	done = a->state == HAS_RUN;
 	if (!done)

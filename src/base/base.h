@@ -68,6 +68,7 @@ struct cx_sys {
 	int (*connected)(int fd);                          /* after EINPROGRESS; 0 or -errno */
 	int (*setopt)(int fd, int level, int name, int value);
 	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);
+	int (*peer_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */
 	int (*poll)(struct pollfd *fds, unsigned n, int timeout_ms);
 	int (*dup)(int fd);                      /* CLOEXEC; fd or -errno */
@@ -96,6 +97,8 @@ struct cx_sys {
 	/* processes of this host; both may be NULL where there is no way to know */
 	void (*process)(struct cx_process *own); /* number 0: it cannot be known */
 	int (*process_state)(const struct cx_process *p); /* of the same space */
+
+	void (*say)(const char *line);           /* to a person, whatever becomes of it */
 };
 extern const struct cx_sys *cx_sys;
 extern const struct cx_sys cx_sys_real;
@@ -189,10 +192,12 @@ struct cx_aside {
 	void (*run)(struct cx_aside *a);  /* in a thread of its own; records no error line */
 	void (*drop)(struct cx_aside *a); /* frees it */
 	int state;
+	int (*stop)(void *ctx);           /* asked by who waits: not 0 ends that; NULL: never */
+	void *stop_ctx;
 };
 
-/* 1: it has run, and is the caller's; 0: the deadline passed, and the thread will
- * drop it; or an error: it did not run and is the caller's. */
+/* 1: it has run, and is the caller's; 0: the deadline passed, or it was stopped, and the
+ * thread will drop it; or an error: it did not run and is the caller's. */
 int cx_aside_run(struct cx_aside *a, uint64_t deadline_ns);
 
 /* ---- forks: fork.c ---- */

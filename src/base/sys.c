@@ -129,6 +129,11 @@ static int real_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 	return getsockname(fd, addr, len) ? -errno : 0;
 }
 
+static int real_peer_name(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return getpeername(fd, addr, len) ? -errno : 0;
+}
+
 static int real_peer_uid(int fd, uint32_t *uid)
 {
 	struct ucred cred;
@@ -337,6 +342,11 @@ static bool is_killed(int number)
 	return at && sscanf(at, " SigPnd: %llx", &pending) == 1 && pending & kill_bit;
 }
 
+static void real_say(const char *line)
+{
+	fprintf(stderr, "libcollx: %s\n", line);
+}
+
 static void real_process(struct cx_process *own)
 {
 	struct stat st;
@@ -379,6 +389,7 @@ const struct cx_sys cx_sys_real = {
 	.connected = real_connected,
 	.setopt = real_setopt,
 	.local_name = real_local_name,
+	.peer_name = real_peer_name,
 	.peer_uid = real_peer_uid,
 	.poll = real_poll,
 	.dup = real_dup,
@@ -400,6 +411,7 @@ const struct cx_sys cx_sys_real = {
 	.hush = real_hush,
 	.process = real_process,
 	.process_state = real_process_state,
+	.say = real_say,
 };
 
 const struct cx_sys *cx_sys = &cx_sys_real;
