@@ -89,6 +89,8 @@ static bool is_harmless(const struct sim_fault *f)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
+	if (f->when && !(f->kind == SIM_KILL ? sim_job.player[f->rank].proc->killed : f->struck))
+		return true; /* what it waits for did not come */
 	switch (f->kind) {
 	case SIM_PAUSE:
 	case SIM_PAUSE_ALL:
@@ -97,7 +99,7 @@ static bool is_harmless(const struct sim_fault *f)
 	case SIM_CUT_PAIR:
 		return quiet_ns() < cx_min(s->op_ns, s->silence_ns) / 2;
 	case SIM_STRAGGLER:
-		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops;
+		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops || f->meets;
 	case SIM_KILL_DECIDER:
 		return !f->struck;
 	case SIM_VOTE_OUT:
@@ -238,7 +240,7 @@ bool sim_judge_was_held_back(int rank)
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_PAUSE, -1);
 
 	return f && sim_job_leads(rank) &&
-	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S;
+	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + SIM_BEGINNING;
 }
 
 /* A chair that could not let others in went on without them. */

@@ -175,6 +175,26 @@ static const char *judge_after_ends(const struct sim_player *p)
 	return NULL;
 }
 
+/* Whom nothing that comes to pass can keep from it. */
+static const char *judge_heir(const struct sim_player *p)
+{
+	const struct sim_rescue *r = &p->rescue;
+	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
+
+	if (!(sim_job.plan->go_on >> p->rank & 1) || p->at->comm->generation)
+		return NULL;
+	for (int i = 0; i < sim_job.players; i++)
+		if (!sim_job.player[i].created)
+			return NULL;
+	if (r->code)
+		return sim_say("rank %d did not go on: %s (%s), though it could", p->rank,
+			       collx_strerror((collx_result)r->code), r->text);
+	if (r->ended_ns > since + SIM_S)
+		return sim_say("rank %d went on %.3f s after the last one was there, or had ended",
+			       p->rank, (double)(r->ended_ns - since) / 1e9);
+	return NULL;
+}
+
 static bool any_kind(enum sim_fault_kind a, enum sim_fault_kind b)
 {
 	return sim_schedule_find(sim_job.plan, a, -1) || sim_schedule_find(sim_job.plan, b, -1);
@@ -239,6 +259,8 @@ static const char *judge_rescue(const struct sim_player *p)
 	if (!r->done)
 		return NULL;
 	bad = judge_after_ends(p);
+	if (!bad)
+		bad = judge_heir(p);
 	if (!bad && r->code)
 		bad = judge_code(p);
 	return bad;
@@ -251,12 +273,14 @@ static const struct sim_fault *lone_cut(void)
 	const struct sim_schedule *s = sim_job.plan;
 	const struct sim_fault *f = &s->fault[0];
 
-	return s->nfaults == 1 && f->kind == SIM_CUT && f->for_ns == UINT64_MAX ? f : NULL;
+	if (s->nfaults != 1 || f->kind != SIM_CUT || f->when || f->for_ns != UINT64_MAX)
+		return NULL;
+	return f;
 }
 
 static bool was_there(const struct sim_player *p, const struct sim_fault *f)
 {
-	return p->created && p->created_ns < f->at_ns + 1000 * SIM_S;
+	return p->created && p->created_ns < f->at_ns + SIM_BEGINNING;
 }
 
 /* The side with more ranks goes on, or of equal ones that with rank 0; no other. */

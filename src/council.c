@@ -22,6 +22,12 @@ static void unite(struct cx_set *s, const struct cx_set *more)
 		s->word[i] |= more->word[i];
 }
 
+static void intersect(struct cx_set *s, const struct cx_set *with)
+{
+	for (size_t i = 0; i < sizeof(s->word) / sizeof(s->word[0]); i++)
+		s->word[i] &= with->word[i];
+}
+
 static bool is_within(const struct cx_set *s, int ranks)
 {
 	for (int r = ranks; r < CX_COUNCIL_RANKS; r += 64 - r % 64)
@@ -162,6 +168,8 @@ static void decide(struct cx_council *c, const struct cx_motion *m, int source)
 		tell(c, c->chair, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
 	if (!excludes)
 		return;
+	if (source != c->rank) /* who is not out was there, whoever held it for silent */
+		intersect(&c->silent, &c->last.out);
 	unite(&c->gone, &c->last.out);
 	if (c->seated && cx_set_has(&c->gone, c->chair))
 		cx_set_add(&c->silent, c->chair);
