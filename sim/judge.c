@@ -260,8 +260,9 @@ static bool is_garbled(const struct sim_player *p, int by)
 		       p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_INVALID ||
 		       is_no_creation(p, by) || is_no_creation(p, p->rank);
 	/* Some were through with creation, another one was not, and told them. */
-	for (int i = 0; p->code == COLLX_ERR_CORRUPT && i < sim_job.players; i++)
-		if (!sim_job.player[i].created && sim_job.player[i].code == COLLX_ERR_CORRUPT)
+	for (int i = 0; i < sim_job.players; i++)
+		if (!sim_job.player[i].created && sim_job.player[i].code == p->code &&
+		    (p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_VERSION))
 			return true;
 	return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, by)) || is_silence(p, by);
 }
@@ -602,6 +603,26 @@ static const char *judge_agreement(int generation)
 	return NULL;
 }
 
+/* Whom nothing but its silence betrays is known by that, and not by a call that waits
+ * for longer. */
+static const char *judge_silence(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_fault *f = &s->fault[0];
+
+	if (s->nfaults != 1 || (f->kind != SIM_PAUSE && f->kind != SIM_CUT) || f->when ||
+	    f->for_ns < s->silence_ns + SIM_S || s->op_ns < s->silence_ns + SIM_S)
+		return NULL;
+	for (int i = 0; i < sim_job.players; i++) {
+		const struct sim_player *p = view(i, 0);
+
+		if (p && has_verdict(p) && p->code == COLLX_ERR_TIMEOUT && !p->proc->paused_ns)
+			return sim_say("rank %d got %s (%s), and not that somebody was silent",
+				       p->rank, collx_strerror((collx_result)p->code), p->text);
+	}
+	return NULL;
+}
+
 /* ---- all ---- */
 
 static bool any_killed(void)
@@ -627,6 +648,8 @@ const char *sim_job_judge(void)
 	}
 	for (int g = 0; !bad && g < SIM_GENERATIONS; g++)
 		bad = judge_agreement(g);
+	if (!bad)
+		bad = judge_silence();
 	if (!bad)
 		bad = sim_judge_rescues();
 	if (!bad && !any_killed() && sim_name_count())

@@ -42,6 +42,10 @@ static bool may_be_lost(int rank)
 			if (f->rank <= rank)
 				return true;
 			break;
+		case SIM_GARBLE: /* who got that hears no more of it */
+			if (sim_job.player[f->rank].proc->garbled && f->rank <= rank)
+				return true;
+			break;
 		case SIM_VOTE_OUT:
 		case SIM_PAUSE:
 		case SIM_NO_MEMORY:
@@ -186,6 +190,11 @@ static const char *judge_heir(const struct sim_player *p)
 	for (int i = 0; i < sim_job.players; i++)
 		if (!sim_job.player[i].created)
 			return NULL;
+	if (p->undecided)
+		return sim_say("rank %d could not agree: %s (%s), though others knew", p->rank,
+			       collx_strerror((collx_result)p->code), p->text);
+	if (!r->done)
+		return NULL;
 	if (r->code)
 		return sim_say("rank %d did not go on: %s (%s), though it could", p->rank,
 			       collx_strerror((collx_result)r->code), r->text);
@@ -221,8 +230,9 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_EXCLUDED:
 		return may_be_lost(p->rank) || sim_judge_was_held_back(p->rank);
 	case COLLX_ERR_TIMEOUT:
-	case COLLX_ERR_NO_QUORUM:
 		return !only_ends() || any_straggler() || somebody_left(p);
+	case COLLX_ERR_NO_QUORUM:
+		return sim_judge_may_part() || somebody_left(p);
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
 	case COLLX_ERR_MISMATCH: /* others shrink, who know more; they outvote commits */
@@ -256,11 +266,10 @@ static const char *judge_rescue(const struct sim_player *p)
 	const struct sim_rescue *r = &p->rescue;
 	const char *bad;
 
-	if (!r->done)
-		return NULL;
+	bad = judge_heir(p);
+	if (!r->done || bad)
+		return bad;
 	bad = judge_after_ends(p);
-	if (!bad)
-		bad = judge_heir(p);
 	if (!bad && r->code)
 		bad = judge_code(p);
 	return bad;

@@ -194,6 +194,7 @@ static void draw_sole_heir(struct sim_schedule *s, struct sim_rng *r)
 	f = add_fault(s, SIM_KILL, 0, 0, 0);
 	f->when = SIM_AT_TELLING;
 	f->n = 1;
+	s->go_on = 1u << 2;
 }
 
 /* A rank leaves, and others see the end of its lanes first. */

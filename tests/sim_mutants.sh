@@ -121,7 +121,7 @@ ward: a council is not passed up | ward.c | 10000
 ward: a revoke is dropped | ward.c | 10000
 /^static void grant/,/^}/s/pass_up\(w, &r, now_ns\);/;/
 ward: nobody lingers | ward.c | 10000
-/^static bool lingers/,/^}/s/return .*/return 0 \&\& w->convened \&\&/
+/^static bool lingers/,/^}/s/return .*/return false;/
 ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
 ward: a report of any origin | ward.c | 2000
