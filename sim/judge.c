@@ -224,7 +224,7 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
 
-	if (!cut && p->error_ns > ended + 3 * w->net_ns + (w->spike_in ? w->spike_ns : 0) +
+	if (!cut && p->error_ns > ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) +
 					  100 * SIM_US)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
@@ -238,9 +238,11 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 bool sim_judge_was_held_back(int rank)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_PAUSE, -1);
+	const struct sim_player *p = &sim_job.player[rank];
 
 	return f && sim_job_leads(rank) &&
-	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + SIM_BEGINNING;
+	       (p->created ? p->created_ns > f->at_ns + f->for_ns + SIM_BEGINNING
+			   : p->code == COLLX_ERR_INIT_TIMEOUT);
 }
 
 /* A chair that could not let others in went on without them. */
@@ -368,7 +370,7 @@ static bool blames_the_failed(const struct sim_player *p)
 
 		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
 			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT ||
-			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer < 4096)) &&
+			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer <= 4096)) &&
 			    names(p, p->text, r) &&
 			    had_failed(r, p))
 				return true;
@@ -577,6 +579,12 @@ static const char *judge_missing(const struct sim_player *p)
 	return NULL;
 }
 
+/* A rank that was stopped for long, and whose connection was full: the verdict found no room. */
+static bool had_no_room(const struct sim_player *p)
+{
+	return p->proc->paused_ns > sim_job.plan->silence_ns && sim_job.plan->params.buffer <= 4096;
+}
+
 static const char *judge_agreement(int generation)
 {
 	const struct sim_player *first = first_error(generation);
@@ -590,7 +598,7 @@ static const char *judge_agreement(int generation)
 			continue;
 		if (judge_missing(p))
 			return why;
-		if (!is_end_among_others(p, first) && !lost_the_verdict(p) &&
+		if (!is_end_among_others(p, first) && !lost_the_verdict(p) && !had_no_room(p) &&
 		    (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,
@@ -603,22 +611,46 @@ static const char *judge_agreement(int generation)
 	return NULL;
 }
 
-/* Whom nothing but its silence betrays is known by that, and not by a call that waits
- * for longer. */
+/* Where nothing else happens than that ranks stop, all know soon after the silence. */
 static const char *judge_silence(void)
 {
 	const struct sim_schedule *s = sim_job.plan;
-	const struct sim_fault *f = &s->fault[0];
+	uint64_t from_ns = 0, most_ns = s->silence_ns + (s->nfaults > 1 ? SIM_S : 0) + 500 * SIM_MS;
 
-	if (s->nfaults != 1 || (f->kind != SIM_PAUSE && f->kind != SIM_CUT) || f->when ||
-	    f->for_ns < s->silence_ns + SIM_S || s->op_ns < s->silence_ns + SIM_S)
-		return NULL;
-	for (int i = 0; i < sim_job.players; i++) {
+	for (int i = 0; i < s->nfaults; i++)
+		if (s->fault[i].kind != SIM_PAUSE || s->fault[i].for_ns < most_ns)
+			return NULL;
+		else
+			from_ns = cx_max(from_ns, SIM_BEGINNING + s->fault[i].at_ns);
+	for (int i = 0; s->nfaults && s->op_ns > most_ns && i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, 0);
 
-		if (p && has_verdict(p) && p->code == COLLX_ERR_TIMEOUT && !p->proc->paused_ns)
-			return sim_say("rank %d got %s (%s), and not that somebody was silent",
-				       p->rank, collx_strerror((collx_result)p->code), p->text);
+		if (p && (!p->created || p->created_ns > from_ns))
+			return NULL;
+		if (p && has_verdict(p) && !p->proc->paused_ns && p->error_ns > from_ns + most_ns)
+			return sim_say("rank %d heard of the silence after %.3f s", p->rank,
+				       (double)(p->error_ns - from_ns) / 1e9);
+	}
+	return NULL;
+}
+
+/* Why creation failed is told to all: nobody has to guess that rank 0 died. */
+static const char *judge_creation(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_player *zero = &sim_job.player[0];
+
+	if (s->nfaults != 1 || !zero->code || zero->created || s->fault[0].kind == SIM_RESET ||
+	    s->params.buffer < 16384)
+		return NULL;
+	for (int i = 1; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (p->code && !p->created && p->code != zero->code &&
+		    strstr(p->text, "rank 0 died"))
+			return sim_say("rank %d got %s (%s), rank 0 got %s (%s)", p->rank,
+				       collx_strerror((collx_result)p->code), p->text,
+				       collx_strerror((collx_result)zero->code), zero->text);
 	}
 	return NULL;
 }
@@ -648,6 +680,8 @@ const char *sim_job_judge(void)
 	}
 	for (int g = 0; !bad && g < SIM_GENERATIONS; g++)
 		bad = judge_agreement(g);
+	if (!bad)
+		bad = judge_creation();
 	if (!bad)
 		bad = judge_silence();
 	if (!bad)

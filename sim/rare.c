@@ -61,7 +61,8 @@ static void draw_missed(struct sim_schedule *s, struct sim_rng *r)
 	s->decide_ns = 1500 * SIM_MS << sim_rng_below(r, 2);
 	s->agree_every = 1;
 	add_fault(s, SIM_CUT, s->ranks - 1, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
-		  2 * SIM_S + sim_rng_below(r, 6 * SIM_S));
+		  SIM_S + (sim_rng_once_in(r, 4) ? sim_rng_below(r, 7 * SIM_S)
+						 : s->decide_ns + sim_rng_below(r, SIM_S)));
 	add_fault(s, SIM_STRAGGLER, 1 + (int)sim_rng_below(r, 3), 0, 9 * SIM_S)->n =
 		2 + sim_rng_below(r, 5);
 }
@@ -113,6 +114,14 @@ static void draw_at_once(struct sim_schedule *s, struct sim_rng *r)
 
 	part_hosts(s, r, 5 + (int)sim_rng_below(r, 4));
 	more = 1 + (int)sim_rng_below(r, (uint64_t)(s->ranks - 3) / 2);
+	if (sim_rng_once_in(r, 2)) { /* of one host, where it is looked up, and few suffice */
+		s->meeting = SIM_UNIX;
+		s->hosts = 1;
+		memset(s->host, 0, sizeof(s->host));
+		s->near = true;
+		more = s->ranks - 2 - (int)sim_rng_below(r, 2);
+		s->go_on = (1u << s->ranks) - (2u << more);
+	}
 	for (int i = 0; i <= more; i++)
 		add_fault(s, SIM_KILL, i, at + sim_rng_below(r, 200 * SIM_US), 0);
 }
@@ -144,13 +153,18 @@ static void draw_last_words(struct sim_schedule *s, struct sim_rng *r)
 /* A chair is out of reach in the middle of others' coming, for longer than they wait. */
 static void draw_held_visit(struct sim_schedule *s, struct sim_rng *r)
 {
-	struct sim_fault *f;
+	uint64_t at = 20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS);
 
 	part_hosts(s, r, 3 + (int)sim_rng_below(r, 3));
-	s->agree_every = 1;
-	f = add_fault(s, SIM_CUT, (int)sim_rng_below(r, 2), sim_rng_below(r, 3 * SIM_MS),
-		      SIM_S + sim_rng_below(r, 1500 * SIM_MS));
-	f->when = SIM_AT_DECIDING;
+	if (sim_rng_once_in(r, 3)) {
+		s->agree_every = 1;
+		add_fault(s, SIM_CUT, 0, sim_rng_below(r, 6 * s->params.net_ns),
+			  SIM_S + sim_rng_below(r, 1500 * SIM_MS))->when = SIM_AT_DECIDING;
+		return;
+	}
+	add_fault(s, SIM_KILL, 0, at, 0);
+	add_fault(s, SIM_CUT, 1, at + sim_rng_below(r, 8 * s->params.net_ns),
+		  SIM_S + sim_rng_below(r, 1600 * SIM_MS));
 }
 
 /* All are stopped while they come together. */
@@ -215,6 +229,34 @@ static void draw_stopped(struct sim_schedule *s, struct sim_rng *r)
 		  4 * SIM_S + sim_rng_below(r, 5 * SIM_S));
 }
 
+/* A call's time is over before the silence of whom it waits for is. */
+static void draw_out_of_time(struct sim_schedule *s, struct sim_rng *r)
+{
+	keep_busy(s, r);
+	s->op_ns = SIM_S;
+	s->silence_ns = 3 * SIM_S;
+	s->agree_every = 0;
+	add_fault(s, SIM_PAUSE, (int)sim_rng_below(r, (uint64_t)s->ranks),
+		  20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), 9 * SIM_S);
+}
+
+/* One of a host that is not rank 0's ends while all wait for the last one, and comes again. */
+static void draw_reborn(struct sim_schedule *s, struct sim_rng *r)
+{
+	int who;
+
+	s->ranks = 4 + (int)sim_rng_below(r, 3);
+	s->hosts = 2;
+	s->meeting = SIM_TCP_AND_LOCAL;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i > 1;
+	keep_busy(s, r);
+	s->start_ns[1] = 400 * SIM_MS;
+	who = 2 + (int)sim_rng_below(r, (uint64_t)s->ranks - 2);
+	add_fault(s, SIM_RESTART, who, 10 * SIM_MS + sim_rng_below(r, 90 * SIM_MS),
+		  60 * SIM_MS + sim_rng_below(r, 100 * SIM_MS));
+}
+
 static void draw_garbled(struct sim_schedule *s, struct sim_rng *r)
 {
 	keep_busy(s, r);
@@ -232,6 +274,7 @@ void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r)
 		draw_halves, draw_stopped, draw_missed, draw_missed, draw_garbled, draw_garbled,
 		draw_one_by_one, draw_at_once, draw_untold, draw_last_words, draw_held_visit,
 		draw_stopped_council, draw_late_voter, draw_sole_heir, draw_unheard_leave,
+		draw_out_of_time, draw_reborn,
 	};
 
 	draws[sim_rng_below(r, sizeof(draws) / sizeof(draws[0]))](s, r);

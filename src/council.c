@@ -511,8 +511,7 @@ bool cx_council_hear(struct cx_council *c, int rank, enum cx_frame_kind kind, co
 
 	if (rank < 0 || rank >= c->ranks || rank == c->rank)
 		return false;
-	if ((cx_set_has(&c->dead, rank) && kind != CX_FRAME_DECIDED) ||
-	    (c->code && kind != CX_FRAME_JOIN))
+	if (cx_set_has(&c->dead, rank) || (c->code && kind != CX_FRAME_JOIN))
 		return true;
 	cx_council_begin(c, now_ns);
 	sound = hear(c, rank, kind, body, len, now_ns);

@@ -366,7 +366,8 @@ static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now
 	give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
 }
 
-/* Who was stopped itself, or had no processor, has heard nothing for that reason. */
+/* Who was stopped itself, or had no processor, has heard nothing for that reason; nor has
+ * anybody before the first step, however late it comes. */
 static void forgive(struct cx_ward *w, uint64_t now_ns)
 {
 	if (now_ns - w->stepped_ns > w->rally->silence_ns / 2)
@@ -836,7 +837,7 @@ static void decide(struct cx_ward *w, uint64_t now_ns)
 static bool all_is_said(const struct cx_ward *w)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		if (cx_strand_waits(&w->strands[i]))
+		if (cx_strand_waits(&w->strands[i]) && !w->strands[i].silent)
 			return false;
 	return !w->rally || cx_rally_all_said(w->rally);
 }

@@ -62,7 +62,7 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	assert(tree->above < 0 || tree->up.fd >= 0);
 	w->calls = calls;
 	w->rally = rally;
-	w->since_ns = w->stepped_ns = cx_now_ns();
+	w->since_ns = cx_now_ns();
 	w->give_up_ns = w->leave_by_ns = w->alone_ns = UINT64_MAX;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);
