@@ -167,6 +167,24 @@ static void draw_held_visit(struct sim_schedule *s, struct sim_rng *r)
 		  SIM_S + sim_rng_below(r, 1600 * SIM_MS));
 }
 
+/* While a vote is waited for a rank is away for longer than a silence, and comes again:
+ * the chair forgets that, and so must those who have seen it. */
+static void draw_away(struct sim_schedule *s, struct sim_rng *r)
+{
+	int away;
+
+	part_hosts(s, r, 5 + (int)sim_rng_below(r, 2));
+	s->hosts = 2;
+	s->meeting = SIM_TCP_AND_LOCAL;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i > 1;
+	away = 2 + (int)sim_rng_below(r, (uint64_t)s->ranks - 2);
+	add_fault(s, SIM_STRAGGLER, 0, 0, 4 * SIM_S)->n = 2;
+	add_fault(s, SIM_KILL, 1, 200 * SIM_MS, 0);
+	add_fault(s, SIM_PAUSE, away, 250 * SIM_MS + sim_rng_below(r, 200 * SIM_MS),
+		  1050 * SIM_MS + sim_rng_below(r, 900 * SIM_MS));
+}
+
 /* All are stopped while they come together. */
 static void draw_stopped_council(struct sim_schedule *s, struct sim_rng *r)
 {
@@ -176,7 +194,7 @@ static void draw_stopped_council(struct sim_schedule *s, struct sim_rng *r)
 	s->agree_every = 1;
 	f = add_fault(s, SIM_PAUSE_ALL, (int)sim_rng_below(r, (uint64_t)s->ranks),
 		      sim_rng_below(r, sim_rng_once_in(r, 2) ? 500 * SIM_US : 4 * SIM_MS),
-		      4 * SIM_S + sim_rng_below(r, 5 * SIM_S));
+		      2 * s->silence_ns + sim_rng_below(r, 2 * s->silence_ns));
 	f->when = SIM_AT_DECIDING;
 }
 
@@ -236,6 +254,8 @@ static void draw_out_of_time(struct sim_schedule *s, struct sim_rng *r)
 	s->op_ns = SIM_S;
 	s->silence_ns = 3 * SIM_S;
 	s->agree_every = 0;
+	if (sim_rng_once_in(r, 2)) /* and the connection with it is full */
+		s->params.buffer = 700;
 	add_fault(s, SIM_PAUSE, (int)sim_rng_below(r, (uint64_t)s->ranks),
 		  20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), 9 * SIM_S);
 }
@@ -274,7 +294,7 @@ void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r)
 		draw_halves, draw_stopped, draw_missed, draw_missed, draw_garbled, draw_garbled,
 		draw_one_by_one, draw_at_once, draw_untold, draw_last_words, draw_held_visit,
 		draw_stopped_council, draw_late_voter, draw_sole_heir, draw_unheard_leave,
-		draw_out_of_time, draw_reborn,
+		draw_out_of_time, draw_reborn, draw_away,
 	};
 
 	draws[sim_rng_below(r, sizeof(draws) / sizeof(draws[0]))](s, r);
