@@ -170,7 +170,8 @@ static int make_rally(struct sim_stay *at, const struct cx_meeting *m,
 	struct cx_process near[SIM_RANKS] = { 0 };
 	const struct cx_rally_config config = {
 		.rank = m->rank, .ranks = n, .secret = &secret,
-		.names = names, .near = s->near ? near : NULL, .beat_ns = s->beat_ns, .silence_ns = s->silence_ns,
+		.names = names, .near = s->near ? near : NULL,
+		.beat_ns = s->beat_ns, .silence_ns = s->silence_ns,
 	};
 
 	rc = names ? cx_secret_derive(&secret, &m->secret, ~all[0].nonce) : COLLX_ERR_NOMEM;

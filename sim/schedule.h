@@ -76,7 +76,7 @@ struct sim_schedule {
 	bool passes_fds, mesh;
 	int ops;
 	uint64_t think_ns;             /* between operations, up to so long */
-	uint64_t stays_ns;             /* after leaving, in what a program does then; 0: by chance */
+	uint64_t stays_ns;             /* a process, after it left; 0: by chance */
 	bool near;                     /* who is of one host can look whether a process lives */
 	uint32_t go_on;                /* these ranks do so in any case, and soon */
 	uint64_t start_ns[SIM_RANKS];

@@ -22,12 +22,6 @@ static void unite(struct cx_set *s, const struct cx_set *more)
 		s->word[i] |= more->word[i];
 }
 
-static void intersect(struct cx_set *s, const struct cx_set *with)
-{
-	for (size_t i = 0; i < sizeof(s->word) / sizeof(s->word[0]); i++)
-		s->word[i] &= with->word[i];
-}
-
 static bool is_within(const struct cx_set *s, int ranks)
 {
 	for (int r = ranks; r < CX_COUNCIL_RANKS; r += 64 - r % 64)
@@ -168,8 +162,10 @@ static void decide(struct cx_council *c, const struct cx_motion *m, int source)
 		tell(c, c->chair, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
 	if (!excludes)
 		return;
-	if (source != c->rank) /* who is not out was there, whoever held it for silent */
-		intersect(&c->silent, &c->last.out);
+	/* Who is not out sat with the chair, though this rank may have held it for silent. */
+	for (int r = c->chair + 1; c->seated && r < c->ranks; r++)
+		if (!cx_set_has(&c->last.out, r))
+			cx_set_drop(&c->silent, r);
 	unite(&c->gone, &c->last.out);
 	if (c->seated && cx_set_has(&c->gone, c->chair))
 		cx_set_add(&c->silent, c->chair);
@@ -511,7 +507,8 @@ bool cx_council_hear(struct cx_council *c, int rank, enum cx_frame_kind kind, co
 
 	if (rank < 0 || rank >= c->ranks || rank == c->rank)
 		return false;
-	if (cx_set_has(&c->dead, rank) || (c->code && kind != CX_FRAME_JOIN))
+	if ((cx_set_has(&c->dead, rank) && kind != CX_FRAME_DECIDED) ||
+	    (c->code && kind != CX_FRAME_JOIN))
 		return true;
 	cx_council_begin(c, now_ns);
 	sound = hear(c, rank, kind, body, len, now_ns);

@@ -366,8 +366,7 @@ static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now
 	give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
 }
 
-/* Who was stopped itself, or had no processor, has heard nothing for that reason; nor has
- * anybody before the first step, however late it comes. */
+/* Who was stopped itself, had no processor, or has just begun has heard nothing for that reason. */
 static void forgive(struct cx_ward *w, uint64_t now_ns)
 {
 	if (now_ns - w->stepped_ns > w->rally->silence_ns / 2)

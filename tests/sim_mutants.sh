@@ -85,7 +85,7 @@ council: deaths learnt later are kept | council.c | 10000
 council: a chair is waited for without end | council.c | 10000
 s/now_ns >= c->since_ns \+ c->patience_ns/0/
 council: who took part is silent | council.c | 10000
-/^static void decide/,/^}/s/intersect\(.*/;/
+/^static void decide/,/^}/s/cx_set_drop\(.*/;/
 council: its own stop is the absence of others | council.c | 10000
 /^void cx_council_forgive/,/^}/s/c->since_ns = now_ns;/;/
 guard: a vote is kept for the next decision | guard.c | 10000
