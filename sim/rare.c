@@ -153,10 +153,10 @@ static void draw_last_words(struct sim_schedule *s, struct sim_rng *r)
 /* A chair is out of reach in the middle of others' coming, for longer than they wait. */
 static void draw_held_visit(struct sim_schedule *s, struct sim_rng *r)
 {
-	uint64_t at = 20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS);
+	uint64_t at = 200 * SIM_MS;
 
-	part_hosts(s, r, 3 + (int)sim_rng_below(r, 3));
-	if (sim_rng_once_in(r, 3)) {
+	part_hosts(s, r, 4 + (int)sim_rng_below(r, 2));
+	if (sim_rng_once_in(r, 4)) {
 		s->agree_every = 1;
 		add_fault(s, SIM_CUT, 0, sim_rng_below(r, 6 * s->params.net_ns),
 			  SIM_S + sim_rng_below(r, 1500 * SIM_MS))->when = SIM_AT_DECIDING;
@@ -165,6 +165,8 @@ static void draw_held_visit(struct sim_schedule *s, struct sim_rng *r)
 	add_fault(s, SIM_KILL, 0, at, 0);
 	add_fault(s, SIM_CUT, 1, at + sim_rng_below(r, 8 * s->params.net_ns),
 		  SIM_S + sim_rng_below(r, 1600 * SIM_MS));
+	/* Until the chair has seen whatever it makes of that, nobody goes on. */
+	add_fault(s, SIM_STRAGGLER, s->ranks - 1, 0, 4500 * SIM_MS)->n = 2;
 }
 
 /* While a vote is waited for a rank is away for longer than a silence, and comes again:
@@ -223,6 +225,14 @@ static void draw_sole_heir(struct sim_schedule *s, struct sim_rng *r)
 	s->ops = 1 + (int)sim_rng_below(r, 4);
 	s->agree_every = (uint64_t)s->ops;
 	s->stays_ns = 4 * SIM_S;
+	if (sim_rng_once_in(r, 2)) { /* the one who knows comes to the other */
+		f = add_fault(s, SIM_CUT_PAIR, 0, 0, UINT64_MAX);
+		f->when = SIM_AT_TOLD;
+		f->n = 1;
+		add_fault(s, SIM_KILL, 0, 0, 0)->when = SIM_AT_TOLD;
+		s->go_on = 1u << 1;
+		return;
+	}
 	f = add_fault(s, SIM_KILL, 0, 0, 0);
 	f->when = SIM_AT_TELLING;
 	f->n = 1;

@@ -32,11 +32,11 @@ verdict: nobody is waited for | verdict.c | 1000
 /^static bool all_answered/,/^}/s/return false/return true/
 verdict: no call is compared | verdict.c | 300
 s/found = s->seq;/found = 0;/
-guard: a report rings no bell | guard.c | 1000
+guard: a report rings no bell | guard.c | 3000
 /^int cx_guard_report/,/^}/s/\t\tring\(\);/\t\t;/
 meet: its doors stay open | meet.c | 300
 /^int cx_meet\(/,/^}/s/close_doors\(&t\);/;/
-meet: rank 0 is waited for | meet.c | 1000
+meet: rank 0 is waited for | meet.c | 3000
 s/cx_now_ns\(\) \+ cx_meet_patience_ns\(t->t\)/cx_now_ns() + 9 * cx_meet_patience_ns(t->t)/
 meet: seats end too early | meet.c | 300
 s/first \+ n == tree->ranks/first + n > tree->ranks/
@@ -64,7 +64,7 @@ council: a found motion is not proposed | council.c | 10000
 /^static void find_motion/,/^}/s/if \(p->ballot\)/if (0)/
 council: a decision is not passed on | council.c | 10000
 /^static void decide/,/^}/s/tell_all\(c, CX_FRAME_DECIDED.*/;/
-council: the last decision is not told to who comes | council.c | 10000
+council: the last decision is not told to who comes | council.c | 20100
 /^static bool hear_join/,/^}/s/if \(j->decided < c->decided\)/if (0)/
 council: who joins does not say what was decided | council.c | 10000
 /^void cx_council_seated/,/^}/s/if \(c->decided\)/if (0)/
@@ -88,7 +88,7 @@ council: who took part is silent | council.c | 10000
 /^static void decide/,/^}/s/cx_set_drop\(.*/;/
 council: its own stop is the absence of others | council.c | 10000
 /^void cx_council_forgive/,/^}/s/c->since_ns = now_ns;/;/
-guard: a vote is kept for the next decision | guard.c | 10000
+guard: a vote is kept for the next decision | guard.c | 20000
 s/int rc = await_answer\(w, w->vote.number, last_ns\);/int rc = 0;/
 rally: a visit that ends is a death | rally.c | 10000
 s/bool died = .*/bool died = true;/
@@ -146,15 +146,15 @@ ward: an unknown frame is skipped | ward.c | 3000
 s/default: return false;/default: return true;/
 ward: who leaves relays nothing | ward.c | 20000
 s/return below && /return 0 \&\& /
-wire: the rest is not read | wire.c | 3000
+wire: the rest is not read | wire.c | 10000
 s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
-verdict: the last cause counts | verdict.c | 20000
+verdict: the last cause counts | verdict.c | 3000
 s/v->phase == CX_ASKING \|\| \(v->phase == CX_DOUBTING && r->hearsay\)/false/
 verdict: who left is not blamed | verdict.c | 3000
 /^static bool blame_leaver/,/^}/s/!v->known\[r\].left \|\| v->known\[r\].left > v->first.seq/true/
-tree: any number is a rank | tree.c | 3000
+tree: any number is a rank | tree.c | 10000
 s/r < 0 \|\| r >= t->ranks \|\| r == t->rank/r == t->rank/
 meet: nobody hears who is gone | meet.c | 3000
 s/tell\(&tree->up, CX_FRAME_GONE, child\) : 0/0 : 0/
