@@ -158,6 +158,7 @@ struct introduction {
 	char nest[CX_MEET_MAX];
 	uint64_t nonce;
 	int32_t rank, generation;
+	struct cx_process process;
 };
 
 static int make_rally(struct sim_stay *at, const struct cx_meeting *m,
@@ -167,14 +168,20 @@ static int make_rally(struct sim_stay *at, const struct cx_meeting *m,
 	int n = at->comm->ranks, rc;
 	char (*names)[CX_MEET_MAX] = cx_alloc((size_t)n, sizeof(*names));
 	struct cx_secret secret;
+	struct cx_process near[SIM_RANKS] = { 0 };
 	const struct cx_rally_config config = {
 		.rank = m->rank, .ranks = n, .secret = &secret,
-		.names = names, .beat_ns = s->beat_ns, .silence_ns = s->silence_ns,
+		.names = names, .near = s->near ? near : NULL,
+		.beat_ns = s->beat_ns, .silence_ns = s->silence_ns,
 	};
 
 	rc = names ? cx_secret_derive(&secret, &m->secret, ~all[0].nonce) : COLLX_ERR_NOMEM;
 	for (int r = 0; !rc && r < n; r++)
 		memcpy(names[r], all[r].nest, sizeof(names[r]));
+	for (int r = 0; r < n; r++)
+		if (s->meeting != SIM_TCP &&
+		    s->host[at->comm->member[r]] == s->host[at->comm->member[m->rank]])
+			near[r] = all[r].process;
 	if (!rc)
 		rc = cx_rally_create(&at->rally, &config, &at->nest);
 	cx_free(names);
@@ -188,6 +195,7 @@ static int introduce(struct sim_player *p, struct sim_stay *at, const struct cx_
 	struct introduction *all = cx_alloc((size_t)at->comm->ranks, sizeof(*all));
 	int rc = all ? cx_nest_open(&at->nest, m) : COLLX_ERR_NOMEM;
 
+	cx_sys->process(&mine.process);
 	memcpy(mine.nest, at->nest.place.name, sizeof(mine.nest));
 	if (!rc)
 		rc = cx_sys->random(&mine.nonce, sizeof(mine.nonce));
@@ -257,6 +265,7 @@ int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting 
 	if (!at->comm->generation)
 		check_leaders(&tree);
 	if (!rogue) {
+		at->council = at->rally ? &at->rally->council : NULL;
 		rc = cx_guard_open(&at->ward, &tree, &at->calls, at->rally);
 		at->rally = NULL;
 		return rc;

@@ -49,7 +49,7 @@ static void think(const struct sim_player *p, uint64_t seq)
 
 	f = p->at->comm->generation ? NULL : f;
 	sim_task_nap(sim_rng_below(&p->proc->random, s->think_ns) + 1);
-	if (f && f->n == seq)
+	if (f && f->n == seq && !f->meets)
 		sim_task_nap(f->for_ns);
 }
 
@@ -69,9 +69,14 @@ static const struct sim_fault *first_fault(const struct sim_player *p, enum sim_
 static int agree_now_and_then(struct sim_player *p, uint64_t seq)
 {
 	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_fault *late = first_fault(p, SIM_STRAGGLER);
+	int rc;
 
-	int rc = s->agree_every && seq % s->agree_every == 0 ? sim_agree(p) : 0;
-
+	if (!s->agree_every || seq % s->agree_every)
+		return 0;
+	if (late && late->meets && late->n == seq)
+		sim_task_nap(late->for_ns);
+	rc = sim_agree(p);
 	p->undecided = rc != 0;
 	return rc;
 }
@@ -116,6 +121,8 @@ static void leave(struct sim_player *p)
 	p->left = !p->code;
 	if (p->code && sim_job.plan->abrupt[p->rank])
 		sim_proc_kill(p->proc);
+	p->at->closed = true;
+	sim_job_strike(p, SIM_AT_LEAVING);
 	cx_guard_close(p->at->ward, true);
 	if (p->left)
 		sim_lanes_close(p);
@@ -141,6 +148,7 @@ static void move_on(struct sim_player *p, struct sim_stay *next)
 
 	*before = *p;
 	p->before = before;
+	p->at->closed = true;
 	sim_job_begin_timing(p, &since);
 	cx_guard_close(p->at->ward, true);
 	sim_judge_duration(p, "leaving", since, 2500 * SIM_MS);
@@ -202,7 +210,9 @@ static void *live_and_end(void *arg)
 	struct sim_rng r = { sim_job.plan->seed ^ (uint64_t)p->rank << 40 };
 
 	live(p);
-	if (p->left && sim_rng_next(&r) % 2)
+	if (sim_job.plan->stays_ns)
+		sim_task_nap(sim_job.plan->stays_ns);
+	else if (p->left && sim_rng_next(&r) % 2)
 		sim_task_nap(sim_rng_below(&r, 500 * SIM_MS) + 1);
 	cx_guard_exit();
 	return NULL;
@@ -260,6 +270,21 @@ static void strike(void *arg)
 		sim_after(f->for_ns, cease, f);
 }
 
+void sim_job_strike(const struct sim_player *p, enum sim_when when)
+{
+	for (int i = 0; i < sim_job.plan->nfaults; i++) {
+		struct sim_fault *f = &sim_job.plan->fault[i];
+
+		if (f->when != when || f->struck || f->rank != p->rank)
+			continue;
+		f->struck = true;
+		if (f->at_ns)
+			sim_after(f->at_ns, strike, f);
+		else
+			strike(f);
+	}
+}
+
 /* What is there from the beginning, and when the rest will come. */
 static void plan_fault(struct sim_fault *f)
 {
@@ -267,6 +292,10 @@ static void plan_fault(struct sim_fault *f)
 
 	if (f->kind == SIM_KILL && f->at_call)
 		p->kill_at_call = f->at_call;
+	else if (f->when == SIM_AT_TELLING)
+		p->kill_when_told = f->n;
+	else if (f->when)
+		; /* sim_job_strike */
 	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_CUT_PAIR ||
 		 f->kind == SIM_GARBLE)
 		sim_after(f->at_ns, strike, f);

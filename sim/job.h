@@ -43,6 +43,8 @@ struct sim_stay {
 	struct cx_rally *rally;  /* until the guard has it */
 	int *beside;             /* the same */
 	struct cx_ward *ward;
+	const struct cx_council *council; /* while the ward is there */
+	bool closed;             /* it leaves, or has left */
 	struct cx_calls calls;
 };
 
@@ -95,6 +97,8 @@ const char *sim_job_run(struct sim_schedule *s, bool verbose);
 /* job.c: what a player does, and a record of when it took too long. */
 void sim_job_start(void);
 void sim_job_begin_timing(struct sim_player *p, uint64_t *since);
+/* That player does this now: faults that wait for it strike. */
+void sim_job_strike(const struct sim_player *p, enum sim_when when);
 /* create.c: as create.c of the library. at->ward NULL: for a rogue. */
 int sim_job_meeting(struct cx_meeting *m, const struct sim_player *p);
 int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m);

@@ -89,6 +89,8 @@ static bool is_harmless(const struct sim_fault *f)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
+	if (f->when && !(f->kind == SIM_KILL ? sim_job.player[f->rank].proc->killed : f->struck))
+		return true; /* what it waits for did not come */
 	switch (f->kind) {
 	case SIM_PAUSE:
 	case SIM_PAUSE_ALL:
@@ -97,7 +99,7 @@ static bool is_harmless(const struct sim_fault *f)
 	case SIM_CUT_PAIR:
 		return quiet_ns() < cx_min(s->op_ns, s->silence_ns) / 2;
 	case SIM_STRAGGLER:
-		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops;
+		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops || f->meets;
 	case SIM_KILL_DECIDER:
 		return !f->struck;
 	case SIM_VOTE_OUT:
@@ -222,7 +224,7 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
 
-	if (!cut && p->error_ns > ended + 3 * w->net_ns + (w->spike_in ? w->spike_ns : 0) +
+	if (!cut && p->error_ns > ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) +
 					  100 * SIM_US)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
@@ -236,9 +238,11 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 bool sim_judge_was_held_back(int rank)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_PAUSE, -1);
+	const struct sim_player *p = &sim_job.player[rank];
 
 	return f && sim_job_leads(rank) &&
-	       sim_job.player[rank].created_ns > f->at_ns + f->for_ns + 1000 * SIM_S;
+	       (p->created ? p->created_ns > f->at_ns + f->for_ns + SIM_BEGINNING
+			   : p->code == COLLX_ERR_INIT_TIMEOUT);
 }
 
 /* A chair that could not let others in went on without them. */
@@ -259,8 +263,8 @@ static bool is_garbled(const struct sim_player *p, int by)
 		       is_no_creation(p, by) || is_no_creation(p, p->rank);
 	/* Some were through with creation, another one was not, and told them. */
 	for (int i = 0; i < sim_job.players; i++)
-		if ((p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_VERSION) &&
-		    !sim_job.player[i].created && sim_job.player[i].code == p->code)
+		if (!sim_job.player[i].created && sim_job.player[i].code == p->code &&
+		    (p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_VERSION))
 			return true;
 	return (p->code == COLLX_ERR_CORRUPT && names(p, p->text, by)) || is_silence(p, by);
 }
@@ -375,7 +379,7 @@ static bool blames_the_failed(const struct sim_player *p)
 
 		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
 			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT ||
-			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer < 4096)) &&
+			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer <= 4096)) &&
 			    names(p, p->text, r) &&
 			    had_failed(r, p))
 				return true;
@@ -608,6 +612,12 @@ static const char *judge_missing(const struct sim_player *p)
 	return NULL;
 }
 
+/* A rank that was stopped for long, and whose connection was full: the verdict found no room. */
+static bool had_no_room(const struct sim_player *p)
+{
+	return p->proc->paused_ns > sim_job.plan->silence_ns && sim_job.plan->params.buffer <= 4096;
+}
+
 static const char *judge_agreement(int generation)
 {
 	const struct sim_player *first = first_error(generation);
@@ -623,7 +633,7 @@ static const char *judge_agreement(int generation)
 			return why;
 		if (judge_losses(p))
 			return why;
-		if (!is_end_among_others(p, first) && !lost_the_verdict(p) &&
+		if (!is_end_among_others(p, first) && !lost_the_verdict(p) && !had_no_room(p) &&
 		    (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,
@@ -636,20 +646,23 @@ static const char *judge_agreement(int generation)
 	return NULL;
 }
 
-/* Where nothing else happens than that ranks stop, all know soon after the silence; when
- * rank 0 is one of several, after another one, as they may have told it. */
+/* Where nothing else happens than that ranks stop, all know soon after the silence. In a
+ * ring, that it is rank 0's is looked at twice; and when it is one of several, the others'
+ * may have been told it. */
 static const char *judge_silence(void)
 {
 	const struct sim_schedule *s = sim_job.plan;
 	uint64_t from_ns = 0, most_ns = s->silence_ns + 500 * SIM_MS;
 
+	if (sim_schedule_find(s, SIM_PAUSE, 0) && s->ring_hosts < SIM_RANKS)
+		most_ns += 500 * SIM_MS;
 	if (sim_schedule_find(s, SIM_PAUSE, 0) && s->nfaults > 1)
 		most_ns += cx_max(s->silence_ns, SIM_S);
 	for (int i = 0; i < s->nfaults; i++)
 		if (s->fault[i].kind != SIM_PAUSE || s->fault[i].for_ns < most_ns)
 			return NULL;
 		else
-			from_ns = cx_max(from_ns, 1000 * SIM_S + s->fault[i].at_ns);
+			from_ns = cx_max(from_ns, SIM_BEGINNING + s->fault[i].at_ns);
 	for (int i = 0; s->nfaults && s->op_ns > most_ns && i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, 0);
 
@@ -660,6 +673,27 @@ static const char *judge_silence(void)
 			return sim_say("rank %d did not hear of the silence for %.3f s", p->rank,
 				       (double)((has_verdict(p) ? p->error_ns : sim.now) -
 						from_ns) / 1e9);
+	}
+	return NULL;
+}
+
+/* Why creation failed is told to all: nobody has to guess that rank 0 died. */
+static const char *judge_creation(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_player *zero = &sim_job.player[0];
+
+	if (s->nfaults != 1 || !zero->code || zero->created || s->fault[0].kind == SIM_RESET ||
+	    s->params.buffer < 16384)
+		return NULL;
+	for (int i = 1; i < sim_job.players; i++) {
+		const struct sim_player *p = &sim_job.player[i];
+
+		if (p->code && !p->created && p->code != zero->code &&
+		    strstr(p->text, "rank 0 died"))
+			return sim_say("rank %d got %s (%s), rank 0 got %s (%s)", p->rank,
+				       collx_strerror((collx_result)p->code), p->text,
+				       collx_strerror((collx_result)zero->code), zero->text);
 	}
 	return NULL;
 }
@@ -689,6 +723,8 @@ const char *sim_job_judge(void)
 	}
 	for (int g = 0; !bad && g < SIM_GENERATIONS; g++)
 		bad = judge_agreement(g);
+	if (!bad)
+		bad = judge_creation();
 	if (!bad)
 		bad = judge_silence();
 	if (!bad)

@@ -42,6 +42,10 @@ static bool may_be_lost(int rank)
 			if (f->rank <= rank)
 				return true;
 			break;
+		case SIM_GARBLE: /* who got that hears no more of it */
+			if (sim_job.player[f->rank].proc->garbled && f->rank <= rank)
+				return true;
+			break;
 		case SIM_VOTE_OUT:
 		case SIM_PAUSE:
 		case SIM_NO_MEMORY:
@@ -175,6 +179,31 @@ static const char *judge_after_ends(const struct sim_player *p)
 	return NULL;
 }
 
+/* Whom nothing that comes to pass can keep from it. */
+static const char *judge_heir(const struct sim_player *p)
+{
+	const struct sim_rescue *r = &p->rescue;
+	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
+
+	if (!(sim_job.plan->go_on >> p->rank & 1) || p->at->comm->generation)
+		return NULL;
+	for (int i = 0; i < sim_job.players; i++)
+		if (!sim_job.player[i].created)
+			return NULL;
+	if (p->undecided)
+		return sim_say("rank %d could not agree: %s (%s), though others knew", p->rank,
+			       collx_strerror((collx_result)p->code), p->text);
+	if (!r->done)
+		return NULL;
+	if (r->code)
+		return sim_say("rank %d did not go on: %s (%s), though it could", p->rank,
+			       collx_strerror((collx_result)r->code), r->text);
+	if (r->ended_ns > since + SIM_S)
+		return sim_say("rank %d went on %.3f s after the last one was there, or had ended",
+			       p->rank, (double)(r->ended_ns - since) / 1e9);
+	return NULL;
+}
+
 static bool any_kind(enum sim_fault_kind a, enum sim_fault_kind b)
 {
 	return sim_schedule_find(sim_job.plan, a, -1) || sim_schedule_find(sim_job.plan, b, -1);
@@ -201,8 +230,9 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_EXCLUDED:
 		return may_be_lost(p->rank) || sim_judge_was_held_back(p->rank);
 	case COLLX_ERR_TIMEOUT:
-	case COLLX_ERR_NO_QUORUM:
 		return !only_ends() || any_straggler() || somebody_left(p);
+	case COLLX_ERR_NO_QUORUM:
+		return sim_judge_may_part() || somebody_left(p);
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
 	case COLLX_ERR_MISMATCH: /* others shrink, who know more; they outvote commits */
@@ -236,8 +266,9 @@ static const char *judge_rescue(const struct sim_player *p)
 	const struct sim_rescue *r = &p->rescue;
 	const char *bad;
 
-	if (!r->done)
-		return NULL;
+	bad = judge_heir(p);
+	if (!r->done || bad)
+		return bad;
 	bad = judge_after_ends(p);
 	if (!bad && r->code)
 		bad = judge_code(p);
@@ -251,12 +282,14 @@ static const struct sim_fault *lone_cut(void)
 	const struct sim_schedule *s = sim_job.plan;
 	const struct sim_fault *f = &s->fault[0];
 
-	return s->nfaults == 1 && f->kind == SIM_CUT && f->for_ns == UINT64_MAX ? f : NULL;
+	if (s->nfaults != 1 || f->kind != SIM_CUT || f->when || f->for_ns != UINT64_MAX)
+		return NULL;
+	return f;
 }
 
 static bool was_there(const struct sim_player *p, const struct sim_fault *f)
 {
-	return p->created && p->created_ns < f->at_ns + 1000 * SIM_S;
+	return p->created && p->created_ns < f->at_ns + SIM_BEGINNING;
 }
 
 /* The side with more ranks goes on, or of equal ones that with rank 0; no other. */

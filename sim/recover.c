@@ -165,6 +165,40 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 	c->told |= (uint64_t)1 << p->rank;
 }
 
+/* Who aborts leaves the council. */
+static bool aborts(const struct sim_player *p)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_END, p->rank);
+
+	return f && f->meets;
+}
+
+/* A death is a fact. */
+static void check_dead(const struct sim_player *p)
+{
+	const struct sim_comm *c = p->at->comm;
+
+	if (sim_job.players > sim_job.plan->ranks || sim_schedule_find(sim_job.plan, SIM_RESET, -1))
+		return;
+	for (int r = 0; p->at->council && r < c->ranks; r++) {
+		const struct sim_player *q = &sim_job.player[c->member[r]];
+
+		if (cx_set_has(&p->at->council->dead, r) && q->proc->alive && q->at->comm == c &&
+		    q->at->ward && !q->at->closed && !aborts(q))
+			sim_broken("rank %d takes rank %d for dead, which lives", p->rank, q->rank);
+	}
+}
+
+/* Who waits in vain does not know the decision. */
+static void check_answer(const struct sim_player *p)
+{
+	const struct cx_council *c = p->at->council;
+
+	if (c && !c->code && c->decided >= c->vote.number && c->answer.number != c->vote.number)
+		sim_broken("rank %d waited for decision %d in vain, and knows decision %d", p->rank,
+			   (int)c->vote.number, (int)c->decided);
+}
+
 /* Faults of those who decide: at the n-th system call from here on, say. */
 static void strike_deciders(struct sim_player *p)
 {
@@ -195,11 +229,15 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 		at->comm->exclude[me] = vote->out.word[0];
 	}
 	strike_deciders(p);
+	sim_job_strike(p, SIM_AT_DECIDING);
 	sim_job_begin_timing(p, &since);
 	rc = cx_guard_decide(at->ward, vote, until_ns, out);
 	sim_judge_duration(p, "a decision", since,
 			   (left < SIM_S * 1000 ? left : 0) + 2 * sim_job.plan->silence_ns +
 				   1500 * SIM_MS);
+	check_dead(p);
+	if (rc == COLLX_ERR_TIMEOUT)
+		check_answer(p);
 	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
 	if (rc)
 		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
@@ -215,6 +253,7 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	sim_trace(p->proc, "DECIDED %d: kind %d%s, flags %llx, out %llx", (int)out->number,
 		  (int)out->kind, out->outvoted ? " outvoted" : "",
 		  (unsigned long long)out->flags, (unsigned long long)out->out.word[0]);
+	sim_job_strike(p, SIM_AT_TOLD);
 	return 0;
 }
 

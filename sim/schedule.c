@@ -17,6 +17,11 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 	[SIM_GARBLE] = "garble",
 };
 
+static const char *const whens[] = {
+	[SIM_AT_DECIDING] = "decides", [SIM_AT_TOLD] = "was told a decision",
+	[SIM_AT_LEAVING] = "leaves", [SIM_AT_TELLING] = "has told others",
+};
+
 /* How often each kind is drawn. */
 static const unsigned char weights[SIM_FAULT_KINDS] = {
 	[SIM_KILL] = 10, [SIM_PAUSE] = 4, [SIM_PAUSE_ALL] = 1, [SIM_CUT] = 3,
@@ -26,7 +31,7 @@ static const unsigned char weights[SIM_FAULT_KINDS] = {
 	[SIM_KILL_DECIDER] = 10, [SIM_CUT_PAIR] = 3, [SIM_VOTE_OUT] = 3, [SIM_END] = 4,
 };
 
-/* Those without a weight come in draw_rare alone. */
+/* Those without a weight come in rare.c alone. */
 
 static uint64_t pick(struct sim_rng *r, const uint64_t *from, size_t n)
 {
@@ -148,121 +153,6 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 		f->rank = 1;
 }
 
-/* ---- what chance seldom brings together ---- */
-
-/* Time for operations from the beginning, a few ms each. */
-static void keep_busy(struct sim_schedule *s, struct sim_rng *r)
-{
-	for (int i = 0; i < s->ranks; i++)
-		s->start_ns[i] = sim_rng_below(r, 2 * SIM_MS);
-	s->ops = 12;
-	s->think_ns = 16 * SIM_MS;
-	s->generations = 2 + (int)sim_rng_below(r, 2);
-	s->shrinks_well = false;
-	s->nfaults = 0;
-	memset(s->abrupt, 0, sizeof(s->abrupt));
-}
-
-static struct sim_fault *add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
-				   uint64_t at_ns, uint64_t for_ns)
-{
-	struct sim_fault *f = &s->fault[s->nfaults++];
-
-	*f = (struct sim_fault){ .kind = kind, .rank = rank, .host = s->host[rank],
-				 .at_ns = at_ns, .for_ns = for_ns };
-	return f;
-}
-
-/* A cut between halves: that with the lowest rank goes on. */
-static void draw_halves(struct sim_schedule *s, struct sim_rng *r)
-{
-	bool mixed = sim_rng_once_in(r, 2);
-
-	s->ranks = 2 + 2 * (int)sim_rng_below(r, 3);
-	s->hosts = 2;
-	s->meeting = sim_rng_once_in(r, 2) ? SIM_TCP : SIM_TCP_AND_LOCAL;
-	for (int i = 0; i < s->ranks; i++)
-		s->host[i] = mixed ? i % 2 : i >= s->ranks / 2;
-	keep_busy(s, r);
-	s->mesh = false;
-	s->decide_ns = 30 * SIM_S;
-	add_fault(s, SIM_CUT, s->ranks - 1, 20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS),
-		  UINT64_MAX);
-}
-
-/* A rank is out of sight while the others agree without it; one of these is then late for
- * the next decision, which excludes nobody; and the first one comes back. */
-static void draw_missed(struct sim_schedule *s, struct sim_rng *r)
-{
-	uint64_t n = 2 + sim_rng_below(r, 4);
-
-	s->ranks = 5 + (int)sim_rng_below(r, 2);
-	s->hosts = 2;
-	s->meeting = SIM_TCP;
-	for (int i = 0; i < s->ranks; i++)
-		s->host[i] = i == s->ranks - 1;
-	keep_busy(s, r);
-	s->mesh = false;
-	s->silence_ns = SIM_S;
-	s->op_ns = SIM_S;
-	s->decide_ns = 3 * SIM_S;
-	s->agree_every = 1;
-	add_fault(s, SIM_CUT, s->ranks - 1, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
-		  4 * SIM_S + sim_rng_below(r, 4 * SIM_S));
-	add_fault(s, SIM_STRAGGLER, 1 + (int)sim_rng_below(r, 3), 0, 9 * SIM_S)->n =
-		2 + sim_rng_below(r, 5);
-}
-
-/* Nothing but that one to three neighbours of many leaders are out of sight, while calls
- * wait for long. */
-static void draw_silence(struct sim_schedule *s, struct sim_rng *r)
-{
-	int stopped = 1 + (int)sim_rng_below(r, 3), first;
-	uint64_t at_ns = 200 * SIM_MS + sim_rng_below(r, 100 * SIM_MS);
-
-	s->ranks = 6 + (int)sim_rng_below(r, 7);
-	first = sim_rng_once_in(r, 2) ? s->ranks - stopped / 2 : (int)sim_rng_below(r, 6);
-	s->meeting = SIM_TCP;
-	s->hosts = 4;
-	for (int i = 0; i < s->ranks; i++)
-		s->host[i] = i % 4;
-	keep_busy(s, r);
-	s->params.buffer = 65536; /* creation waits for nobody */
-	s->mesh = false;
-	s->agree_every = 0;
-	s->ops = SIM_MANY_OPS;
-	s->op_ns = 20 * SIM_S;
-	s->ring_hosts = sim_rng_once_in(r, 4) ? SIM_RANKS : 2;
-	for (int i = 0; i < stopped; i++)
-		add_fault(s, SIM_PAUSE, (first + i) % s->ranks, at_ns, 9 * SIM_S);
-}
-
-static void draw_rare(struct sim_schedule *s, struct sim_rng *r)
-{
-	switch (sim_rng_below(r, 6)) {
-	case 0:
-		draw_halves(s, r);
-		break;
-	case 1: /* nothing came meanwhile: that says nothing */
-		keep_busy(s, r);
-		add_fault(s, SIM_PAUSE_ALL, 0, 5 * SIM_MS + sim_rng_below(r, 80 * SIM_MS),
-			  4 * SIM_S + sim_rng_below(r, 5 * SIM_S));
-		break;
-	case 2:
-	case 3:
-		draw_missed(s, r);
-		break;
-	default:
-		keep_busy(s, r);
-		add_fault(s, SIM_GARBLE, (int)sim_rng_below(r, (uint64_t)s->ranks),
-			  sim_rng_below(r, sim_rng_once_in(r, 2) ? 3 * SIM_MS : 90 * SIM_MS), 0)
-			->n = sim_rng_below(r, 3);
-		if (sim_rng_once_in(r, 2)) /* in a council */
-			add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0)->n =
-				1 + sim_rng_below(r, 6);
-	}
-}
-
 /* Its own dice, so that other draws do not change with it. */
 static unsigned draw_ring(uint64_t seed)
 {
@@ -296,11 +186,10 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 	draw_recovery(s, &r);
 	for (int n = faults ? (int)sim_rng_below(&r, 8) : 0; n > 0 && s->nfaults < 3; n -= 4)
 		draw_fault(s, &r);
-	if (faults && !ranks && seed % 8 == 5)
-		draw_rare(s, &r);
+	s->near = sim_rng_once_in(&r, 2);
 	s->ring_hosts = draw_ring(seed);
-	if (faults && !ranks && seed % 16 == 11)
-		draw_silence(s, &r);
+	if (faults && !ranks && seed % 4 == 1)
+		sim_schedule_draw_rare(s, &r);
 }
 
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
@@ -319,7 +208,13 @@ static void print_fault(const struct sim_fault *f)
 		printf(" host %d", f->host);
 	else if (f->kind != SIM_PAUSE_ALL)
 		printf(" rank %d", f->rank);
-	if (f->at_call)
+	if (f->when)
+		printf(", when it %s", whens[f->when]);
+	if (f->when == SIM_AT_DECIDING)
+		printf(", after %.3f ms", (double)f->at_ns / 1e6);
+	else if (f->when)
+		;
+	else if (f->at_call)
 		printf(", at its system call %llu", (unsigned long long)f->at_call);
 	else if (f->kind <= SIM_RESET || f->kind == SIM_CUT_PAIR || f->kind == SIM_RESTART ||
 		 f->kind == SIM_TWICE || f->kind == SIM_GARBLE)
@@ -330,10 +225,13 @@ static void print_fault(const struct sim_fault *f)
 		 f->kind == SIM_CUT_PAIR ||
 		 f->kind == SIM_STRAGGLER || f->kind == SIM_RESTART)
 		printf(", for %.0f ms", (double)f->for_ns / 1e6);
-	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH)
+	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH ||
+	    f->when == SIM_AT_TELLING)
 		printf(", n %llu", (unsigned long long)f->n);
 	if (f->kind == SIM_MISMATCH)
 		printf(f->meets ? ", which others see" : ", which meets nobody");
+	if (f->kind == SIM_STRAGGLER && f->meets)
+		printf(", before it agrees");
 	putchar('\n');
 }
 
@@ -356,6 +254,8 @@ void sim_schedule_print(const struct sim_schedule *s)
 	       (double)s->decide_ns / 1e9, s->generations,
 	       s->shrinks_well ? ", when well, too" : "",
 	       (int)s->agree_every);
+	if (s->near)
+		printf("  who is of one host can see whether a process lives\n");
 	for (int i = 0; i < s->nfaults; i++)
 		print_fault(&s->fault[i]);
 }

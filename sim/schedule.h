@@ -36,8 +36,18 @@ enum sim_fault_kind {
 	SIM_FAULT_KINDS
 };
 
+/* When a fault strikes that is not there from the beginning. */
+enum sim_when {
+	SIM_AT_TIME,
+	SIM_AT_DECIDING,   /* at_ns after its rank began to decide with others */
+	SIM_AT_TOLD,       /* as soon as its rank is told a decision */
+	SIM_AT_LEAVING,    /* as its rank leaves */
+	SIM_AT_TELLING     /* of SIM_KILL: when its rank has told n others a decision */
+};
+
 struct sim_fault {
 	enum sim_fault_kind kind;
+	enum sim_when when;
 	int rank;
 	int host;
 	uint64_t at_ns;   /* since the beginning */
@@ -45,7 +55,8 @@ struct sim_fault {
 	uint64_t at_call; /* of SIM_KILL: not at a time but at this system call; 0: no */
 	uint64_t n;
 	bool struck;      /* it has, where that is not known before */
-	bool meets;       /* of SIM_MISMATCH: its messages reach others, who see it */
+	bool meets;       /* of SIM_MISMATCH: its messages reach others, who see it; of
+			   * SIM_STRAGGLER: it computes behind operation n, before it agrees */
 };
 
 enum sim_meeting { SIM_UNIX, SIM_TCP, SIM_TCP_AND_LOCAL, SIM_MEETINGS };
@@ -67,6 +78,9 @@ struct sim_schedule {
 	unsigned ring_hosts;           /* beyond so many leaders watch each other */
 	int ops;
 	uint64_t think_ns;             /* between operations, up to so long */
+	uint64_t stays_ns;             /* a process, after it left; 0: by chance */
+	bool near;                     /* who is of one host can look whether a process lives */
+	uint32_t go_on;                /* these ranks do so in any case, and soon */
 	uint64_t start_ns[SIM_RANKS];
 	int64_t ppm[SIM_RANKS];
 	bool abrupt[SIM_RANKS];        /* after an error the process ends without closing */
@@ -81,6 +95,8 @@ struct sim_schedule {
 
 /* ranks 0: as the seed says. Without faults when !faults. */
 void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool faults);
+/* rare.c: instead of what was drawn, what chance seldom brings together. */
+void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r);
 void sim_schedule_print(const struct sim_schedule *s);
 /* The fault of that kind that concerns that rank (-1: any); NULL. */
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,

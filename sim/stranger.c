@@ -145,11 +145,19 @@ static int someone_else(const struct sim_player *p, uint64_t how)
 	return s->host[r] == s->host[p->rank] ? 0 : r;
 }
 
+/* And of a verdict. */
+struct verdict {
+	int32_t origin, about, sys_errno;
+	uint32_t unused;
+	uint64_t seq;
+	char text[32];
+};
+
 static void say(struct cx_wire *up, const struct sim_player *p, uint64_t how)
 {
 	const int bad_ranks[] = { -1, sim_job.plan->ranks, 1 << 30, INT32_MIN };
 	struct report r = { .about = -1, .code = COLLX_ERR_TIMEOUT, .text = "a lie" };
-	const char lie[] = "a lie about an innocent rank";
+	const struct verdict lie = { .about = -1, .text = "a lie about an innocent rank" };
 	struct { uint64_t state, still; uint32_t answers, signs; } a = { 0, 0, 0, 9 };
 	struct cx_frame_head long_head = { CX_FRAME_LEAVE, CX_FRAME_MAX + 1, p->rank, 0 };
 	int other = someone_else(p, how), bad = bad_ranks[how / 16 % 4];
@@ -163,7 +171,7 @@ static void say(struct cx_wire *up, const struct sim_player *p, uint64_t how)
 	case 4: cx_wire_send(up, CX_FRAME_SIGNS, other, &a, sizeof(a), -1, 0); break;
 	case 5: cx_wire_send(up, CX_FRAME_SIGNS, p->rank, &a, sizeof(a), -1, 0); break;
 	case 6:
-		cx_wire_send(up, CX_FRAME_VERDICT, COLLX_ERR_PEER_DEAD, lie, sizeof(lie), -1, 0);
+		cx_wire_send(up, CX_FRAME_VERDICT, COLLX_ERR_PEER_DEAD, &lie, sizeof(lie), -1, 0);
 		break;
 	case 7: cx_wire_send(up, CX_FRAME_ASK, 1, NULL, 0, -1, 0); break;
 	case 8: cx_wire_send(up, (enum cx_frame_kind)999, 0, NULL, 0, -1, 0); break;

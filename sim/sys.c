@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/base.h"
+#include "wire.h"
 #include "world.h"
 
 static struct sim_proc *me(void)
@@ -157,12 +158,27 @@ static int sys_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return (int)end(p, "connect", fd, s ? sim_sock_connect(p, s, addr, len) : -EBADF);
 }
 
+/* A frame that says what was decided? */
+static bool tells_decision(const struct msghdr *msg)
+{
+	struct cx_frame_head head;
+
+	if (!msg->msg_iovlen || msg->msg_iov[0].iov_len < sizeof(head))
+		return false;
+	memcpy(&head, msg->msg_iov[0].iov_base, sizeof(head));
+	return head.kind == CX_FRAME_DECIDED;
+}
+
 static long sys_sendmsg(int fd, const struct msghdr *msg)
 {
 	struct sim_proc *p = begin();
 	struct sim_sock *s = sim_fd_get(p, fd);
+	bool tells = tells_decision(msg);
+	long rc = end(p, "send", fd, s ? sim_sock_send(p, s, msg) : -EBADF);
 
-	return end(p, "send", fd, s ? sim_sock_send(p, s, msg) : -EBADF);
+	if (rc > 0 && tells && p->kill_when_told && !--p->kill_when_told)
+		sim_proc_kill(p);
+	return rc;
 }
 
 static long sys_recvmsg(int fd, struct msghdr *msg)
@@ -435,6 +451,20 @@ static void sys_yield(void)
 	sim_task_nap(1000 + sim_rng_below(&sim.chance, 4000));
 }
 
+static void sys_process(struct cx_process *own)
+{
+	*own = (struct cx_process){ .number = me()->number + 1 };
+}
+
+static int sys_process_state(const struct cx_process *process)
+{
+	const struct sim_proc *other = &sim.procs[process->number - 1];
+	struct sim_proc *p = begin();
+	int state = !other->alive ? CX_PROCESS_GONE : other->pauses ? 'T' : 'S';
+
+	return (int)end(p, "state", process->number, state);
+}
+
 static int sys_bell(void)
 {
 	struct sim_proc *p = begin();
@@ -499,4 +529,6 @@ const struct cx_sys sim_sys = {
 	.bell = sys_bell,
 	.ring = sys_ring,
 	.hush = sys_hush,
+	.process = sys_process,
+	.process_state = sys_process_state,
 };

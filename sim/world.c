@@ -173,7 +173,7 @@ void sim_world_reset(uint64_t seed, bool verbose)
 	forget_memory();
 	heap_n = 0;
 	order = 0;
-	sim.now = 1000 * SIM_S;
+	sim.now = SIM_BEGINNING;
 	sim.chance.state = seed;
 	sim.verbose = verbose;
 	sim.digest = 0xcbf29ce484222325u;

@@ -24,6 +24,7 @@
 enum { SIM_HOSTS = 8, SIM_PROCS = 96, SIM_TASKS = 2 /* of a process */, SIM_LINE = 512 };
 
 static const uint64_t SIM_US = 1000, SIM_MS = 1000000, SIM_S = 1000000000;
+static const uint64_t SIM_BEGINNING = 1000000000000; /* when the world begins */
 
 /* ---- chance ---- */
 
@@ -76,6 +77,7 @@ struct sim_proc {
 	int nfds, fds_room, open_fds, max_fds;
 	uint64_t calls;            /* system calls so far */
 	uint64_t kill_at_call;     /* 0: never */
+	uint64_t kill_when_told;   /* so many times what was decided; 0: never */
 	uint64_t allocs, fail_alloc_at;
 	enum { SIM_SOUND, SIM_FLIP, SIM_REPEAT } garble; /* what it sends next over tcp */
 	bool garbled;              /* and that has happened */

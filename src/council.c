@@ -162,6 +162,10 @@ static void decide(struct cx_council *c, const struct cx_motion *m, int source)
 		tell(c, c->chair, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
 	if (!excludes)
 		return;
+	/* Who is not out sat with the chair, though this rank may have held it for silent. */
+	for (int r = c->chair + 1; c->seated && r < c->ranks; r++)
+		if (!cx_set_has(&c->last.out, r))
+			cx_set_drop(&c->silent, r);
 	unite(&c->gone, &c->last.out);
 	if (c->seated && cx_set_has(&c->gone, c->chair))
 		cx_set_add(&c->silent, c->chair);

@@ -366,7 +366,8 @@ uint64_t cx_rally_step(struct cx_rally *r, const struct cx_poll *p, uint64_t now
 	cx_council_tick(&r->council, now_ns);
 	go_where_council_wants(r);
 	due = cx_min(due, cx_min(keep_alive(r), r->council.due_ns));
-	r->due_ns = r->visits >= 0 ? cx_min(due, now_ns + again_ns) : due;
+	/* Often enough to see its own stop, by coming late. */
+	r->due_ns = cx_min(due, now_ns + (r->visits >= 0 ? again_ns : r->silence_ns / 4));
 	return r->due_ns;
 }
 

@@ -110,7 +110,7 @@ bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t n
 	if (w->rally && fate == COLLX_RANK_SILENT)
 		cx_council_silent(&w->rally->council, rank, now_ns);
 	else if (w->rally && fate == COLLX_RANK_DEAD)
-		cx_council_dead(&w->rally->council, rank, now_ns);
+		cx_rally_left(w->rally, rank, 0, now_ns); /* behind its last words */
 	return true;
 }
 

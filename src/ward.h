@@ -214,7 +214,7 @@ void cx_ward_forgive(struct cx_ward *w, uint64_t now_ns);
 /* Heartbeats, and who sends none. When to come again. */
 uint64_t cx_ward_beat(struct cx_ward *w, uint64_t now_ns);
 
-/* Nothing is heard of the rank above, or so its neighbours say. */
+/* Nothing is heard of the rank above. */
 void cx_ward_give_up_above(struct cx_ward *w, uint64_t now_ns);
 
 /* To all beside this rank. */
@@ -228,6 +228,9 @@ void cx_ward_open_ring(struct cx_ward *w, uint64_t now_ns);
 /* Rank 0 was told something, or will be: an answer is to come from above, where no
  * heartbeats come from. */
 void cx_ward_expect_verdict(struct cx_ward *w, uint64_t now_ns);
+/* A neighbour does not hear rank 0, which may be for want of a way between the two: all
+ * are told, and listen to it themselves. */
+void cx_ward_doubt_above(struct cx_ward *w, const struct cx_strand *from, uint64_t now_ns);
 void cx_ward_above_spoke(struct cx_ward *w, uint64_t now_ns);
 /* When to come again. */
 uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns);
@@ -235,8 +238,7 @@ uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns);
 uint64_t cx_ward_ask_for_late(struct cx_ward *w, uint64_t now_ns);
 /* False where the frame is damaged, or not its sender's to send. */
 bool cx_ward_hear_part(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns);
-/* That one below did not answer, before the report of it; or one of the ring: rank 0 counts
- * as silent here, too. */
+/* That one below did not answer, before the report of it; or one of the ring. */
 bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns);
 
 void cx_ward_say_farewell(struct cx_ward *w, uint64_t now_ns);

@@ -95,6 +95,14 @@ static uint64_t look_for_silence(struct cx_ward *w, uint64_t now_ns)
 
 	if (w->rally->silence_ns == UINT64_MAX)
 		return due;
+	for (int i = 0; i < w->nstrands; i++) {
+		struct cx_strand *s = &w->strands[i];
+
+		if (s->beside && s->rank == w->tree.above && is_silent(w, s, now_ns)) {
+			s->silent = true;
+			cx_ward_doubt_above(w, s, now_ns);
+		}
+	}
 	wait = wait_for_others(w, now_ns);
 	for (int i = 0; !wait && i < w->nstrands; i++)
 		if (is_silent(w, &w->strands[i], now_ns))

@@ -11,7 +11,7 @@ static const uint64_t alone_ns = 50000000; /* for which a caller waits for its c
 static bool all_is_said(const struct cx_ward *w)
 {
 	for (int i = 0; i < w->nstrands; i++)
-		if (cx_strand_waits(&w->strands[i]))
+		if (cx_strand_waits(&w->strands[i]) && !w->strands[i].silent)
 			return false;
 	return !w->rally || cx_rally_all_said(w->rally);
 }

@@ -87,7 +87,7 @@ int cx_ward_create(struct cx_ward **out, struct cx_tree *tree, struct cx_calls *
 	w->calls = calls;
 	w->rally = rally;
 	w->decider.silence_ns = rally ? rally->silence_ns : 0;
-	w->since_ns = w->due_ns = cx_now_ns();
+	w->since_ns = cx_now_ns();
 	w->give_up_ns = w->above_by_ns = w->leave_by_ns = w->alone_ns = UINT64_MAX;
 	w->late.rank = -1;
 	take_wire(w, &tree->up, tree->above, w->since_ns);

@@ -3,7 +3,7 @@
 #include "base/base.h"
 #include "ward.h"
 
-static const uint64_t decides_ns = 1000000000, ask_ns = 1000000000;
+static const uint64_t decides_ns = 1000000000, ask_ns = 1000000000, answers_ns = 500000000;
 
 void cx_ward_tell_beside(struct cx_ward *w, const struct cx_strand *but, enum cx_frame_kind kind,
 			 int arg, uint64_t now_ns)
@@ -56,6 +56,15 @@ void cx_ward_above_spoke(struct cx_ward *w, uint64_t now_ns)
 	cx_ward_expect_verdict(w, now_ns);
 }
 
+void cx_ward_doubt_above(struct cx_ward *w, const struct cx_strand *from, uint64_t now_ns)
+{
+	if (!w->ringed || !cx_ward_up(w))
+		return;
+	cx_ward_tell_beside(w, from, CX_FRAME_SILENT, w->tree.above, now_ns);
+	cx_ward_open_ring(w, now_ns);
+	w->above_by_ns = now_ns + cx_min(w->rally->silence_ns, answers_ns);
+}
+
 uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns)
 {
 	if (cx_ward_code(w))
@@ -100,11 +109,13 @@ bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 		return false;
 	if (!s->beside && cx_tree_towards(&w->tree, who) != s->rank && !(w->has_ring && leads))
 		return false;
+	if (who == w->tree.rank)
+		cx_ward_open_ring(w, now_ns); /* and all will hear that it is not */
 	if (!w->rally ||
 	    atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)
 		return true;
-	if (who == w->tree.above && cx_ward_up(w))
-		cx_ward_give_up_above(w, now_ns);
+	if (who == w->tree.above)
+		cx_ward_doubt_above(w, s, now_ns);
 	else if (cx_ward_mark(w, who, COLLX_RANK_SILENT, now_ns) && s->beside)
 		cx_ward_tell_beside(w, s, CX_FRAME_SILENT, who, now_ns);
 	return true;
