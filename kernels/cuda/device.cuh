@@ -357,4 +357,26 @@ template <int F> DEVICE quad quanta(payload v)
 	return q;
 }
 
+/* The numbers that they stand for; scale is their block's. */
+template <int F> DEVICE quad numbers(payload v, float scale)
+{
+	quad q = quanta<F>(v);
+
+	for (int i = 0; F != CX_BF16 && i < QUAD; i++)
+		q.f[i] = cx_add(cx_mul(q.f[i], scale), 0.0f);
+	return q;
+}
+
+/* A tile from the wire: v, and the scale of block number lane_id() is returned. */
+template <int F> DEVICE float load_wire(payload v[ROUNDS], const tile &t, const void *wire)
+{
+	const unsigned char *in = wire_in<F>(t, wire);
+	float scale = cx_scale_value(load_scale<F>(in));
+
+	UNROLL
+	for (unsigned r = 0; r < ROUNDS; r++)
+		v[r] = load_payload<F>(in, r);
+	return scale;
+}
+
 #endif

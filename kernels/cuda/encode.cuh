@@ -140,17 +140,14 @@ template <int F>
 DEVICE void leave_quad(unsigned char *residual, unsigned round, const quad &a, payload v,
 		       uint16_t scale)
 {
-	quad q = quanta<F>(v), old;
+	quad q = numbers<F>(v, cx_scale_value(scale)), old;
 	uint32_t left[QUAD];
 	bool all = true;
 
 	if (F != CX_BF16 && scale == CX_POISON)
 		return;
 	for (int i = 0; i < QUAD; i++) {
-		float y = F == CX_BF16 ? q.f[i] :
-			  cx_add(cx_mul(q.f[i], cx_scale_value(scale)), 0.0f);
-
-		left[i] = cx_float_bits(cx_left(a.f[i], y));
+		left[i] = cx_float_bits(cx_left(a.f[i], q.f[i]));
 		all = all && (F != CX_BF16 || cx_abs_bits(a.f[i]) < CX_INF32);
 	}
 	if (!all) {
