@@ -24,7 +24,8 @@ template <int F, int T> DEVICE uint32_t decoded(float y)
 	if (F == CX_BF16) /* as it is, a NaN too */
 		return T == BF16 ? cx_float_bits(y) >> 16 : narrowed<T>(y);
 	y = cx_canonical(y);
-	return T == F32 ? cx_float_bits(y) : T == F16 ? cx_f16_limited(y) : cx_bf16_limited(y);
+	return T == F32 ? cx_float_bits(y) : T == F16 ? narrowed<F16>(cx_limit(y, CX_F16_TOP)) :
+	       cx_bf16_limited(y);
 }
 
 template <int F, int T> DEVICE void decode(const cx_decode_args &a)
