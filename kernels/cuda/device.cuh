@@ -390,7 +390,8 @@ template <int F> DEVICE quad quanta(payload v)
 			const float unit = 1.0f / (float)(1u << 4 * i);
 
 			q.f[i] = fmaf(cx_float_from_bits((v.low & 0xfu << 4 * i) ^
-					(0x4b000000u | 8u << 4 * i)), unit, -8388608.0f * unit - 8.0f);
+							 (0x4b000000u | 8u << 4 * i)),
+				      unit, -8388608.0f * unit - 8.0f);
 		}
 	}
 	return q;
