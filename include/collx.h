@@ -442,7 +442,7 @@ collx_result collx_reduce_encoded(void *out, size_t out_len, const void *const *
 				  size_t count, collx_format format, collx_op op,
 				  const collx_codec_opts *opts);
 
-/* NULL means COLLX_TOPK_OPTS_INIT. */
+/* Of collx_topk, collx_sparse_add and collx_sparse_merge. NULL means COLLX_TOPK_OPTS_INIT. */
 typedef struct {
 	size_t size;
 	uint32_t flags;        /* none yet: 0 */
@@ -454,21 +454,22 @@ typedef struct {
 	float hint;            /* what the k-th magnitude was last time; 0: unknown */
 	collx_type value_type; /* of the values in the message: FLOAT32, FLOAT16 or BFLOAT16 */
 	void *work;            /* host memory: NULL lets collx_topk allocate for this call */
-	size_t work_len;       /* at least collx_topk_work */
+	size_t work_len;       /* at least collx_topk_work or collx_sparse_work */
 } collx_topk_opts;
 #define COLLX_TOPK_OPTS_INIT \
 	{ sizeof(collx_topk_opts), 0, COLLX_MEMORY_HOST, NULL, NULL, 1.0f, 0.0f, 0.0f, \
 	  COLLX_FLOAT32, NULL, 0 }
 
-/* What was chosen. */
+/* What was chosen, added or merged. */
 typedef struct {
 	size_t size;
 	size_t len;     /* bytes of the message */
-	size_t entries; /* k, or fewer where fewer are not 0 and at least floor */
+	size_t entries; /* its entries; of top-k: k, or all that are not 0 and at least floor */
 	float hint;     /* the k-th magnitude: the next call's hint; 0 if there are fewer */
 	uint64_t unfit; /* elements that were NaN or infinite: their gradient was left out */
+	int32_t status; /* device memory: COLLX_OK, or what the same call says on the host */
 } collx_topk_info;
-#define COLLX_TOPK_INFO_INIT { sizeof(collx_topk_info), 0, 0, 0.0f, 0 }
+#define COLLX_TOPK_INFO_INIT { sizeof(collx_topk_info), 0, 0, 0.0f, 0, COLLX_OK }
 
 /* The most bytes of a sparse message with so many entries; 0 for a wrong type or too many. */
 size_t collx_sparse_size(size_t count, size_t entries, collx_type value_type);
@@ -485,19 +486,27 @@ size_t collx_topk_work(size_t count, size_t k);
 collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count, collx_type type,
 			size_t k, const collx_topk_opts *opts, collx_topk_info *info);
 
-/* out[i] += the entries of a sparse message, which is refused, COLLX_ERR_CORRUPT, unless it is
- * one for count elements. Of opts only memory and stream count. */
+/* Bytes of device memory that the two below need as work; 0 for too many elements, and
+ * without GPU kernels. On the host they need none. */
+size_t collx_sparse_work(size_t count);
+
+/*
+ * out[i] += the entries of a sparse message, which is refused, COLLX_ERR_CORRUPT, unless it is
+ * one for count elements. in_len is what may be read: the message says itself how long it is.
+ * Of opts memory, stream and work count. info may be NULL in host memory; in the device's it
+ * has the status, which is known when the stream has come so far.
+ */
 collx_result collx_sparse_add(float *out, size_t count, const void *in, size_t in_len,
-			      const collx_codec_opts *opts);
+			      const collx_topk_opts *opts, collx_topk_info *info);
 
 /*
  * out = the sum of 1 to 16 sparse messages for count elements, from the first to the last, as
- * a message with values of that type; *out_len is its room, at least collx_sparse_size of
- * the entries of all of them (at most count), and becomes its length.
+ * a message with values of opts->value_type. out_len is at least collx_sparse_size of the
+ * entries of all of them (at most count). Otherwise as collx_sparse_add.
  */
-collx_result collx_sparse_merge(void *out, size_t *out_len, collx_type value_type,
-				const void *const *in, const size_t *in_len, int inputs,
-				size_t count, const collx_codec_opts *opts);
+collx_result collx_sparse_merge(void *out, size_t out_len, const void *const *in,
+				const size_t *in_len, int inputs, size_t count,
+				const collx_topk_opts *opts, collx_topk_info *info);
 
 #ifdef __cplusplus
 }

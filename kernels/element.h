@@ -193,7 +193,10 @@ CX_CONVERT int32_t cx_q8_nearest(float x, float inverse)
 
 CX_CONVERT int32_t cx_q4_nearest(float x, float inverse)
 {
-	return cx_clamp(cx_round(cx_mul(x, inverse)), -8, 7);
+	int32_t q = (int32_t)cx_float_bits(cx_add(cx_mul(x, inverse), 12582912.0f));
+
+	/* As in cx_round, but cut while it is a float's bits: who keeps 4 of them is done. */
+	return cx_clamp(q, 0x4b400000 - 8, 0x4b400000 + 7) - 0x4b400000;
 }
 
 /* x * inverse in units of 2^-15, rounded down after a random number below 1 was added. */

@@ -100,6 +100,16 @@ CX_CONVERT size_t cx_sparse_body(enum cx_sparse_kind kind, size_t n, size_t entr
 	return entries ? cx_sparse_places(kind, n, entries) + cx_wire_pad(values * size) : 0;
 }
 
+/* The most bytes of a message with so many entries, whose values have `size` bytes each: in
+ * no chunk does an encoder of ours take more than a list. */
+CX_CONVERT size_t cx_sparse_most(uint64_t count, uint64_t entries, size_t size)
+{
+	uint64_t chunks = count / CX_CHUNK + 1;
+	uint64_t pads = (entries < chunks ? entries : chunks) * 2 * (CX_WIRE_ALIGN - 1);
+
+	return cx_wire_pad((size_t)(cx_sparse_bodies(count) + entries * (2 + size) + pads));
+}
+
 /* The kind that our encoders choose: the smallest, the first of equals. */
 CX_CONVERT enum cx_sparse_kind cx_sparse_choose(size_t n, size_t entries, size_t size)
 {

@@ -64,13 +64,9 @@ static float get_value(const unsigned char *p, collx_type type)
 
 size_t cx_sparse_bound(uint64_t count, uint64_t entries, collx_type type)
 {
-	uint64_t chunks = count / CX_CHUNK + 1;
-	uint64_t pads = (entries < chunks ? entries : chunks) * 2 * (CX_WIRE_ALIGN - 1);
-
 	if (count > SIZE_MAX / 16 || entries > count)
 		return 0;
-	return cx_wire_pad((size_t)(cx_sparse_bodies(count) +
-				    entries * (2 + size_of(type)) + pads));
+	return cx_sparse_most(count, entries, size_of(type));
 }
 
 /* A message under way. */
@@ -238,23 +234,22 @@ static struct cx_sparse_head head_of(const void *msg)
 static bool head_valid(const struct cx_sparse_head *h, size_t len, uint64_t count)
 {
 	return h->magic == CX_SPARSE_MAGIC && h->zero == 0 && h->count == count &&
-	       h->bytes == len &&
+	       h->bytes <= len &&
 	       (h->type == COLLX_FLOAT32 || h->type == COLLX_FLOAT16 || h->type == COLLX_BFLOAT16);
 }
 
 int cx_sparse_valid(const void *msg, size_t len, uint64_t count)
 {
 	const unsigned char *p = msg;
-	uint64_t entries = 0, chunks = cx_sparse_chunks(count), end;
+	uint64_t entries = 0, chunks = cx_sparse_chunks(count), end = cx_sparse_bodies(count);
 	struct cx_sparse_head head;
 	size_t size;
 
-	if (count > SIZE_MAX / 16 || len < sizeof(head) || len < cx_sparse_bodies(count))
+	if (count > SIZE_MAX / 16 || len < sizeof(head) || len < end)
 		return 0;
 	head = head_of(msg);
-	if (!head_valid(&head, len, count))
+	if (!head_valid(&head, len, count) || head.bytes < end)
 		return 0;
-	end = cx_sparse_bodies(count);
 	size = size_of((collx_type)head.type);
 	for (uint64_t k = 0; k < chunks; k++) {
 		struct cx_sparse_chunk c = chunk_at(p, k);
@@ -264,12 +259,12 @@ int cx_sparse_valid(const void *msg, size_t len, uint64_t count)
 		    (!c.entries && c.kind) || (uint64_t)c.at * CX_WIRE_ALIGN != end)
 			return 0;
 		bytes = cx_sparse_body((enum cx_sparse_kind)c.kind, n, c.entries, size);
-		if (bytes > len - end || !chunk_valid(&c, p + end, n, size))
+		if (bytes > head.bytes - end || !chunk_valid(&c, p + end, n, size))
 			return 0;
 		end += bytes;
 		entries += c.entries;
 	}
-	return end == len && entries == head.entries;
+	return end == head.bytes && entries == head.entries;
 }
 
 /* Adds the entries of a chunk to the elements of dst, the chunk's own. */

@@ -46,9 +46,9 @@ size_t cx_sparse_bound(uint64_t count, uint64_t entries, collx_type type);
 size_t cx_sparse_write(void *msg, collx_type type, uint64_t count, const uint32_t *bits,
 		       const uint32_t *index, size_t entries, float *residual);
 
-/* Whether the len bytes at msg are a message for `count` elements, to its last byte. Others
- * may not be given to what follows. Reads no byte twice that decides anything later: msg must
- * not change meanwhile. */
+/* Whether a message for `count` elements begins at msg and ends, sound to its last byte, within
+ * len bytes. Others may not be given to what follows. Reads no byte twice that decides anything
+ * later: msg must not change meanwhile. */
 int cx_sparse_valid(const void *msg, size_t len, uint64_t count);
 
 /* dst[i] = cx_sum(dst[i], entry) for the entries of the message. */

@@ -374,8 +374,13 @@ size_t collx_topk_work(size_t count, size_t k)
 	return cx_max(cx_topk_room(count, k) * 8 + CX_LINE, cx_cuda_topk_work(count, k));
 }
 
-static int check_topk(const char *name, collx_topk_opts *to, const collx_topk_opts *from,
-		      size_t count, size_t k)
+size_t collx_sparse_work(size_t count)
+{
+	return count > MOST_SPARSE ? 0 : cx_cuda_sparse_work(count);
+}
+
+/* `to` has the defaults. */
+static int check_topk_opts(const char *name, collx_topk_opts *to, const collx_topk_opts *from)
 {
 	int rc;
 
@@ -384,20 +389,39 @@ static int check_topk(const char *name, collx_topk_opts *to, const collx_topk_op
 			       "with COLLX_TOPK_OPTS_INIT", name);
 	if (from)
 		*to = *from;
-	if (!isfinite(to->decay) || !(to->floor >= 0) || !(to->hint >= 0))
+	rc = check_memory(name, to->memory);
+	if (rc)
+		return rc;
+	return check_float(name, "value_type", to->value_type);
+}
+
+static int check_work(const char *name, const collx_topk_opts *o, size_t need)
+{
+	if (!o->work && o->memory == COLLX_MEMORY_CUDA)
+		return cx_fail(COLLX_ERR_INVALID, "%s: for device memory work is needed", name);
+	if (o->work && o->work_len < need)
+		return cx_fail(COLLX_ERR_INVALID, "%s: work has %zu bytes, %zu are needed", name,
+			       o->work_len, need);
+	return 0;
+}
+
+/* In device memory its size is not looked at. */
+static int check_info(const char *name, const collx_topk_info *info, collx_memory memory)
+{
+	if (!info || memory != COLLX_MEMORY_HOST || info->size >= sizeof(*info))
+		return 0;
+	return cx_fail(COLLX_ERR_INVALID, "%s: info has unknown members; begin with "
+		       "COLLX_TOPK_INFO_INIT", name);
+}
+
+static int check_topk(const char *name, const collx_topk_opts *o, size_t count, size_t k)
+{
+	if (!isfinite(o->decay) || !(o->floor >= 0) || !(o->hint >= 0))
 		return cx_fail(COLLX_ERR_INVALID, "%s: decay is not finite, or floor or hint is "
 			       "below 0", name);
 	if (k > count)
 		return cx_fail(COLLX_ERR_INVALID, "%s: k is %zu of %zu elements", name, k, count);
-	rc = check_memory(name, to->memory);
-	if (rc)
-		return rc;
-	if (!to->work && to->memory == COLLX_MEMORY_CUDA)
-		return cx_fail(COLLX_ERR_INVALID, "%s: for device memory work is needed", name);
-	if (to->work && to->work_len < collx_topk_work(count, k))
-		return cx_fail(COLLX_ERR_INVALID, "%s: work has %zu bytes, %zu are needed", name,
-			       to->work_len, collx_topk_work(count, k));
-	return 0;
+	return check_work(name, o, collx_topk_work(count, k));
 }
 
 static int check_topk_buffers(const char *name, const collx_topk_opts *o, struct span out,
@@ -444,14 +468,12 @@ collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count,
 	void *work = NULL;
 	size_t len = 0;
 	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
-	int rc = check_topk(name, &o, opts, count, k);
+	int rc = check_topk_opts(name, &o, opts);
 
+	rc = rc ? rc : check_topk(name, &o, count, k);
 	rc = rc ? rc : check_count(name, count, MOST_SPARSE);
 	rc = rc ? rc : check_float(name, "type", type);
-	rc = rc ? rc : check_float(name, "value_type", o.value_type);
-	if (!rc && info && o.memory == COLLX_MEMORY_HOST && info->size < sizeof(*info))
-		rc = cx_fail(COLLX_ERR_INVALID, "%s: info has unknown members; begin with "
-			     "COLLX_TOPK_INFO_INIT", name);
+	rc = rc ? rc : check_info(name, info, o.memory);
 	if (!rc && out_len < collx_sparse_size(count, k, o.value_type))
 		rc = cx_fail(COLLX_ERR_INVALID, "%s: out has %zu bytes, %zu are needed", name,
 			     out_len, collx_sparse_size(count, k, o.value_type));
@@ -477,90 +499,121 @@ collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count,
 	cx_free(work);
 	if (info)
 		*info = (collx_topk_info){ info->size, len, t.found,
-					   cx_float_from_bits(t.least), t.unfit };
+					   cx_float_from_bits(t.least), t.unfit, COLLX_OK };
 	return COLLX_OK;
 }
 
 static int check_message(const char *name, const void *in, size_t len, size_t count)
 {
-	if (!in)
-		return cx_fail(COLLX_ERR_INVALID, "%s: in is NULL", name);
 	if (!cx_sparse_valid(in, len, count))
 		return cx_fail(COLLX_ERR_CORRUPT, "%s: %zu bytes are no sparse message for %zu "
 			       "elements", name, len, count);
 	return 0;
 }
 
-/* On a GPU messages are added where collectives need it, inside the library. */
-static int check_sparse_opts(const char *name, collx_codec_opts *to, const collx_codec_opts *from)
+/* What add and merge have in common: out, the work, and messages, of which in device memory
+ * nothing is read here. */
+static int check_sparse(const char *name, const collx_topk_opts *o, struct span out,
+			const void *const *in, const size_t *in_len, int inputs, size_t count,
+			const collx_topk_info *info)
 {
-	int rc = check_opts(name, to, from, 0);
+	int on_gpu = o->memory == COLLX_MEMORY_CUDA; /* the host needs no work */
+	struct span work = { "work", o->work, on_gpu ? collx_sparse_work(count) : 0 };
+	int rc = check_count(name, count, MOST_SPARSE);
 
-	if (!rc && to->memory == COLLX_MEMORY_CUDA)
-		return cx_fail(COLLX_ERR_UNSUPPORTED, "%s: not for device memory in this release",
-			       name);
-	return rc;
+	rc = rc ? rc : check_inputs(name, in, inputs, 1, 1);
+	rc = rc ? rc : check_work(name, o, work.len);
+	rc = rc ? rc : check_info(name, info, o->memory);
+	if (!rc && !info && on_gpu)
+		rc = cx_fail(COLLX_ERR_INVALID, "%s: for device memory info is needed: it gets the "
+			     "status", name);
+	rc = rc ? rc : check_apart(name, &work, &out);
+	for (int k = 0; !rc && k < inputs; k++) {
+		struct span a = { "an input", in[k], in_len[k] };
+
+		rc = check_apart(name, &out, &a);
+		rc = rc ? rc : check_apart(name, &work, &a);
+		if (!rc && !on_gpu)
+			rc = check_message(name, in[k], in_len[k], count);
+	}
+	if (rc || !on_gpu)
+		return rc;
+	rc = cx_cuda_reach((const void *[]){ o->work, info }, 2, o->stream);
+	return rc ? rc : reach_all(out.len ? out.at : NULL, in, inputs, NULL, o->stream);
+}
+
+static struct cx_sparse_head head_of(const void *msg)
+{
+	struct cx_sparse_head head;
+
+	memcpy(&head, msg, sizeof(head));
+	return head;
+}
+
+/* That a sound message was added or written. */
+static void tell(collx_topk_info *info, const void *msg)
+{
+	struct cx_sparse_head head = head_of(msg);
+
+	if (info)
+		*info = (collx_topk_info){ info->size, (size_t)head.bytes, (size_t)head.entries,
+					   0, 0, COLLX_OK };
 }
 
 collx_result collx_sparse_add(float *out, size_t count, const void *in, size_t in_len,
-			      const collx_codec_opts *opts)
+			      const collx_topk_opts *opts, collx_topk_info *info)
 {
 	static const char name[] = "collx_sparse_add";
-	struct span to = { "out", out, count * sizeof(*out) }, from = { "in", in, in_len };
-	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
-	int rc = check_sparse_opts(name, &o, opts);
+	struct span to = { "out", out, count * sizeof(*out) };
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
+	int rc = check_topk_opts(name, &o, opts);
 
-	rc = rc ? rc : check_count(name, count, MOST_SPARSE);
-	rc = rc ? rc : check_apart(name, &to, &from);
-	rc = rc ? rc : check_message(name, in, in_len, count);
-	if (!rc)
-		cx_sparse_add(out, in);
-	return rc;
+	rc = rc ? rc : check_sparse(name, &o, to, &in, &in_len, 1, count, info);
+	if (rc)
+		return rc;
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return cx_cuda_sparse_add(out, count, in, in_len, o.work, info, o.stream);
+	cx_sparse_add(out, in);
+	tell(info, in);
+	return COLLX_OK;
 }
 
-/* Every input is a message, and the room is enough for the entries of all of them. */
-static int check_merge(const char *name, struct span out, collx_type value_type,
-		       const void *const *in, const size_t *in_len, int inputs, size_t count)
+/* Is the room enough for the entries of all? On a GPU this is looked at where they are known. */
+static int check_room(const char *name, size_t out_len, const collx_topk_opts *o,
+		      const void *const *in, int inputs, size_t count)
 {
 	uint64_t entries = 0;
 	size_t need;
-	int rc = 0;
 
-	for (int k = 0; !rc && k < inputs; k++) {
-		struct span a = { "an input", in[k], in_len[k] };
-		struct cx_sparse_head head;
-
-		rc = check_apart(name, &out, &a);
-		rc = rc ? rc : check_message(name, in[k], in_len[k], count);
-		if (!rc) {
-			memcpy(&head, in[k], sizeof(head));
-			entries += head.entries;
-		}
-	}
-	need = collx_sparse_size(count, cx_min(entries, count), value_type);
-	if (!rc && out.len < need)
-		rc = cx_fail(COLLX_ERR_INVALID, "%s: out has %zu bytes, %zu are needed", name,
-			     out.len, need);
-	return rc;
+	for (int k = 0; k < inputs && o->memory == COLLX_MEMORY_HOST; k++)
+		entries += head_of(in[k]).entries;
+	need = collx_sparse_size(count, cx_min(entries, count), o->value_type);
+	if (out_len < need)
+		return cx_fail(COLLX_ERR_INVALID, "%s: out has %zu bytes, %zu are needed", name,
+			       out_len, need);
+	return 0;
 }
 
-collx_result collx_sparse_merge(void *out, size_t *out_len, collx_type value_type,
-				const void *const *in, const size_t *in_len, int inputs,
-				size_t count, const collx_codec_opts *opts)
+collx_result collx_sparse_merge(void *out, size_t out_len, const void *const *in,
+				const size_t *in_len, int inputs, size_t count,
+				const collx_topk_opts *opts, collx_topk_info *info)
 {
 	static const char name[] = "collx_sparse_merge";
-	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
-	int rc = check_sparse_opts(name, &o, opts);
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
+	int rc = check_topk_opts(name, &o, opts);
 
-	rc = rc ? rc : check_count(name, count, MOST_SPARSE);
-	rc = rc ? rc : check_float(name, "value_type", value_type);
-	rc = rc ? rc : check_inputs(name, in, inputs, 1, 1);
-	if (!rc && (!out || !out_len || !in_len))
-		rc = cx_fail(COLLX_ERR_INVALID, "%s: out, out_len or in_len is NULL", name);
+	if (!rc && !in_len)
+		rc = cx_fail(COLLX_ERR_INVALID, "%s: in_len is NULL", name);
 	if (!rc)
-		rc = check_merge(name, (struct span){ "out", out, *out_len }, value_type, in,
-				 in_len, inputs, count);
-	if (!rc)
-		*out_len = cx_sparse_merge(out, *out_len, value_type, in, (unsigned)inputs);
-	return rc;
+		rc = check_sparse(name, &o, (struct span){ "out", out, out_len }, in, in_len,
+				  inputs, count, info);
+	rc = rc ? rc : check_room(name, out_len, &o, in, inputs, count);
+	if (rc)
+		return rc;
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return cx_cuda_sparse_merge(out, out_len, o.value_type, in, in_len,
+					    (unsigned)inputs, count, o.work, info, o.stream);
+	cx_sparse_merge(out, out_len, o.value_type, in, (unsigned)inputs);
+	tell(info, out);
+	return COLLX_OK;
 }

@@ -287,6 +287,17 @@ static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline int __popc(unsigned a) { return __builtin_popcount(a); }
+/* Byte i of the result is byte s >> 4 i & 7 of y and x, x's the lower 4. */
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned s)
+{
+	unsigned long long both = (unsigned long long)y << 32 | x;
+	unsigned r = 0;
+
+	for (int i = 0; i < 4; i++)
+		r |= (unsigned)(both >> (s >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+	return r;
+}
+
 static inline int __ffs(int a) { return __builtin_ffs(a); }
 static inline int __clz(int a) { return a ? __builtin_clz((unsigned)a) : 32; }
 template <typename T> static inline T min(T a, T b) { return b < a ? b : a; }

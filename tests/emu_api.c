@@ -15,7 +15,7 @@
 #include "gpu.h"
 #include "kernels/cuda/cuda.h"
 
-enum { N = 2500, K = 70, INPUTS = 3, MOST = 1 << 16 };
+enum { N = 2500, K = 70, INPUTS = 3, MOST = 1 << 18 };
 
 static struct fake_libcuda *fake;
 static int bad;
@@ -174,6 +174,223 @@ static void test_topk(size_t n, size_t k, collx_type value_type)
 	}
 }
 
+/* ---- sparse messages ---- */
+
+enum { LONG = 40000 }; /* three chunks: a list, a bitmap, all */
+
+static struct both msg[INPUTS], sum;
+static collx_topk_info *told;
+
+static collx_topk_opts sparse_opts(collx_type value_type, size_t count)
+{
+	collx_topk_opts g = COLLX_TOPK_OPTS_INIT;
+
+	g.memory = COLLX_MEMORY_CUDA;
+	g.value_type = value_type;
+	g.work_len = collx_sparse_work(count);
+	g.work = gpu_make(NULL, g.work_len, 5);
+	return g;
+}
+
+/* Arrays of `count` elements, of which the last chunk is full, as messages on both sides. */
+static void begin_sparse(size_t count, size_t extra)
+{
+	static float x[LONG];
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+
+	gpu_reset();
+	for (unsigned i = 0; i < INPUTS; i++) {
+		codec_fill(x, LONG, 0, i + 3);
+		for (size_t j = 0; j < count; j++)
+			if (j / 16384 < 2 && j % (j / 16384 ? 7 : 300) != i)
+				x[j] = 0;
+		o.value_type = i % 2 ? COLLX_BFLOAT16 : COLLX_FLOAT32;
+		memset(msg[i].host, 0xee, MOST);
+		NEED(collx_topk(msg[i].host, MOST, x, count, COLLX_FLOAT32, count / 4, &o,
+				&info) == 0);
+		put(&msg[i], info.len + extra);
+	}
+	codec_fill(x, LONG, 0, 9);
+	memset(sum.host, 0, MOST);
+	memcpy(sum.host, x, sizeof(x));
+	put(&sum, count * sizeof(float));
+	memset(out.host, 0x33, MOST);
+	put(&out, MOST);
+	told = gpu_make(NULL, sizeof(*told), 0);
+}
+
+static int told_is(const collx_topk_info *right)
+{
+	collx_topk_info mine;
+
+	gpu_take(&mine, told, sizeof(mine));
+	return mine.status == right->status && mine.len == right->len &&
+	       mine.entries == right->entries && mine.hint == 0 && mine.unfit == 0;
+}
+
+/* extra: bytes behind the messages that belong to none. */
+static void test_sparse_add(size_t count, size_t extra)
+{
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+	collx_topk_opts g;
+
+	begin_sparse(count, extra);
+	g = sparse_opts(COLLX_FLOAT32, count);
+	for (unsigned i = 0; i < INPUTS; i++) {
+		NEED(collx_sparse_add((float *)(void *)sum.host, count, msg[i].host, msg[i].len,
+				      NULL, &info) == 0);
+		NEED(collx_sparse_add(sum.gpu, count, msg[i].gpu, msg[i].len, &g, told) == 0);
+		NEED(told_is(&info) && same(&sum) && same(&msg[i]));
+	}
+}
+
+/* The merged message is the next call's, whose length the host need not know. */
+static void test_sparse_merge(size_t count, int inputs, collx_type value_type)
+{
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT, g;
+	const void *host[INPUTS], *gpu[INPUTS];
+	size_t len[INPUTS];
+
+	begin_sparse(count, 0);
+	o.value_type = value_type;
+	g = sparse_opts(value_type, count);
+	for (int i = 0; i < inputs; i++) {
+		host[i] = msg[i].host;
+		gpu[i] = msg[i].gpu;
+		len[i] = msg[i].len;
+	}
+	NEED(collx_sparse_merge(out.host, MOST, host, len, inputs, count, &o, &info) == 0);
+	NEED(collx_sparse_merge(out.gpu, MOST, gpu, len, inputs, count, &g, told) == 0);
+	NEED(told_is(&info) && same(&out));
+	NEED(collx_sparse_add((float *)(void *)sum.host, count, out.host, info.len, NULL,
+			      NULL) == 0);
+	NEED(collx_sparse_add(sum.gpu, count, out.gpu, MOST, &g, told) == 0);
+	NEED(told_is(&info) && same(&sum));
+}
+
+/* What the device finds wrong: the host's code as status, outputs untouched. */
+static void test_hostile(void)
+{
+	static const size_t bytes[] = {0, 4, 6, 8, 16, 24, 32, 36, 38, 39, 47, 48};
+	collx_topk_info wrong = COLLX_TOPK_INFO_INIT;
+	const void *these[INPUTS];
+	size_t len[INPUTS];
+	collx_topk_opts g;
+
+	for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++) {
+		begin_sparse(LONG, 0);
+		msg[1].host[bytes[i]] ^= 1;
+		put(&msg[1], msg[1].len);
+		g = sparse_opts(COLLX_FLOAT32, LONG);
+		wrong.status = collx_sparse_add((float *)(void *)sum.host, LONG, msg[1].host,
+						msg[1].len, NULL, NULL);
+		NEED(wrong.status == COLLX_ERR_CORRUPT);
+		NEED(collx_sparse_add(sum.gpu, LONG, msg[1].gpu, msg[1].len, &g, told) == 0);
+		NEED(told_is(&wrong) && same(&sum));
+		for (unsigned k = 0; k < INPUTS; k++) {
+			these[k] = msg[k].gpu;
+			len[k] = msg[k].len;
+		}
+		NEED(collx_sparse_merge(out.gpu, MOST, these, len, INPUTS, LONG, &g, told) == 0);
+		NEED(told_is(&wrong) && same(&out));
+	}
+	/* A byte less than all of it. */
+	NEED(collx_sparse_add(sum.gpu, LONG, msg[0].gpu, msg[0].len - 1, &g, told) == 0);
+	NEED(told_is(&wrong) && same(&sum));
+	NEED(collx_sparse_add(sum.gpu, LONG, msg[0].gpu, 8, &g, told) == 0);
+	NEED(told_is(&wrong) && same(&sum));
+	NEED(collx_sparse_add(sum.gpu, LONG - 1, msg[0].gpu, msg[0].len, &g, told) == 0);
+	NEED(told_is(&wrong) && same(&sum));
+}
+
+/* One byte of room less than the host asks for. */
+static void test_small_room(void)
+{
+	collx_topk_info info = COLLX_TOPK_INFO_INIT, wrong = info;
+	const void *host[] = {msg[0].host, msg[1].host}, *gpu[2];
+	size_t len[2], entries = 0, room;
+	collx_topk_opts g;
+
+	begin_sparse(LONG, 0);
+	g = sparse_opts(COLLX_FLOAT32, LONG);
+	for (unsigned i = 0; i < 2; i++) {
+		gpu[i] = msg[i].gpu;
+		len[i] = msg[i].len;
+		NEED(collx_sparse_add((float *)(void *)sum.host, LONG, host[i], len[i], NULL,
+				      &info) == 0);
+		entries += info.entries;
+	}
+	room = collx_sparse_size(LONG, cx_min(entries, LONG), COLLX_FLOAT32);
+	wrong.status = collx_sparse_merge(out.host, room - 1, host, len, 2, LONG, NULL, NULL);
+	NEED(wrong.status == COLLX_ERR_INVALID);
+	NEED(collx_sparse_merge(out.gpu, room - 1, gpu, len, 2, LONG, &g, told) == 0);
+	NEED(told_is(&wrong) && same(&out));
+	NEED(collx_sparse_merge(out.host, room, host, len, 2, LONG, NULL, &info) == 0);
+	NEED(collx_sparse_merge(out.gpu, room, gpu, len, 2, LONG, &g, told) == 0);
+	NEED(told_is(&info) && same(&out));
+}
+
+static int add_to(void *to, collx_topk_opts g, collx_topk_info *info)
+{
+	return collx_sparse_add(to, LONG, msg[0].gpu, msg[0].len, &g, info);
+}
+
+static int merge_to(void *to, size_t room, collx_topk_opts g, collx_topk_info *info)
+{
+	const void *these[] = {msg[0].gpu, msg[1].gpu};
+	size_t len[] = {msg[0].len, msg[1].len};
+
+	return collx_sparse_merge(to, room, these, len, 2, LONG, &g, info);
+}
+
+static void test_sparse_refused(void)
+{
+	static collx_topk_info here = COLLX_TOPK_INFO_INIT;
+	collx_topk_opts g, bad_opts;
+	const void *these[] = {NULL, NULL};
+
+	begin_sparse(LONG, 0);
+	g = bad_opts = sparse_opts(COLLX_FLOAT32, LONG);
+	fake->launches = 0;
+	NEED(add_to(sum.gpu, g, NULL) == COLLX_ERR_INVALID);
+	NEED(strstr(cx_error_text(), "info"));
+	NEED(merge_to(out.gpu, MOST, g, NULL) == COLLX_ERR_INVALID);
+	NEED(add_to(sum.gpu, g, &here) == COLLX_ERR_INVALID); /* the host's */
+	NEED(add_to(sum.gpu, g, (collx_topk_info *)(void *)((char *)told + 4)) ==
+	     COLLX_ERR_INVALID);
+	NEED(add_to(sum.host, g, told) == COLLX_ERR_INVALID);
+	NEED(merge_to(out.host, MOST, g, told) == COLLX_ERR_INVALID);
+	NEED(merge_to(out.gpu, 10, g, told) == COLLX_ERR_INVALID);
+	NEED(merge_to(msg[1].gpu, MOST, g, told) == COLLX_ERR_INVALID); /* overlaps */
+	NEED(collx_sparse_merge(out.gpu, MOST, these, &msg[0].len, 1, LONG, &g, told) ==
+	     COLLX_ERR_INVALID);
+	these[0] = msg[0].host;
+	NEED(collx_sparse_merge(out.gpu, MOST, these, &msg[0].len, 1, LONG, &g, told) ==
+	     COLLX_ERR_INVALID);
+	these[0] = msg[0].gpu;
+	NEED(collx_sparse_merge(out.gpu, MOST, these, &msg[0].len, 1, (size_t)1 << 31, &g, told) ==
+	     COLLX_ERR_INVALID); /* the work is too small */
+	bad_opts.work_len = SIZE_MAX;
+	NEED(collx_sparse_merge(out.gpu, SIZE_MAX / 2, these, &msg[0].len, 1, (size_t)1 << 31,
+				&bad_opts, told) < 0);
+	bad_opts.work_len = g.work_len - 1;
+	NEED(add_to(sum.gpu, bad_opts, told) == COLLX_ERR_INVALID);
+	bad_opts.work_len = g.work_len;
+	bad_opts.work = NULL;
+	NEED(merge_to(out.gpu, MOST, bad_opts, told) == COLLX_ERR_INVALID);
+	bad_opts.work = sum.host;
+	NEED(add_to(sum.gpu, bad_opts, told) == COLLX_ERR_INVALID);
+	bad_opts.work = msg[0].gpu;
+	NEED(add_to(sum.gpu, bad_opts, told) == COLLX_ERR_INVALID);
+	fake->sticky = 700;
+	NEED(add_to(sum.gpu, g, told) == COLLX_ERR_DEVICE);
+	NEED(merge_to(out.gpu, MOST, g, told) == COLLX_ERR_DEVICE);
+	fake->sticky = 0;
+	NEED(fake->launches == 0 && same(&out) && same(&sum));
+}
+
 /* ---- refused ---- */
 
 static void test_host_pointers(void)
@@ -229,15 +446,9 @@ static void test_topk_refused(void)
 static void test_others(void)
 {
 	collx_codec_opts g = on_gpu((collx_codec_opts)COLLX_CODEC_OPTS_INIT);
-	const void *one[] = {wire[0].gpu};
-	size_t len = MOST;
 
 	begin();
-	one[0] = wire[0].gpu;
 	fake->launches = 0;
-	NEED(collx_sparse_add(out.gpu, N, wire[0].gpu, 64, &g) == COLLX_ERR_UNSUPPORTED);
-	NEED(collx_sparse_merge(out.gpu, &len, COLLX_FLOAT32, one, &len, 1, N, &g) ==
-	     COLLX_ERR_UNSUPPORTED);
 	NEED(collx_encode(out.gpu, 3, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
 	     COLLX_ERR_INVALID);
 	NEED(collx_encode(out.gpu, MOST, out.gpu, N, COLLX_FLOAT32, COLLX_Q8, &g) ==
@@ -294,6 +505,16 @@ int main(void)
 	test_topk(N, K, COLLX_FLOAT32);
 	test_topk(N, 0, COLLX_BFLOAT16);
 	test_topk(0, 0, COLLX_FLOAT32);
+	test_sparse_add(LONG, 0);
+	test_sparse_add(LONG, 77);
+	test_sparse_add(1, 0);
+	test_sparse_merge(LONG, INPUTS, COLLX_FLOAT32);
+	test_sparse_merge(LONG, 2, COLLX_FLOAT16);
+	test_sparse_merge(100, 1, COLLX_BFLOAT16);
+	test_sparse_merge(0, 2, COLLX_FLOAT32);
+	test_hostile();
+	test_small_room();
+	test_sparse_refused();
 	test_host_pointers();
 	test_topk_refused();
 	test_others();

@@ -18,6 +18,7 @@
 #include "gpu.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/driver.h"
+#include "kernels/topk.h"
 
 static struct fake_libcuda *fake;
 static unsigned cases;
@@ -196,6 +197,34 @@ static void fails_within(const void *arg)
 	NEED(cx_cuda_topk(&t, NULL) == 0 && fake->launches == 9);
 }
 
+/* The same for sparse messages, whose two kernels come after one clearing. */
+static void sparse_fails_within(const void *arg)
+{
+	static const char *const calls[] = {"cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernel"};
+	static float x[64];
+	static unsigned char work[4096], msg[4096];
+	static collx_topk_info info;
+	unsigned which = *(const unsigned *)arg % 3, merge = *(const unsigned *)arg / 3;
+	const void *const in[] = {msg};
+	const size_t len = sizeof(msg);
+	int rc;
+
+	for (int again = 0; again < 2; again++) {
+		if (!again)
+			fake->inject = (struct fake_injection){calls[which], which / 2, 719};
+		fake->launches = 0;
+		rc = merge ? cx_cuda_sparse_merge(x, sizeof(x), COLLX_FLOAT32, in, &len, 1, 9, work,
+						  &info, NULL) :
+			     cx_cuda_sparse_add(x, 64, msg, len, work, &info, NULL);
+		if (again)
+			NEED(rc == 0);
+		else
+			need_line(rc, COLLX_ERR_DEVICE);
+		NEED(fake->launches == (again ? 2 : which / 2));
+	}
+	NEED(fake->allocs == 0);
+}
+
 /* ---- contexts ---- */
 
 static void reloads(const void *arg)
@@ -272,6 +301,7 @@ static void refuses(const void *arg)
 {
 	float x[4] = {0};
 	const void *in[2] = {x, x};
+	const size_t len = 4;
 
 	(void)arg;
 	NEED(cx_cuda_encode((enum cx_format)7, COLLX_FLOAT32, x, x, 1, NULL, NULL) ==
@@ -291,12 +321,61 @@ static void refuses(const void *arg)
 	     COLLX_ERR_UNSUPPORTED);
 	NEED(cx_cuda_sparse_add(x, ((size_t)1 << 32) + 1, x, 4, x, NULL, NULL) ==
 	     COLLX_ERR_INVALID);
+	NEED(cx_cuda_sparse_add(x, 4, x, 4, x, (void *)12, NULL) == COLLX_ERR_INVALID);
+	NEED(cx_cuda_sparse_merge(x, 16, COLLX_FLOAT32, in, &len, 1, 4, x, NULL, NULL) ==
+	     COLLX_ERR_INVALID);
+	NEED(cx_cuda_sparse_merge(x, 64, COLLX_FLOAT32, in, &len, 17, 4, x, NULL, NULL) ==
+	     COLLX_ERR_INVALID);
+	NEED(cx_cuda_sparse_merge(x, SIZE_MAX, COLLX_FLOAT32, in, &len, 1, (size_t)1 << 31, x,
+				  NULL, NULL) == COLLX_ERR_UNSUPPORTED);
 	NEED(cx_cuda_topk_work(4, 5) == 0);
 	NEED(cx_cuda_encode(CX_Q8, COLLX_FLOAT32, x, x, 0, NULL, NULL) == 0);
 	NEED(fake->launches == 0 && fake->loads == 0);
 }
 
 /* ---- capture: with the emulation, the first call ever within it ---- */
+
+/* Each replay has messages of another length: only what lies on the device says which. */
+static void captures_sparse(const void *arg)
+{
+	enum { COUNT = 20000, ROOM = COUNT * 6 + 256 };
+	static float x[COUNT], right[COUNT];
+	static unsigned char host[ROOM], mine[sizeof(x)];
+	const struct cx_cuda_driver *d = NULL;
+	collx_topk_opts g = COLLX_TOPK_OPTS_INIT;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT, *told = gpu_make(NULL, sizeof(info), 0);
+	void *msg = gpu_make(NULL, ROOM, 0), *merged = gpu_make(NULL, ROOM, 0);
+	void *sum = gpu_make(x, sizeof(x), 0);
+	const void *const in[] = {msg, msg};
+	const size_t len[] = {ROOM, ROOM};
+	CUgraph graph;
+	CUgraphExec exec;
+
+	(void)arg;
+	g.memory = COLLX_MEMORY_CUDA;
+	g.work_len = collx_sparse_work(COUNT);
+	g.work = gpu_make(NULL, g.work_len, 0);
+	NEED(cx_cuda_driver(&d) == 0);
+	NEED(d->cuStreamBeginCapture(NULL, CU_STREAM_CAPTURE_MODE_GLOBAL) == CUDA_SUCCESS);
+	NEED(collx_sparse_merge(merged, ROOM, in, len, 2, COUNT, &g, told) == 0);
+	NEED(collx_sparse_add(sum, COUNT, merged, ROOM, &g, told) == 0);
+	NEED(d->cuStreamEndCapture(NULL, &graph) == CUDA_SUCCESS && fake->launches == 0);
+	NEED(d->cuGraphInstantiate(&exec, graph, 0) == CUDA_SUCCESS);
+	for (unsigned i = 1; i < 4; i++) {
+		codec_fill(x, COUNT, 0, i);
+		NEED(collx_topk(host, ROOM, x, COUNT, COLLX_FLOAT32, COUNT >> 2 * i, NULL,
+				&info) == 0);
+		memcpy(msg, host, ROOM);
+		NEED(d->cuGraphLaunch(exec, NULL) == CUDA_SUCCESS && !gpu_wrong());
+		memset(x, 0, sizeof(x));
+		cx_sparse_add(x, host);
+		for (size_t k = 0; k < COUNT; k++)
+			right[k] += x[k] + x[k];
+		gpu_take(mine, sum, sizeof(mine));
+		gpu_take(&info, told, sizeof(info));
+		NEED(info.status == 0 && !memcmp(mine, right, sizeof(mine)));
+	}
+}
 
 static void captures(const void *arg)
 {
@@ -374,7 +453,7 @@ int main(void)
 		return bad;
 	}
 	fake = dlsym(dlopen(cx_cuda_library, RTLD_NOW), "fake_libcuda");
-	bad |= child(captures, NULL) | child(tells_memory, NULL);
+	bad |= child(captures, NULL) | child(captures_sparse, NULL) | child(tells_memory, NULL);
 	fake->hooks.find = NULL;
 	fake->hooks.launch = NULL;
 	bad |= child(opens_not, "/nonexistent/libcuda.so.1") | child(opens_not, "libm.so.6");
@@ -388,6 +467,8 @@ int main(void)
 	for (unsigned i = 0; i < 18; i++)
 		if (i % 2 == 0 || i < 4)
 			bad |= child(fails_within, &i);
+	for (unsigned i = 0; i < 6; i++)
+		bad |= child(sparse_fails_within, &i);
 	printf("%u cases\n", cases);
 	return bad;
 }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Does the emulation, over the cases, see a wrong order? Each mutant is one expression of a
 # kernel changed: operands, inputs, lanes, random numbers, ties, tiles or entries in another
-# order. (Barriers and fences left out: emu_mutants.c.) Runs in the build folder.
+# order; or a message that lies is believed. (Barriers and fences left out: emu_mutants.c.) Runs
+# in the build folder.
 set -u
 src=${srcdir:-$(dirname "$0")/..}
 [ -n "${EMU_CXX:-}" ] || { echo "no C++ compiler for the emulation (Debian: g++)"; exit 77; }
@@ -45,6 +46,15 @@ chunk_of(a.in[a.messages - 1 - m], a.count, number)
 sparse.cu sparse
 seen + upto - own; bits
 seen + upto; bits
+sparse.cu sparse
+bytes_of(msg) > len
+bytes_of(msg) > len + 64
+sparse.cu sparse
+a.work->entries[i] != entries_of(a.in[i])
+false
+sparse.cu sparse
+min(entries, a.count)
+min(entries, (uint64_t)1)
 END
 }
 

@@ -174,18 +174,19 @@ static void check_merged(const unsigned char *msg, size_t len, size_t n, const f
 {
 	struct cx_sparse_head head;
 	const void *in[1] = { msg };
-	size_t room, got;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+	size_t room;
 	unsigned char *out;
 	float *again = calloc(n + 1, sizeof(*again));
 	collx_result rc;
 
 	memcpy(&head, msg, sizeof(head));
-	room = got = collx_sparse_size(n, head.entries, COLLX_FLOAT32);
+	room = collx_sparse_size(n, head.entries, COLLX_FLOAT32);
 	out = guarded(room);
 	FUZZ_MUST(again, "no memory");
-	rc = collx_sparse_merge(out, &got, COLLX_FLOAT32, in, &len, 1, n, NULL);
-	FUZZ_MUST(rc == COLLX_OK && got <= room, "merge of a sound message: %d", rc);
-	rc = collx_sparse_add(again, n, out, got, NULL);
+	rc = collx_sparse_merge(out, room, in, &len, 1, n, NULL, &info);
+	FUZZ_MUST(rc == COLLX_OK && info.len <= room, "merge of a sound message: %d", rc);
+	rc = collx_sparse_add(again, n, out, info.len, NULL, NULL);
 	FUZZ_MUST(rc == COLLX_OK, "what merge made is no message: %d", rc);
 	FUZZ_MUST(!memcmp(again, sum, n * sizeof(*sum)), "merged is not added");
 	check_guard(out, room);
@@ -195,22 +196,24 @@ static void check_merged(const unsigned char *msg, size_t len, size_t n, const f
 
 static void try_sparse(struct fuzz_input *in, size_t n)
 {
-	size_t len, room = 64;
-	unsigned char *msg = message_take(in, &len, n), *small = guarded(room);
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
+	size_t len;
+	unsigned char *msg = message_take(in, &len, n), *small = guarded(64);
 	float *sum = calloc(n + 1, sizeof(*sum));
 	const void *one[1] = { msg };
 	collx_result rc;
 
 	FUZZ_MUST(sum, "no memory");
-	rc = collx_sparse_add(sum, n, msg, len, NULL);
+	rc = collx_sparse_add(sum, n, msg, len, NULL, NULL);
 	FUZZ_MUST(rc == COLLX_OK || rc == COLLX_ERR_CORRUPT, "add: %d", rc);
 	if (rc == COLLX_OK) {
 		check_merged(msg, len, n, sum);
 	} else {
 		for (size_t i = 0; i < n; i++)
 			FUZZ_MUST(sum[i] == 0, "refused, but element %zu was added", i);
-		rc = collx_sparse_merge(small, &room, COLLX_FLOAT16, one, &len, 1, n, NULL);
-		FUZZ_MUST(rc == COLLX_ERR_CORRUPT && room == 64, "merge: %d", rc);
+		o.value_type = COLLX_FLOAT16;
+		rc = collx_sparse_merge(small, 64, one, &len, 1, n, &o, NULL);
+		FUZZ_MUST(rc == COLLX_ERR_CORRUPT, "merge: %d", rc);
 		check_guard(small, 0);
 	}
 	free(sum);

@@ -279,32 +279,70 @@ static void spoil(unsigned char *msg, size_t len, uint64_t *seed)
 	msg[next(seed) % most] ^= (unsigned char)(1u << next(seed) % 8);
 }
 
+/* What the device says of messages that may be none. */
+struct verdict {
+	int32_t status;
+	size_t len, entries;
+};
+
+static int same_info(const void *device, const struct verdict *right, const char *what, uint64_t i,
+		     char *why)
+{
+	collx_topk_info said;
+
+	gpu_take(&said, device, sizeof(said));
+	if (said.status == right->status && said.len == right->len &&
+	    said.entries == right->entries && said.unfit == 0)
+		return 0;
+	snprintf(why, GPU_WHY, "%s, case %llu: status %d, %zu bytes, %zu entries; not %d, %zu, %zu",
+		 what, (unsigned long long)i, said.status, said.len, said.entries, right->status,
+		 right->len, right->entries);
+	return -1;
+}
+
+static size_t entries_of(const void *msg)
+{
+	struct cx_sparse_head head;
+
+	memcpy(&head, msg, sizeof(head));
+	return (size_t)head.entries;
+}
+
+/* A message in a room that is larger, or not large enough. */
+static size_t other_len(size_t len, uint64_t *seed)
+{
+	uint64_t kind = next(seed) % 8;
+
+	if (kind == 0)
+		return len - next(seed) % (len + 1);
+	return kind == 1 ? len + next(seed) % 200 : len;
+}
+
 static int add_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 {
-	size_t len;
+	struct verdict right = {COLLX_ERR_CORRUPT, 0, 0};
+	size_t len, whole;
 	unsigned char *msg = message(n, floats[next(seed) % CX_FLOATS], seed, &len);
 	float *dst = numbers(n, COLLX_FLOAT32, seed);
 	void *there = gpu_make(dst, n * 4, offset(seed) & ~3u);
-	uint32_t *status = gpu_make(NULL, 4, 0), said = 0;
-	bool valid;
+	void *info = gpu_make(NULL, sizeof(collx_topk_info), 0);
+	unsigned char *in = room(len + 200);
 
+	whole = len;
+	memcpy(in, msg, len);
 	if (next(seed) % 2)
-		spoil(msg, len, seed);
-	if (next(seed) % 8 == 0)
-		len -= next(seed) % (len + 1);
-	valid = cx_sparse_valid(msg, len, n);
-	if (valid)
-		cx_sparse_add(dst, msg);
-	check(cx_cuda_sparse_add(there, n, gpu_make(msg, len, offset(seed)), len,
-				 gpu_make(NULL, cx_cuda_sparse_work(n), 0), status, gpu_stream()));
+		spoil(in, len, seed);
+	len = other_len(len, seed);
+	if (cx_sparse_valid(in, len, n)) {
+		cx_sparse_add(dst, in);
+		right = (struct verdict){0, whole, entries_of(in)};
+	}
+	check(cx_cuda_sparse_add(there, n, gpu_make(in, len, offset(seed)), len,
+				 gpu_make(NULL, cx_cuda_sparse_work(n), 0), info, gpu_stream()));
 	if (gpu_wrong())
 		return 0;
-	gpu_take(&said, status, 4);
-	if (said != (valid ? 0 : CX_SPARSE_BAD)) {
-		snprintf(why, GPU_WHY, "sparse add, case %llu, %zu elements: status %u of a %s "
-			 "message", (unsigned long long)i, n, said, valid ? "good" : "bad");
+	if (same_info(info, &right, "sparse add", i, why))
 		return -1;
-	}
 	return compare(why, "sparse add", i, there, dst, n * 4);
 }
 
@@ -315,7 +353,8 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	size_t len[CX_INPUTS], bound = cx_sparse_bound(n, n, COLLX_FLOAT32), right_len;
 	const void *in[CX_INPUTS], *there[CX_INPUTS];
 	void *right = room(bound), *out;
-	uint32_t *status = gpu_make(NULL, 4, 0), said = 0, right_status = 0;
+	void *info = gpu_make(NULL, sizeof(collx_topk_info), 0);
+	struct verdict verdict = {0, 0, 0};
 	unsigned bad = next(seed) % 4 ? messages : (unsigned)(next(seed) % messages);
 
 	for (unsigned m = 0; m < messages; m++) {
@@ -325,7 +364,8 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 		if (m == bad) /* to another message, or to none */
 			spoil(msg, len[m], seed);
 		if (!cx_sparse_valid(in[m], len[m], n))
-			right_status = CX_SPARSE_BAD;
+			verdict.status = COLLX_ERR_CORRUPT;
+		verdict.entries += entries_of(in[m]);
 		there[m] = gpu_make(in[m], len[m], offset(seed));
 	}
 	if (next(seed) % 4 == 0)
@@ -333,22 +373,19 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	out = gpu_make(NULL, bound, offset(seed));
 	gpu_take(right, out, bound);
 	right_len = bound; /* of none nothing is written */
-	if (!right_status) {
+	if (!verdict.status && bound < cx_sparse_bound(n, cx_min(verdict.entries, n), type))
+		verdict.status = COLLX_ERR_INVALID;
+	verdict.entries = 0;
+	if (!verdict.status) {
 		right_len = cx_sparse_merge(right, bound, type, in, messages);
-		right_status = right_len ? 0 : CX_SPARSE_FULL;
+		verdict = (struct verdict){0, right_len, entries_of(right)};
 	}
 	check(cx_cuda_sparse_merge(out, bound, type, there, len, messages, n,
-				   gpu_make(NULL, cx_cuda_sparse_work(n), 0), status,
-				   gpu_stream()));
+				   gpu_make(NULL, cx_cuda_sparse_work(n), 0), info, gpu_stream()));
 	if (gpu_wrong())
 		return 0;
-	gpu_take(&said, status, 4);
-	if (said != right_status) {
-		snprintf(why, GPU_WHY, "sparse merge, case %llu, %zu elements: status %u, %zu "
-			 "bytes",
-			 (unsigned long long)i, n, said, right_len);
+	if (same_info(info, &verdict, "sparse merge", i, why))
 		return -1;
-	}
 	return compare(why, "sparse merge", i, out, right, right_len);
 }
 

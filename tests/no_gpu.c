@@ -35,7 +35,9 @@ int main(void)
 {
 	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
 	collx_topk_opts t = COLLX_TOPK_OPTS_INIT;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
 	const void *const all[] = {in[0], in[1]};
+	const size_t len[] = {sizeof(in[0]), sizeof(in[1])};
 
 	cx_cuda_library = "/nonexistent/libcuda.so.1";
 	memset(out, 0x5a, sizeof(out));
@@ -48,6 +50,8 @@ int main(void)
 	REFUSED(collx_reduce_local(out, all, 2, N, COLLX_FLOAT32, COLLX_SUM, &o));
 	REFUSED(collx_reduce_encoded(out, sizeof(out), all, 2, N, COLLX_Q8, COLLX_SUM, &o));
 	REFUSED(collx_topk(out, sizeof(out), in[0], N, COLLX_FLOAT32, 3, &t, NULL));
+	REFUSED(collx_sparse_add((float *)(void *)out, N, in[0], sizeof(in[0]), &t, &info));
+	REFUSED(collx_sparse_merge(out, sizeof(out), all, len, 2, N, &t, &info));
 	if (!cx_cuda_built()) {
 		t.work = NULL;
 		REFUSED(collx_topk(out, sizeof(out), in[0], N, COLLX_FLOAT32, 3, &t, NULL));

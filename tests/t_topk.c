@@ -77,7 +77,7 @@ static void check_message(const struct want *w, size_t len)
 
 	chosen = chosen < w->k ? chosen : w->k;
 	memset(out, 0, w->n * sizeof(*out));
-	cr_assert_eq(collx_sparse_add(out, w->n, msg, len, NULL), COLLX_OK);
+	cr_assert_eq(collx_sparse_add(out, w->n, msg, len, NULL, NULL), COLLX_OK);
 	for (size_t r = 0; r < w->n; r++) {
 		uint32_t i = order[r];
 		float rest = r < chosen ? sum[i] - out[i] : sum[i];
@@ -170,7 +170,7 @@ Test(topk, ties_go_to_smaller_indices)
 	cr_assert_eq(collx_topk(msg, sizeof(msg), g, 1000, COLLX_FLOAT32, 10, NULL, &info),
 		     COLLX_OK);
 	memset(out, 0, sizeof(out));
-	cr_assert_eq(collx_sparse_add(out, 1000, msg, info.len, NULL), COLLX_OK);
+	cr_assert_eq(collx_sparse_add(out, 1000, msg, info.len, NULL, NULL), COLLX_OK);
 	for (size_t i = 0; i < 1000; i++)
 		cr_assert_eq(out[i], i < 10 ? g[i] : 0);
 	cr_assert_eq(info.entries, 10);
@@ -216,7 +216,8 @@ Test(topk, merge_is_the_sum_in_order)
 
 	for (uint64_t round = 0; round < 24; round++) {
 		size_t n = 1 + codec_mix(round) % 50000;
-		size_t room = collx_sparse_size(n, n, COLLX_FLOAT32);
+		collx_topk_info info = COLLX_TOPK_INFO_INIT;
+		size_t entries = 0;
 		int messages = 1 + (int)(round % 5);
 
 		memset(sum, 0, sizeof(sum));
@@ -226,11 +227,16 @@ Test(topk, merge_is_the_sum_in_order)
 
 			len[m] = topk_of(in[m], n, k, m % 2 ? COLLX_BFLOAT16 : COLLX_FLOAT32,
 					 round * 10 + (uint64_t)m);
-			cr_assert_eq(collx_sparse_add(sum, n, in[m], len[m], NULL), COLLX_OK);
+			cr_assert_eq(collx_sparse_add(sum, n, in[m], len[m], NULL, &info),
+				     COLLX_OK);
+			cr_assert(info.len == len[m] && info.entries <= k);
+			entries += info.entries;
 		}
-		cr_assert_eq(collx_sparse_merge(msg, &room, COLLX_FLOAT32, all, len, messages, n,
-						NULL), COLLX_OK);
-		cr_assert_eq(collx_sparse_add(out, n, msg, room, NULL), COLLX_OK);
+		entries = entries < n ? entries : n;
+		cr_assert_eq(collx_sparse_merge(msg, collx_sparse_size(n, entries, COLLX_FLOAT32),
+						all, len, messages, n, NULL, &info), COLLX_OK);
+		cr_assert(info.entries <= entries && info.status == COLLX_OK);
+		cr_assert_eq(collx_sparse_add(out, n, msg, info.len, NULL, NULL), COLLX_OK);
 		cr_assert_eq(memcmp(out, sum, n * sizeof(*out)), 0);
 	}
 }
@@ -249,7 +255,7 @@ static void check_damage(const unsigned char *sound, size_t n, size_t len, uint6
 	for (uint64_t k = 0; k < 1 + seed % 3 && cut; k++)
 		bad[codec_mix(seed * 16 + k) % (k % 2 ? cut : cut < 400 ? cut : 400)] ^=
 			(unsigned char)(1 << seed % 8);
-	rc = collx_sparse_add(to, n, bad, cut, NULL);
+	rc = collx_sparse_add(to, n, bad, cut, NULL, NULL);
 	cr_assert(rc == COLLX_OK || rc == COLLX_ERR_CORRUPT);
 	for (size_t i = 0; i < n && rc; i++)
 		cr_assert_eq(to[i], 0);
@@ -262,20 +268,42 @@ Test(topk, dense_values_are_counted)
 {
 	struct cx_sparse_chunk c;
 	struct cx_sparse_head head;
-	size_t n = 1000, len = topk_of(msg, n, n, COLLX_FLOAT32, 1), room = sizeof(out);
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+	size_t n = 1000, len = topk_of(msg, n, n, COLLX_FLOAT32, 1);
 	const void *in = msg;
 
-	cr_assert_eq(collx_sparse_add(sum, n, msg, len, NULL), COLLX_OK);
+	cr_assert_eq(collx_sparse_add(sum, n, msg, len, NULL, NULL), COLLX_OK);
 	memcpy(&head, msg, sizeof(head));
 	memcpy(&c, msg + sizeof(head), sizeof(c));
 	cr_assert(c.kind == CX_SPARSE_DENSE && c.entries == head.entries);
 	head.entries = --c.entries;
 	memcpy(msg, &head, sizeof(head));
 	memcpy(msg + sizeof(head), &c, sizeof(c));
-	cr_assert_eq(collx_sparse_add(sum, n, msg, len, NULL), COLLX_ERR_CORRUPT);
-	cr_assert_eq(collx_sparse_merge(out, &room, COLLX_FLOAT32, &in, &len, 1, n, NULL),
+	cr_assert_eq(collx_sparse_add(sum, n, msg, len, NULL, NULL), COLLX_ERR_CORRUPT);
+	cr_assert_eq(collx_sparse_merge(out, sizeof(out), &in, &len, 1, n, NULL, &info),
 		     COLLX_ERR_CORRUPT);
-	cr_assert_eq(room, sizeof(out));
+	cr_assert(info.len == 0 && info.entries == 0 && info.status == COLLX_OK);
+}
+
+/* What stands behind a message is not looked at, what it says itself is. */
+Test(topk, a_message_may_lie_in_a_larger_room)
+{
+	size_t n = 40000, len = topk_of(msg, n, 900, COLLX_BFLOAT16, 1);
+	struct cx_sparse_head head;
+
+	memset(out, 0, sizeof(out));
+	memset(sum, 0, sizeof(sum));
+	memset(msg + len, 0xee, 4096);
+	cr_assert_eq(collx_sparse_add(out, n, msg, len, NULL, NULL), COLLX_OK);
+	cr_assert_eq(collx_sparse_add(sum, n, msg, len + 4096, NULL, NULL), COLLX_OK);
+	cr_assert_eq(memcmp(out, sum, sizeof(out)), 0);
+	memcpy(&head, msg, sizeof(head));
+	for (int by = -16; by <= 4096; by += by ? 4096 - 16 : 32) {
+		head.bytes = len + (size_t)by;
+		memcpy(msg, &head, sizeof(head));
+		cr_assert_eq(collx_sparse_add(out, n, msg, len + 4096, NULL, NULL),
+			     COLLX_ERR_CORRUPT, "%d bytes more", by);
+	}
 }
 
 Test(topk, hostile_messages)
@@ -293,22 +321,22 @@ Test(topk, every_lie_of_the_table_is_seen)
 	size_t n = 40000, len = topk_of(msg, n, 900, COLLX_FLOAT32, 1);
 	static unsigned char bad[sizeof(msg)];
 
-	cr_assert_eq(collx_sparse_add(out, n, msg, len, NULL), COLLX_OK);
-	cr_assert_eq(collx_sparse_add(out, n + 1, msg, len, NULL), COLLX_ERR_CORRUPT);
-	cr_assert_eq(collx_sparse_add(out, n, msg, len - 1, NULL), COLLX_ERR_CORRUPT);
+	cr_assert_eq(collx_sparse_add(out, n, msg, len, NULL, NULL), COLLX_OK);
+	cr_assert_eq(collx_sparse_add(out, n + 1, msg, len, NULL, NULL), COLLX_ERR_CORRUPT);
+	cr_assert_eq(collx_sparse_add(out, n, msg, len - 1, NULL, NULL), COLLX_ERR_CORRUPT);
 	for (size_t i = 0; i < 32 + 8 * 3; i++) { /* head and table: no bit is without meaning */
 		for (unsigned bit = 0; bit < 8; bit++) {
 			memcpy(bad, msg, len);
 			bad[i] ^= (unsigned char)(1 << bit);
 			if (i == 4) /* another type may have values as long */
 				continue;
-			cr_assert_eq(collx_sparse_add(out, n, bad, len, NULL), COLLX_ERR_CORRUPT,
-				     "byte %zu", i);
+			cr_assert_eq(collx_sparse_add(out, n, bad, len, NULL, NULL),
+				     COLLX_ERR_CORRUPT, "byte %zu", i);
 		}
 	}
 	memcpy(bad, msg, len); /* two indices the same */
 	memcpy(bad + cx_sparse_bodies(n) + 2, bad + cx_sparse_bodies(n), 2);
-	cr_assert_eq(collx_sparse_add(out, n, bad, len, NULL), COLLX_ERR_CORRUPT);
+	cr_assert_eq(collx_sparse_add(out, n, bad, len, NULL, NULL), COLLX_ERR_CORRUPT);
 }
 
 Test(topk, bad_arguments)
@@ -336,7 +364,19 @@ Test(topk, bad_arguments)
 	o.residual = NULL;
 	o.memory = COLLX_MEMORY_COUNT;
 	cr_expect_eq(collx_topk(msg, sizeof(msg), g, 10, COLLX_FLOAT32, 3, &o, NULL), no);
-	cr_expect_eq(collx_sparse_merge(msg, &len, COLLX_FLOAT32, &in, &len, 1, 10, NULL), no);
+	len = topk_of(msg + 500, 10, 10, COLLX_FLOAT32, 1);
+	in = msg + 500;
+	cr_expect_eq(collx_sparse_merge(msg, 10, &in, &len, 1, 10, NULL, NULL), no);
+	cr_expect_eq(collx_sparse_merge(msg, 500, &in, NULL, 1, 10, NULL, NULL), no);
+	cr_expect_eq(collx_sparse_merge(msg, 501, &in, &len, 1, 10, NULL, NULL), no);
+	cr_expect_eq(collx_sparse_merge(NULL, 500, &in, &len, 1, 10, NULL, NULL), no);
+	cr_expect_eq(collx_sparse_merge(msg, 500, &in, &len, 17, 10, NULL, NULL), no);
+	cr_expect_eq(collx_sparse_add(g, 10, NULL, len, NULL, NULL), no);
+	cr_expect_eq(collx_sparse_merge(msg, 500, &in, &len, 1, 10, NULL, NULL), COLLX_OK);
+	o.memory = COLLX_MEMORY_HOST;
+	o.value_type = COLLX_INT32;
+	cr_expect_eq(collx_sparse_merge(msg, 500, &in, &len, 1, 10, &o, NULL), no);
+	cr_expect_eq(collx_sparse_work(((size_t)1 << 32) + 1), 0);
 	cr_expect_eq(collx_topk_work(10, 11), 0);
 	cr_expect_eq(collx_sparse_size(10, 11, COLLX_FLOAT32), 0);
 	cr_expect_eq(collx_sparse_size(10, 1, COLLX_INT8), 0);

@@ -123,14 +123,15 @@ struct cx_sparse_args {
 	size_t room;
 	collx_type type; /* of the merged values */
 	struct cx_sparse_work *work;
-	uint32_t *status; /* NULL, or what the caller gets to see of work->status */
+	collx_topk_info *info; /* or NULL */
 };
 
 enum { CX_MERGE_SHARED = CX_SHARED + CX_CHUNK * 4 };
 
 struct cx_sparse_work {
-	uint32_t status;
-	uint32_t done, ticket, pad;
+	uint32_t bad;    /* a message is none */
+	int32_t status;  /* what check came to; nothing is done unless it is 0 */
+	uint32_t done, ticket;
 	unsigned long long entries[CX_INPUTS];
 	/* merge: a state for each chunk follows */
 };

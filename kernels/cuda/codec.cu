@@ -18,19 +18,19 @@ template <int F, int T, bool FEEDBACK> DEVICE void encode(const cx_encode_args &
 	send_tile<F>(t, a.wire, x, FEEDBACK ? a.residual : nullptr, a.rounding);
 }
 
-/* A decoded element, as an array of type T takes it. */
-template <int F, int T> DEVICE uint32_t decoded(float q, float scale)
+/* A decoded number, as an array of type T takes it. */
+template <int F, int T> DEVICE uint32_t decoded(float y)
 {
 	if (F == CX_BF16) /* as it is, a NaN too */
-		return T == BF16 ? cx_float_bits(q) >> 16 : narrowed<T>(q);
-	q = cx_canonical(cx_add(cx_mul(q, scale), 0.0f));
-	return T == F32 ? cx_float_bits(q) : T == F16 ? cx_f16_limited(q) : cx_bf16_limited(q);
+		return T == BF16 ? cx_float_bits(y) >> 16 : narrowed<T>(y);
+	y = cx_canonical(y);
+	return T == F32 ? cx_float_bits(y) : T == F16 ? narrowed<F16>(cx_limit(y, CX_F16_TOP)) :
+	       cx_bf16_limited(y);
 }
 
 template <int F, int T> DEVICE void decode(const cx_decode_args &a)
 {
 	payload v[ROUNDS];
-	const unsigned char *in;
 	unsigned char *out;
 	float scale;
 	tile t;
@@ -38,20 +38,15 @@ template <int F, int T> DEVICE void decode(const cx_decode_args &a)
 	if (tile_id() * CX_TILE >= a.n)
 		return;
 	t = tile_of(tile_id(), a.n, a.aligned);
-	in = wire_in<F>(t, a.wire);
-	scale = cx_scale_value(load_scale<F>(in));
-	UNROLL
-	for (unsigned r = 0; r < ROUNDS; r++)
-		v[r] = load_payload<F>(in, r);
+	scale = load_wire<F>(v, t, a.wire);
 	out = array_out<T>(t, a.dst);
 	UNROLL
 	for (unsigned r = 0; r < ROUNDS; r++) {
-		float own = F == CX_BF16 ? 0.0f : of_block(scale, r);
-		quad q = quanta<F>(v[r]);
+		quad y = numbers<F>(v[r], F == CX_BF16 ? 0.0f : of_block(scale, r));
 		uint32_t bits[QUAD];
 
 		for (unsigned i = 0; i < QUAD; i++)
-			bits[i] = decoded<F, T>(q.f[i], own);
+			bits[i] = decoded<F, T>(y.f[i]);
 		store_quad<T>(out, r, bits);
 	}
 	array_done<T>(t, a.dst);
@@ -59,7 +54,6 @@ template <int F, int T> DEVICE void decode(const cx_decode_args &a)
 
 template <int F> DEVICE void accumulate(const cx_decode_args &a)
 {
-	const unsigned char *in;
 	quad x[ROUNDS];
 	payload v[ROUNDS];
 	float scale;
@@ -68,20 +62,14 @@ template <int F> DEVICE void accumulate(const cx_decode_args &a)
 	if (tile_id() * CX_TILE >= a.n)
 		return;
 	t = tile_of(tile_id(), a.n, a.aligned);
-	in = wire_in<F>(t, a.wire);
-	scale = cx_scale_value(load_scale<F>(in));
-	UNROLL
-	for (unsigned r = 0; r < ROUNDS; r++)
-		v[r] = load_payload<F>(in, r);
+	scale = load_wire<F>(v, t, a.wire);
 	load_array<F32>(x, t, a.dst);
 	UNROLL
 	for (unsigned r = 0; r < ROUNDS; r++) {
-		float own = F == CX_BF16 ? 0.0f : of_block(scale, r);
-		quad q = quanta<F>(v[r]);
+		quad y = numbers<F>(v[r], F == CX_BF16 ? 0.0f : of_block(scale, r));
 
 		for (int i = 0; i < QUAD; i++)
-			x[r].f[i] = cx_sum(x[r].f[i], F == CX_BF16 ? q.f[i] :
-					   cx_add(cx_mul(q.f[i], own), 0.0f));
+			x[r].f[i] = cx_sum(x[r].f[i], y.f[i]);
 	}
 	store_array<F32>(t, a.dst, x);
 }

@@ -88,17 +88,18 @@ size_t cx_cuda_topk_work(size_t n, size_t k);
 int cx_cuda_topk(const struct cx_cuda_topk *t, void *stream);
 
 /*
- * Sparse messages as in topk.h, checked on the device first: what is none, to its last
- * byte, leaves the result untouched. *status, device memory or NULL, becomes 0 or what
- * was wrong. work has cx_cuda_sparse_work(count) bytes.
+ * Sparse messages as in topk.h, checked on the device first: what is none, COLLX_ERR_CORRUPT,
+ * leaves the result untouched, as does a `room` below cx_sparse_bound of the entries of all,
+ * at most count, COLLX_ERR_INVALID. *info, device memory or NULL, gets that status and the
+ * length and entries of the message that was added or written, which are 0 where it was
+ * refused. work has cx_cuda_sparse_work(count) bytes.
  */
-enum { CX_SPARSE_BAD = 1, CX_SPARSE_FULL = 2 };
 size_t cx_cuda_sparse_work(size_t count);
 int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, void *work,
-		       uint32_t *status, void *stream);
-/* CX_SPARSE_FULL: `room` was too small, and what is in msg means nothing. */
+		       collx_topk_info *info, void *stream);
+/* count below 2^31. */
 int cx_cuda_sparse_merge(void *msg, size_t room, collx_type type, const void *const *in,
 			 const size_t *len, unsigned messages, size_t count, void *work,
-			 uint32_t *status, void *stream);
+			 collx_topk_info *info, void *stream);
 
 #endif

@@ -132,18 +132,52 @@ template <int T> DEVICE unsigned float_bytes()
 	return T == F32 ? 4 : 2;
 }
 
+/*
+ * cx_f16_to_f32 and cx_f16_from_f32 by the GPU's own instructions, an eighth of the work: to
+ * the nearest, subnormals too. Of NaN they keep nothing; that is put right. The emulation has
+ * the others, so what shows here is seen on a GPU only.
+ */
+DEVICE float half_to_float(uint16_t h)
+{
+#ifdef __CUDACC__
+	float f;
+
+	asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+	if ((h & 0x7fffu) > 0x7c00u)
+		f = cx_float_from_bits((h & 0x8000u) << 16 | 0x7fc00000u | (h & 0x3ffu) << 13);
+	return f;
+#else
+	return cx_f16_to_f32(h);
+#endif
+}
+
+DEVICE uint16_t float_to_half(float f)
+{
+#ifdef __CUDACC__
+	uint32_t u = cx_float_bits(f);
+	uint16_t h;
+
+	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+	if ((u & 0x7fffffffu) > CX_INF32)
+		h = (uint16_t)((u >> 16 & 0x8000u) | 0x7e00u | (u >> 13 & 0x3ffu));
+	return h;
+#else
+	return cx_f16_from_f32(f);
+#endif
+}
+
 template <int T> DEVICE float widened(uint32_t bits)
 {
 	if (T == F32)
 		return cx_float_from_bits(bits);
-	return T == F16 ? cx_f16_to_f32((uint16_t)bits) : cx_bf16_to_f32((uint16_t)bits);
+	return T == F16 ? half_to_float((uint16_t)bits) : cx_bf16_to_f32((uint16_t)bits);
 }
 
 template <int T> DEVICE uint32_t narrowed(float f)
 {
 	if (T == F32)
 		return cx_float_bits(f);
-	return T == F16 ? cx_f16_from_f32(f) : cx_bf16_from_f32(f);
+	return T == F16 ? float_to_half(f) : cx_bf16_from_f32(f);
 }
 
 /* Where a tile of an array is to be read; the room is free again after the next __syncwarp. */
@@ -340,21 +374,49 @@ template <class V> DEVICE V of_block(V v, unsigned round)
 	return __shfl_sync(~0u, v, round * 4 + lane_id() / 8);
 }
 
-/* The 4 quanta of a quad as floats. */
+/* The 4 quanta of a quad as floats: 2^23 + the quantum above its least, in the last places of
+ * a float, by one instruction, and less 2^23 and the least, exactly, by another. */
 template <int F> DEVICE quad quanta(payload v)
 {
 	quad q;
 
 	for (int i = 0; i < QUAD; i++) {
-		if (F == CX_BF16)
+		if (F == CX_BF16) {
 			q.f[i] = cx_bf16_to_f32((uint16_t)((i < 2 ? v.low : v.high) >> i % 2 * 16));
-		else /* 2^23 + the quantum above its least, in a float's last places */
-			q.f[i] = cx_add(cx_float_from_bits(F == CX_Q8 ?
-				0x4b000000u | ((v.low >> 8 * i & 0xffu) ^ 0x80u) :
-				0x4b000000u | ((v.low >> 4 * i & 0xfu) ^ 0x8u)),
-				F == CX_Q8 ? -8388736.0f : -8388616.0f);
+		} else if (F == CX_Q8) {
+			q.f[i] = cx_add(cx_float_from_bits(__byte_perm(v.low ^ 0x80808080u,
+				0x4b000000u, 0x7440u + (unsigned)i)), -8388736.0f);
+		} else { /* where it stands, 2^4i too large: the multiply-add puts that right */
+			const float unit = 1.0f / (float)(1u << 4 * i);
+
+			q.f[i] = fmaf(cx_float_from_bits((v.low & 0xfu << 4 * i) ^
+							 (0x4b000000u | 8u << 4 * i)),
+				      unit, -8388608.0f * unit - 8.0f);
+		}
 	}
 	return q;
+}
+
+/* The numbers that they stand for; scale is their block's. */
+template <int F> DEVICE quad numbers(payload v, float scale)
+{
+	quad q = quanta<F>(v);
+
+	for (int i = 0; F != CX_BF16 && i < QUAD; i++)
+		q.f[i] = cx_add(cx_mul(q.f[i], scale), 0.0f);
+	return q;
+}
+
+/* A tile from the wire: v, and the scale of block number lane_id() is returned. */
+template <int F> DEVICE float load_wire(payload v[ROUNDS], const tile &t, const void *wire)
+{
+	const unsigned char *in = wire_in<F>(t, wire);
+	float scale = cx_scale_value(load_scale<F>(in));
+
+	UNROLL
+	for (unsigned r = 0; r < ROUNDS; r++)
+		v[r] = load_payload<F>(in, r);
+	return scale;
 }
 
 #endif

@@ -29,29 +29,41 @@ DEVICE uint32_t largest_of_block(uint32_t v[ROUNDS])
 	return __shfl_sync(~0u, v[0], lane_id() % 4 * 8 + lane_id() / 4);
 }
 
-template <int F> DEVICE uint16_t scale_of(const quad x[ROUNDS], bool stochastic)
+/* How elements are weighed. TURNED: by magnitude, of equals the negative one, whose sign is the
+ * last bit. */
+enum { MAGNITUDE, TURNED, POSITIVE, NEGATIVE };
+
+template <int BY> DEVICE uint32_t weight(uint32_t u)
 {
-	uint32_t v[ROUNDS], neg[ROUNDS];
+	if (BY == TURNED)
+		return u << 1 | u >> 31;
+	return BY == MAGNITUDE || u >> 31 == (BY == NEGATIVE) ? u & 0x7fffffffu : 0;
+}
+
+template <int BY> DEVICE uint32_t largest(const quad x[ROUNDS])
+{
+	uint32_t v[ROUNDS];
 
 	UNROLL
 	for (int r = 0; r < ROUNDS; r++) {
-		v[r] = neg[r] = 0;
-		for (int i = 0; i < QUAD; i++) {
-			uint32_t u = cx_float_bits(x[r].f[i]);
-
-			/* As signed numbers, those of the other sign are below 0. */
-			if (F == CX_Q8) {
-				v[r] = max(v[r], u & 0x7fffffffu);
-			} else {
-				v[r] = (uint32_t)max((int32_t)v[r], (int32_t)u);
-				neg[r] = (uint32_t)max((int32_t)neg[r], (int32_t)(u ^ 0x80000000u));
-			}
-		}
+		v[r] = 0;
+		for (int i = 0; i < QUAD; i++)
+			v[r] = max(v[r], weight<BY>(cx_float_bits(x[r].f[i])));
 	}
+	return largest_of_block(v);
+}
+
+/* To nearest, Q4 asks for the larger magnitude and its sign alone: one search in place of two. */
+template <int F> DEVICE uint16_t scale_of(const quad x[ROUNDS], bool stochastic)
+{
+	uint32_t most;
+
 	if (F == CX_Q8)
-		return cx_q8_scale(largest_of_block(v));
-	v[0] = largest_of_block(v);
-	return cx_q4_scale(v[0], largest_of_block(neg), stochastic);
+		return cx_q8_scale(largest<MAGNITUDE>(x));
+	if (stochastic)
+		return cx_q4_scale(largest<POSITIVE>(x), largest<NEGATIVE>(x), 1);
+	most = largest<TURNED>(x);
+	return most & 1 ? cx_q4_scale(0, most >> 1, 0) : cx_q4_scale(most >> 1, 0, 0);
 }
 
 /*
@@ -91,8 +103,6 @@ DEVICE payload quantize(const quad &x, float inverse, bool stochastic, const uin
 	const unsigned bits = F == CX_Q8 ? 8 : F == CX_Q4 ? 4 : 16;
 	payload v = {0, 0};
 
-	if (F != CX_BF16 && inverse == 0.0f)
-		return v;
 	for (unsigned i = 0; i < QUAD; i++) {
 		uint32_t q = (uint32_t)quantum<F>(x.f[i], inverse, stochastic,
 						  random[i / 2] >> i % 2 * 16 & 0xffff);
@@ -103,6 +113,8 @@ DEVICE payload quantize(const quad &x, float inverse, bool stochastic, const uin
 		else
 			v.low |= q << bits * i;
 	}
+	if (F != CX_BF16 && inverse == 0.0f) /* whatever it was */
+		v.low = 0;
 	return v;
 }
 
@@ -140,17 +152,14 @@ template <int F>
 DEVICE void leave_quad(unsigned char *residual, unsigned round, const quad &a, payload v,
 		       uint16_t scale)
 {
-	quad q = quanta<F>(v), old;
+	quad q = numbers<F>(v, cx_scale_value(scale)), old;
 	uint32_t left[QUAD];
 	bool all = true;
 
 	if (F != CX_BF16 && scale == CX_POISON)
 		return;
 	for (int i = 0; i < QUAD; i++) {
-		float y = F == CX_BF16 ? q.f[i] :
-			  cx_add(cx_mul(q.f[i], cx_scale_value(scale)), 0.0f);
-
-		left[i] = cx_float_bits(cx_left(a.f[i], y));
+		left[i] = cx_float_bits(cx_left(a.f[i], q.f[i]));
 		all = all && (F != CX_BF16 || cx_abs_bits(a.f[i]) < CX_INF32);
 	}
 	if (!all) {

@@ -16,15 +16,8 @@ struct input {
 template <int F>
 DEVICE void load_input(input &in, const tile &t, const cx_fuse_args &a, unsigned which)
 {
-	const unsigned char *p;
-
-	if (which >= a.count || which == a.own)
-		return;
-	p = wire_in<F>(t, a.inputs[which]);
-	in.scale = cx_scale_value(load_scale<F>(p));
-	UNROLL
-	for (unsigned r = 0; r < ROUNDS; r++)
-		in.v[r] = load_payload<F>(p, r);
+	if (which < a.count && which != a.own)
+		in.scale = load_wire<F>(in.v, t, a.inputs[which]);
 }
 
 template <int T> DEVICE void add_array(quad acc[ROUNDS], const tile &t, const void *array)

@@ -118,6 +118,14 @@ static int emit(struct cx_cuda_place *place, const struct cx_topk_args *a)
 					CX_SHARED + maps, a);
 }
 
+static int check_info(const collx_topk_info *info)
+{
+	if ((uintptr_t)info % _Alignof(collx_topk_info))
+		return cx_fail(COLLX_ERR_INVALID, "info is at %p, no multiple of %zu",
+			       (const void *)info, _Alignof(collx_topk_info));
+	return 0;
+}
+
 static int check_topk(const struct cx_cuda_topk *t)
 {
 	if (cx_float_slot(t->type) < 0 || cx_float_slot(t->value_type) < 0)
@@ -128,10 +136,7 @@ static int check_topk(const struct cx_cuda_topk *t)
 	if (t->n > INT32_MAX)
 		return cx_fail(COLLX_ERR_UNSUPPORTED, "top-k: %zu elements: on a GPU fewer than "
 			       "2^31 at a time", t->n);
-	if ((uintptr_t)t->info % _Alignof(collx_topk_info))
-		return cx_fail(COLLX_ERR_INVALID, "top-k: info is at %p, no multiple of %zu",
-			       (void *)t->info, _Alignof(collx_topk_info));
-	return 0;
+	return check_info(t->info);
 }
 
 int cx_cuda_topk(const struct cx_cuda_topk *t, void *stream)
@@ -177,17 +182,17 @@ static int check(struct cx_cuda_place *place, struct cx_sparse_args *a, void *wo
 }
 
 int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, void *work,
-		       uint32_t *status, void *stream)
+		       collx_topk_info *info, void *stream)
 {
 	struct cx_sparse_args a = {.in = {msg}, .len = {len}, .messages = 1, .count = count,
-				   .out = dst, .status = status};
+				   .out = dst, .room = SIZE_MAX, .info = info};
 	size_t chunks = cx_sparse_chunks(count);
 	struct cx_cuda_place place;
-	int rc;
+	int rc = check_info(info);
 
-	if (count > (uint64_t)UINT32_MAX + 1)
-		return cx_fail(COLLX_ERR_INVALID, "sparse add: %zu elements, at most 2^32", count);
-	rc = cx_cuda_enter(&place, stream);
+	if (!rc && count > (uint64_t)UINT32_MAX + 1)
+		rc = cx_fail(COLLX_ERR_INVALID, "sparse add: %zu elements, at most 2^32", count);
+	rc = rc ? rc : cx_cuda_enter(&place, stream);
 	if (rc)
 		return rc;
 	rc = check(&place, &a, work);
@@ -200,17 +205,21 @@ int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, vo
 
 int cx_cuda_sparse_merge(void *msg, size_t room, collx_type type, const void *const *in,
 			 const size_t *len, unsigned messages, size_t count, void *work,
-			 uint32_t *status, void *stream)
+			 collx_topk_info *info, void *stream)
 {
 	struct cx_sparse_args a = {.messages = messages, .count = count, .out = msg, .room = room,
-				   .type = type, .status = status};
+				   .type = type, .info = info};
 	struct cx_cuda_place place;
-	int rc;
+	int rc = check_info(info);
 
-	if (messages == 0 || messages > CX_INPUTS || cx_float_slot(type) < 0 || count > INT32_MAX)
-		return cx_fail(COLLX_ERR_INVALID, "merging %u messages for %zu elements into type "
-			       "%d: 1 to %d, below 2^31, and a float type are needed", messages,
-			       count, (int)type, CX_INPUTS);
+	if (rc)
+		return rc;
+	if (messages == 0 || messages > CX_INPUTS || cx_float_slot(type) < 0)
+		return cx_fail(COLLX_ERR_INVALID, "merging %u messages into type %d: 1 to %d, and "
+			       "a float type are needed", messages, (int)type, CX_INPUTS);
+	if (count > INT32_MAX)
+		return cx_fail(COLLX_ERR_UNSUPPORTED, "sparse merge: %zu elements: on a GPU fewer "
+			       "than 2^31 at a time", count);
 	if (room < cx_sparse_bodies(count))
 		return cx_fail(COLLX_ERR_INVALID, "a sparse message for %zu elements has at least "
 			       "%zu bytes, the room has %zu", count, cx_sparse_bodies(count), room);

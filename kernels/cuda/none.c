@@ -139,21 +139,21 @@ size_t cx_cuda_sparse_work(size_t count)
 }
 
 int cx_cuda_sparse_add(float *dst, size_t count, const void *msg, size_t len, void *work,
-		       uint32_t *status, void *stream)
+		       collx_topk_info *info, void *stream)
 {
 	(void)dst;
 	(void)count;
 	(void)msg;
 	(void)len;
 	(void)work;
-	(void)status;
+	(void)info;
 	(void)stream;
 	return absent();
 }
 
 int cx_cuda_sparse_merge(void *msg, size_t room, collx_type type, const void *const *in,
 			 const size_t *len, unsigned messages, size_t count, void *work,
-			 uint32_t *status, void *stream)
+			 collx_topk_info *info, void *stream)
 {
 	(void)msg;
 	(void)room;
@@ -163,7 +163,7 @@ int cx_cuda_sparse_merge(void *msg, size_t room, collx_type type, const void *co
 	(void)messages;
 	(void)count;
 	(void)work;
-	(void)status;
+	(void)info;
 	(void)stream;
 	return absent();
 }

@@ -59,6 +59,16 @@ DEVICE uint32_t map_word(const chunk &c, unsigned word)
 
 /* ---- check ---- */
 
+DEVICE uint64_t bytes_of(const void *msg)
+{
+	return load_any<uint64_t>((const uint8_t *)msg + 16);
+}
+
+DEVICE uint64_t entries_of(const void *msg)
+{
+	return load_any<uint64_t>((const uint8_t *)msg + 24);
+}
+
 DEVICE bool head_bad(const void *msg, size_t len, uint64_t count)
 {
 	const uint8_t *p = (const uint8_t *)msg;
@@ -66,7 +76,7 @@ DEVICE bool head_bad(const void *msg, size_t len, uint64_t count)
 
 	return load_any<uint32_t>(p) != CX_SPARSE_MAGIC || load_any<uint16_t>(p + 6) != 0 ||
 	       (type != COLLX_FLOAT32 && type != COLLX_FLOAT16 && type != COLLX_BFLOAT16) ||
-	       load_any<uint64_t>(p + 8) != count || load_any<uint64_t>(p + 16) != len;
+	       load_any<uint64_t>(p + 8) != count || bytes_of(msg) > len;
 }
 
 DEVICE bool is_nonzero(const uint8_t *values, unsigned size, size_t at)
@@ -124,33 +134,57 @@ DEVICE bool chunk_bad(const void *msg, size_t len, uint64_t count, uint64_t numb
 	return c.entries && __any_sync(~0u, places_bad(c, size));
 }
 
+DEVICE void tell(const cx_sparse_args &a, int32_t status, uint64_t len, uint64_t entries)
+{
+	if (!a.info)
+		return;
+	a.info->len = len;
+	a.info->entries = entries;
+	a.info->hint = 0.0f;
+	a.info->unfit = 0;
+	a.info->status = status;
+}
+
+/* By one thread, once all chunks were seen: may the messages be used? */
+DEVICE void judge(const cx_sparse_args &a)
+{
+	uint64_t entries = 0;
+	int32_t status = a.work->bad ? COLLX_ERR_CORRUPT : COLLX_OK;
+
+	for (unsigned i = 0; i < a.messages && !status; i++) {
+		if (a.work->entries[i] != entries_of(a.in[i]))
+			status = COLLX_ERR_CORRUPT;
+		entries += a.work->entries[i];
+	}
+	if (!status && a.room < cx_sparse_most(a.count, min(entries, a.count),
+					       a.type == COLLX_FLOAT32 ? 4 : 2))
+		status = COLLX_ERR_INVALID;
+	a.work->status = status;
+	tell(a, status, status ? 0 : bytes_of(a.in[0]), status ? 0 : entries);
+}
+
 /* Grid: blocks for the chunks, for each message. */
 DEVICE void check(const cx_sparse_args &a)
 {
 	const uint64_t chunks = cx_sparse_chunks(a.count);
 	const unsigned blocks = gridDim.x / a.messages, which = blockIdx.x / blocks;
 	const void *msg = a.in[which];
-	uint64_t number = (uint64_t)(blockIdx.x % blocks) * CX_CUDA_WARPS + threadIdx.x / 32;
+	uint64_t number = (uint64_t)(blockIdx.x % blocks) * CX_CUDA_WARPS + threadIdx.x / 32, len;
 	bool bad = a.len[which] < cx_sparse_bodies(a.count) || head_bad(msg, a.len[which], a.count);
 
+	len = bad ? 0 : bytes_of(msg);
 	if (!bad && chunks == 0)
-		bad = a.len[which] != cx_sparse_bodies(a.count);
+		bad = len != cx_sparse_bodies(a.count);
 	for (; !bad && number < chunks; number += (uint64_t)blocks * CX_CUDA_WARPS) {
-		bad = chunk_bad(msg, a.len[which], a.count, number, value_type(msg));
+		bad = chunk_bad(msg, len, a.count, number, value_type(msg));
 		if (!bad && lane_id() == 0)
 			atomicAdd(&a.work->entries[which], (unsigned long long)chunk_of(
 					msg, a.count, number).entries);
 	}
 	if (bad && lane_id() == 0)
-		atomicOr(&a.work->status, (uint32_t)CX_SPARSE_BAD);
-	if (!is_last(&a.work->done) || threadIdx.x)
-		return;
-	for (unsigned i = 0; i < a.messages; i++)
-		if (!(a.work->status & CX_SPARSE_BAD) &&
-		    a.work->entries[i] != load_any<uint64_t>((const uint8_t *)a.in[i] + 24))
-			a.work->status |= CX_SPARSE_BAD;
-	if (a.status)
-		*a.status = a.work->status;
+		atomicOr(&a.work->bad, 1u);
+	if (is_last(&a.work->done) && threadIdx.x == 0)
+		judge(a);
 }
 
 /* ---- add ---- */
@@ -316,15 +350,10 @@ DEVICE uint32_t entries_before(uint32_t own, uint32_t *all)
 	return before;
 }
 
-/* A chunk that is too much for the room is not written, and the message is none. */
 DEVICE void merge_end(const cx_sparse_args &a, size_t units, uint64_t entries)
 {
-	bool full = units * CX_WIRE_ALIGN > a.room;
-
-	if (!full)
-		store_head(a.out, a.type, a.count, units, entries);
-	if (full && a.status)
-		*a.status = CX_SPARSE_FULL;
+	store_head(a.out, a.type, a.count, units, entries);
+	tell(a, COLLX_OK, units * CX_WIRE_ALIGN, entries);
 }
 
 template <int T> DEVICE void merge(const cx_sparse_args &a)
@@ -334,7 +363,7 @@ template <int T> DEVICE void merge(const cx_sparse_args &a)
 	float *sums = (float *)((char *)shared_memory() + CX_SHARED);
 	uint64_t number;
 
-	if (a.work->status & CX_SPARSE_BAD)
+	if (a.work->status)
 		return;
 	if (chunks == 0 && blockIdx.x == 0 && threadIdx.x == 0)
 		merge_end(a, begin, 0);
@@ -355,7 +384,7 @@ template <int T> DEVICE void merge(const cx_sparse_args &a)
 		body = (uint8_t *)a.out + (begin + first_of(before)) * CX_WIRE_ALIGN;
 		if (threadIdx.x == 0)
 			store_chunk(a.out, number, begin + first_of(before), entries, kind);
-		if (entries && (begin + first_of(all)) * CX_WIRE_ALIGN <= a.room) {
+		if (entries) {
 			if (threadIdx.x < 32)
 				clear_padding<T>(body, kind, n, entries);
 			__syncthreads();

@@ -426,6 +426,7 @@ DEVICE void finish(const cx_topk_args &a, size_t len)
 	a.info->entries = h->chosen;
 	a.info->hint = last;
 	a.info->unfit = h->unfit;
+	a.info->status = COLLX_OK;
 }
 
 /* Rounded to the message's type; what that lost goes to the residual. */
