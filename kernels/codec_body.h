@@ -77,7 +77,8 @@ ALWAYS vf32 load_float(const void *p)
  * Asks for the cache lines of len bytes a while after p, since the processor stops
  * looking ahead where a page ends. What lies beyond an array is not touched by it.
  * Streams of a few bytes an element gain most (4 inputs fused: 2.5 to 3.7 G elements/s
- * from memory, Zen 4); floats want it no nearer than the L2 and no farther than this.
+ * from memory, Zen 4); floats that are quantized want it no nearer than the L2 and no farther
+ * than this, others not at all.
  */
 enum { AHEAD = 2048 };
 
@@ -137,8 +138,6 @@ typedef void make_fn(vf32 x[PAIR], const struct tile *t, size_t block);
 
 ALWAYS void make_as(collx_type type, vf32 x[PAIR], const struct tile *t, size_t block)
 {
-	if (type == COLLX_FLOAT32)
-		look_ahead_l2(t->src + block * CX_BLOCK * 4, 2 * CX_BLOCK * 4);
 	for (unsigned v = 0; v < PAIR; v++)
 		x[v] = load_as(type, t->src, block * CX_BLOCK + v * L);
 }
@@ -290,6 +289,8 @@ ALWAYS void extremes(enum cx_format f, bool both, vu32 most[2], make_fn *make,
 	for (unsigned b = 0; b < L; b += 2) {
 		vf32 x[PAIR];
 
+		if (!room)
+			look_ahead_l2(t->src + (g + b) * CX_BLOCK * 4, 2 * CX_BLOCK * 4);
 		make(x, t, g + b);
 		for (unsigned v = 0; v < PAIR; v++) {
 			vu32 *k = &key[b + v / NV], *o = &other[b + v / NV];
@@ -394,6 +395,22 @@ ALWAYS void leave(enum cx_format f, float *residual, const vf32 x[NV], const vi3
 	}
 }
 
+ALWAYS void put(char *dst, mem v, bool around)
+{
+	if (around)
+		stream(dst, v);
+	else
+		*(mem *)dst = v;
+}
+
+/* A tile's scales. Around the caches they go like all the rest: a store that waits for its
+ * cache line holds up those after it. */
+ALWAYS void put_scales(unsigned char *wire, const uint16_t scales[BLOCKS], bool around)
+{
+	for (unsigned i = 0; i < BLOCKS * 2; i += VEC)
+		put((char *)wire + i, *(const mem *)((const char *)scales + i), around);
+}
+
 /* Writes a whole tile that lies in memory, two blocks at once: a cache line of q8. */
 ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, const char *x,
 		       const struct blocks *b, float *residual, const uint16_t *random,
@@ -421,7 +438,7 @@ ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, c
 		else
 			pack4(wire + k * payload, q, around);
 	}
-	memcpy(wire + BLOCKS * payload, b->wire, sizeof(b->wire));
+	put_scales(wire + BLOCKS * payload, b->wire, around);
 }
 
 /* Of a type: what is encoded are the elements at src; NULL: what is made, as floats. */
@@ -633,14 +650,6 @@ ALWAYS void feedback(enum cx_format f, collx_type type, void *wire, const void *
 }
 
 /* ---- decoding ---- */
-
-ALWAYS void put(char *dst, mem v, bool around)
-{
-	if (around)
-		stream(dst, v);
-	else
-		*(mem *)dst = v;
-}
 
 /* Writes two vectors of results; of short floats they are one. */
 ALWAYS void put_as(collx_type type, char *dst, const vf32 y[2], bool around)
