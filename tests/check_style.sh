@@ -26,6 +26,10 @@ for f in "${all[@]}"; do
 	esac
 done
 
+# What is built is nowhere among the sources.
+git ls-files -z 2>/dev/null | xargs -0r grep -laP '\A\x7fELF' -- 2>/dev/null |
+	sed 's/$/:1: a program, under version control/' >>"$bad"
+
 # Every source, script and page begins with the licence.
 for f in "${c_files[@]}" "${scripts[@]}" "${pages[@]}" m4/collx_*.m4 Makefile.am configure.ac; do
 	head -n 2 "$f" | grep -q 'SPDX-License-Identifier: BSD-3-Clause' || {
