@@ -471,9 +471,9 @@ struct exact {
 	unsigned char *wire;
 };
 
-ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src, bool around)
+ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src)
 {
-	(void)f, (void)wire, (void)src, (void)around;
+	(void)f, (void)wire, (void)src;
 }
 
 ALWAYS void exact_begin(struct exact *x)
@@ -575,8 +575,8 @@ ALWAYS void encode_tile(enum cx_format f, make_fn *make, const collx_type *type,
 			encode_bf16(true, make, wire, t, residual, around);
 		else
 			encode_bf16(false, make, wire, t, residual, around);
-	} else if (HELD && type && *type == COLLX_FLOAT32 && !t->rounding.stochastic) {
-		encode_held(f, wire, t->src, around);
+	} else if (HELD && around && type && *type == COLLX_FLOAT32 && !t->rounding.stochastic) {
+		encode_held(f, wire, t->src);
 	} else if (t->rounding.stochastic) {
 		encode_scaled(f, true, make, type, wire, t, residual, around);
 	} else {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Floats to q8 and q4, to nearest, for AVX-512; codec_body.h includes this. Four blocks
- * fit in registers, so that each element is read once and a single loop reads and writes
- * at an even pace: beside busy neighbours of the memory that gave 0.9 of the bound where
- * two steps over a tile gave 0.75, alone 0.91 and 0.88 (Zen 4). The four scales are
- * found in vectors of four.
+ * Floats to q8 and q4, to nearest, around the caches, for AVX-512; codec_body.h includes
+ * this. Four blocks fit in registers, so that each element is read once and a single loop
+ * reads and writes at an even pace: beside busy neighbours of the memory that gave 0.9 of
+ * the bound where two steps over a tile gave 0.75, alone 0.91 and 0.88 (Zen 4). Within the
+ * caches it would be slower: four scales cost nearly as much as sixteen.
  */
 enum { HELD = 4 };
 
@@ -51,7 +51,7 @@ ALWAYS vf32 held_inverses(__m128i scales, __mmask8 poisoned, vf32 x[HELD * NV])
 }
 
 ALWAYS void write_held(enum cx_format f, unsigned char *wire, const vf32 x[HELD * NV],
-		       vf32 inverses, bool around)
+		       vf32 inverses)
 {
 	__m512 all = (__m512)inverses;
 	vf32 of[HELD] = { (vf32)_mm512_permute_ps(all, 0x00), (vf32)_mm512_permute_ps(all, 0x55),
@@ -62,12 +62,12 @@ ALWAYS void write_held(enum cx_format f, unsigned char *wire, const vf32 x[HELD 
 		q[v] = nearest(x[v] * of[v / NV]);
 	for (unsigned b = 0; b < HELD; b += 2)
 		if (f == CX_Q8)
-			pack8(wire + b * cx_wire_block(f), &q[b * NV], around);
+			pack8(wire + b * cx_wire_block(f), &q[b * NV], true);
 		else
-			pack4(wire + b * cx_wire_block(f), &q[b * NV], around);
+			pack4(wire + b * cx_wire_block(f), &q[b * NV], true);
 }
 
-ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src, bool around)
+ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src)
 {
 	uint16_t scales[BLOCKS] __attribute__((aligned(CACHE_LINE)));
 
@@ -84,7 +84,7 @@ ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src, 
 		s = held_scales(f, fold_held(key), &poisoned);
 		_mm_storel_epi64((__m128i *)(scales + g), _mm_cvtepi32_epi16(s));
 		inverses = held_inverses(s, poisoned, x);
-		write_held(f, wire, x, inverses, around);
+		write_held(f, wire, x, inverses);
 	}
-	put_scales(wire, scales, around);
+	put_scales(wire, scales, true);
 }
