@@ -77,7 +77,8 @@ ALWAYS vf32 load_float(const void *p)
  * Asks for the cache lines of len bytes a while after p, since the processor stops
  * looking ahead where a page ends. What lies beyond an array is not touched by it.
  * Streams of a few bytes an element gain most (4 inputs fused: 2.5 to 3.7 G elements/s
- * from memory, Zen 4); floats want it no nearer than the L2 and no farther than this.
+ * from memory, Zen 4); floats that are quantized want it no nearer than the L2 and no farther
+ * than this, others not at all.
  */
 enum { AHEAD = 2048 };
 
@@ -137,8 +138,6 @@ typedef void make_fn(vf32 x[PAIR], const struct tile *t, size_t block);
 
 ALWAYS void make_as(collx_type type, vf32 x[PAIR], const struct tile *t, size_t block)
 {
-	if (type == COLLX_FLOAT32)
-		look_ahead_l2(t->src + block * CX_BLOCK * 4, 2 * CX_BLOCK * 4);
 	for (unsigned v = 0; v < PAIR; v++)
 		x[v] = load_as(type, t->src, block * CX_BLOCK + v * L);
 }
@@ -290,6 +289,8 @@ ALWAYS void extremes(enum cx_format f, bool both, vu32 most[2], make_fn *make,
 	for (unsigned b = 0; b < L; b += 2) {
 		vf32 x[PAIR];
 
+		if (!room)
+			look_ahead_l2(t->src + (g + b) * CX_BLOCK * 4, 2 * CX_BLOCK * 4);
 		make(x, t, g + b);
 		for (unsigned v = 0; v < PAIR; v++) {
 			vu32 *k = &key[b + v / NV], *o = &other[b + v / NV];
@@ -394,6 +395,22 @@ ALWAYS void leave(enum cx_format f, float *residual, const vf32 x[NV], const vi3
 	}
 }
 
+ALWAYS void put(char *dst, mem v, bool around)
+{
+	if (around)
+		stream(dst, v);
+	else
+		*(mem *)dst = v;
+}
+
+/* A tile's scales. Around the caches they go like all the rest: a store that waits for its
+ * cache line holds up those after it. */
+ALWAYS void put_scales(unsigned char *wire, const uint16_t scales[BLOCKS], bool around)
+{
+	for (unsigned i = 0; i < BLOCKS * 2; i += VEC)
+		put((char *)wire + i, *(const mem *)((const char *)scales + i), around);
+}
+
 /* Writes a whole tile that lies in memory, two blocks at once: a cache line of q8. */
 ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, const char *x,
 		       const struct blocks *b, float *residual, const uint16_t *random,
@@ -421,7 +438,7 @@ ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, c
 		else
 			pack4(wire + k * payload, q, around);
 	}
-	memcpy(wire + BLOCKS * payload, b->wire, sizeof(b->wire));
+	put_scales(wire + BLOCKS * payload, b->wire, around);
 }
 
 /* Of a type: what is encoded are the elements at src; NULL: what is made, as floats. */
@@ -447,10 +464,17 @@ ALWAYS void encode_scaled(enum cx_format f, bool stochastic, make_fn *make, cons
 
 #if VEC == 64
 #include "kernels/codec_exact.h"
+#include "kernels/codec_held.h"
 #else
+enum { HELD = 0 };
 struct exact {
 	unsigned char *wire;
 };
+
+ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src)
+{
+	(void)f, (void)wire, (void)src;
+}
 
 ALWAYS void exact_begin(struct exact *x)
 {
@@ -551,6 +575,8 @@ ALWAYS void encode_tile(enum cx_format f, make_fn *make, const collx_type *type,
 			encode_bf16(true, make, wire, t, residual, around);
 		else
 			encode_bf16(false, make, wire, t, residual, around);
+	} else if (HELD && around && type && *type == COLLX_FLOAT32 && !t->rounding.stochastic) {
+		encode_held(f, wire, t->src);
 	} else if (t->rounding.stochastic) {
 		encode_scaled(f, true, make, type, wire, t, residual, around);
 	} else {
@@ -633,14 +659,6 @@ ALWAYS void feedback(enum cx_format f, collx_type type, void *wire, const void *
 }
 
 /* ---- decoding ---- */
-
-ALWAYS void put(char *dst, mem v, bool around)
-{
-	if (around)
-		stream(dst, v);
-	else
-		*(mem *)dst = v;
-}
 
 /* Writes two vectors of results; of short floats they are one. */
 ALWAYS void put_as(collx_type type, char *dst, const vf32 y[2], bool around)
@@ -879,45 +897,84 @@ ALWAYS void sum(enum cx_format format, collx_type type, void *dst, const struct 
 
 /* ---- top-k ---- */
 
-/* A block of which some elements are to be kept or unfit. */
-ALWAYS void choose_from(struct cx_select *s, const vf32 a[NV], const vf32 e[NV], bool left)
+/* What is chosen from, and which lanes were unfit; the sums are to be where gradients were given
+ * and something is left. */
+ALWAYS vu32 to_choose(const struct cx_select *s, collx_type type, bool given, bool left, size_t i,
+		      vi32 *unfit)
 {
-	for (unsigned v = 0; v < NV; v++) {
-		vi32 unfit = ((vi32)a[v] & INT32_MAX) >= (int32_t)CX_INF32;
-		vu32 b = (vu32)PICK(unfit, (vu32)e[v], (vu32)a[v]);
+	vf32 e = left ? load_float(s->residual + i) : splat(0);
+	vf32 a = given ? load_as(type, s->gradient, i) : e;
+
+	if (given && left)
+		a += s->decay * e;
+	*unfit = ((vi32)a & INT32_MAX) >= (int32_t)CX_INF32;
+	return PICK(*unfit, (vu32)e, (vu32)a);
+}
+
+/* Takes what is to be kept of a block; what is left is in the residual by now. */
+ALWAYS void take_block(struct cx_select *s, collx_type type, bool left, size_t at)
+{
+	for (unsigned v = 0; v < NV; v++, at += L) {
+		vi32 unfit;
+		vu32 b = to_choose(s, type, !left, left, at, &unfit);
 		vi32 key = (vi32)b & INT32_MAX;
 		vi32 taken = (key > (int32_t)s->least - 1) & (vi32)(key < (int32_t)CX_INF32);
 		unsigned lanes = lanes_of(taken);
 
 		if (left)
-			*(mem *)(s->residual + s->at + v * L) = (mem)(b & (vu32)~taken);
-		keep(s->bits + s->found, s->index + s->found, b, (uint32_t)(s->at + v * L), lanes);
+			*(mem *)(s->residual + at) = (mem)(b & (vu32)~taken);
+		keep(s->bits + s->found, s->index + s->found, b, (uint32_t)at, lanes);
 		s->found += (unsigned)__builtin_popcount(lanes);
-		s->unfit += (unsigned)__builtin_popcount(lanes_of(unfit));
 	}
+}
+
+static void count_unfit(struct cx_select *s, vu32 lanes)
+{
+	for (unsigned i = 0; i < L; i++)
+		s->unfit += lanes[i];
+}
+
+/*
+ * Blocks are gone through up to a tile's of them at a time, then once more those in which there
+ * are candidates: nobody foresees which, and a wrong guess costs as much as a block.
+ */
+ALWAYS void choose_stretch(struct cx_select *s, collx_type type, bool given, bool left,
+			   unsigned blocks)
+{
+	unsigned list[BLOCKS], listed = 0;
+	vu32 unfit = {0};
+
+	for (unsigned k = 0; k < blocks; k++) {
+		vi32 some = {0};
+
+		for (unsigned v = 0; v < NV; v++) {
+			size_t i = s->at + k * CX_BLOCK + v * L;
+			vi32 mine;
+			vu32 b = to_choose(s, type, given, left, i, &mine);
+
+			some |= ((vi32)b & INT32_MAX) > (int32_t)s->least - 1;
+			unfit -= (vu32)mine;
+			if (left)
+				*(mem *)(s->residual + i) = (mem)b;
+		}
+		list[listed] = k;
+		listed += lanes_of(some) != 0;
+	}
+	for (unsigned k = 0; k < listed; k++)
+		take_block(s, type, left, s->at + list[k] * CX_BLOCK);
+	if (lanes_of((vi32)(unfit != 0)))
+		count_unfit(s, unfit);
+	s->at += blocks * CX_BLOCK;
 }
 
 ALWAYS void choose_blocks(struct cx_select *s, collx_type type, bool given, bool left)
 {
-	for (; s->at + CX_BLOCK <= s->n && s->room - s->found >= CX_SELECT_ROOM;
-	     s->at += CX_BLOCK) {
-		vf32 a[NV], e[NV];
-		vi32 some = {0};
+	while (s->at + CX_BLOCK <= s->n && s->room - s->found >= CX_SELECT_ROOM) {
+		size_t blocks = (s->n - s->at) / CX_BLOCK;
+		size_t room = (s->room - s->found - CX_SELECT_ROOM) / CX_BLOCK + 1;
 
-
-		for (unsigned v = 0; v < NV; v++) {
-			e[v] = left ? load_float(s->residual + s->at + v * L) : splat(0);
-			a[v] = given ? load_as(type, s->gradient, s->at + v * L) : e[v];
-			if (given && left)
-				a[v] += s->decay * e[v];
-			some |= ((vi32)a[v] & INT32_MAX) > (int32_t)s->least - 1;
-		}
-		if (lanes_of(some)) {
-			choose_from(s, a, e, left);
-			continue;
-		}
-		for (unsigned v = 0; v < NV && left; v++)
-			*(mem *)(s->residual + s->at + v * L) = (mem)a[v];
+		blocks = blocks < room ? blocks : room;
+		choose_stretch(s, type, given, left, blocks < BLOCKS ? (unsigned)blocks : BLOCKS);
 	}
 }
 

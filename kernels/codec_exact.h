@@ -312,7 +312,7 @@ ALWAYS void exact_lines(enum cx_format f, struct exact *x, struct range *range, 
 			write_line(f, x->wire, from, &x->b, i, around);
 	}
 	if (before)
-		memcpy(x->wire + lines * CACHE_LINE, x->b.wire, sizeof(x->b.wire));
+		put_scales(x->wire + lines * CACHE_LINE, x->b.wire, around);
 }
 
 ALWAYS void exact_end(enum cx_format f, struct exact *x, bool around)

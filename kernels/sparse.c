@@ -139,6 +139,33 @@ static unsigned char *place_entry(struct writer *w, enum cx_sparse_kind kind, si
 	return values + (kind == CX_SPARSE_DENSE ? place : i) * size_of(w->type);
 }
 
+/* The usual body. */
+static void write_list(unsigned char *body, const uint32_t *bits, const uint32_t *index,
+		       size_t entries)
+{
+	for (size_t i = 0; i < entries; i++) {
+		uint16_t place = (uint16_t)(index[i] % CX_CHUNK);
+
+		memcpy(body + i * 2, &place, 2);
+	}
+	memcpy(body + cx_sparse_places(CX_SPARSE_LIST, 0, entries), bits, entries * 4);
+}
+
+/* Any other. */
+static void write_entries(struct writer *w, enum cx_sparse_kind kind, const uint32_t *bits,
+			  const uint32_t *index, size_t entries, float *residual)
+{
+	for (size_t i = 0; i < entries; i++) {
+		float a = cx_float_from_bits(bits[i]), y;
+
+		y = put_value(place_entry(w, kind, entries, i, (uint16_t)(index[i] % CX_CHUNK)),
+			      w->type, a);
+		y = cx_left(a, y);
+		if (residual && w->type != COLLX_FLOAT32)
+			memcpy(residual + index[i], &y, sizeof(y));
+	}
+}
+
 size_t cx_sparse_write(void *msg, collx_type type, uint64_t count, const uint32_t *bits,
 		       const uint32_t *index, size_t entries, float *residual)
 {
@@ -151,15 +178,10 @@ size_t cx_sparse_write(void *msg, collx_type type, uint64_t count, const uint32_
 		while (to < entries && index[to] / CX_CHUNK == w.chunk)
 			to++;
 		kind = begin_chunk(&w, to - from);
-		for (size_t i = from; i < to; i++) {
-			float a = cx_float_from_bits(bits[i]), y;
-
-			y = put_value(place_entry(&w, kind, to - from, i - from,
-						  (uint16_t)(index[i] % CX_CHUNK)), type, a);
-			y = cx_left(a, y);
-			if (residual && type != COLLX_FLOAT32)
-				memcpy(residual + index[i], &y, sizeof(y));
-		}
+		if (kind == CX_SPARSE_LIST && type == COLLX_FLOAT32)
+			write_list(w.body, bits + from, index + from, to - from);
+		else
+			write_entries(&w, kind, bits + from, index + from, to - from, residual);
 		end_chunk(&w, kind, to - from);
 		from = to;
 	}

@@ -2,12 +2,14 @@
 /*
  * collx-perf kernels: how near the arithmetic comes to what memory permits. In
  * each round the bandwidths of reading (R), writing (W) and copying (C, both
- * directions counted) are measured and then every kernel once; the best round of
- * each counts. No kernel can be faster than
+ * directions counted) are measured before every kernel. No kernel can be faster
+ * than
  *
  *   bound = max(bytes read / R, bytes written / W, all bytes / C)
  *
- * and what is printed is bound / time.
+ * and what is printed is bound / time. Of each kernel the best round counts, and of
+ * the bandwidths the best of the same rounds: the best of all rounds would be that
+ * of twenty times as many, and the higher for it the more others use the memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -353,7 +355,7 @@ static void keep_least(double *best, double t)
 
 /* What was measured: seconds of the best rounds. */
 struct result {
-	double rate[3];       /* R, W, C in bytes/s */
+	double least[KERNELS][3]; /* seconds of R, W and C in its rounds, for 4 n bytes */
 	double best[KERNELS];
 	double cached, cached_copy; /* bytes/s */
 };
@@ -362,10 +364,10 @@ struct result {
 static void measure(struct bench *b, unsigned rounds, struct result *r)
 {
 	enum { IN_TURN = 3 };
-	double least[3] = {0};
 
 	for (unsigned i = 0; i < rounds * KERNELS; i++) {
 		const struct kernel *k = &kernels[i % KERNELS];
+		double *least = r->least[i % KERNELS];
 
 		set_up(b, k);
 		for (unsigned turn = 0; turn < IN_TURN; turn++) {
@@ -377,8 +379,6 @@ static void measure(struct bench *b, unsigned rounds, struct result *r)
 			keep_least(&r->best[k - kernels], seconds(b, k->run));
 		}
 	}
-	for (unsigned i = 0; i < 3; i++)
-		r->rate[i] = (double)b->n * 4 * (i == 2 ? 2 : 1) / least[i];
 }
 
 /* Within the L2: traffic of quantizing float to q8 and of memcpy, the same bytes. */
@@ -423,8 +423,9 @@ static void report_kernel(const struct bench *b, const struct kernel *k, const s
 	double wire = (double)collx_encoded_size(b->n, k->format);
 	double reads = k->reads * (double)b->n + k->wires_read * wire;
 	double writes = k->writes * (double)b->n + k->wires_written * wire;
-	double bound = larger(larger(reads / r->rate[0], writes / r->rate[1]),
-			      (reads + writes) / r->rate[2]);
+	const double *least = r->least[k - kernels];
+	double bound = larger(larger(reads * least[0], writes * least[1]),
+			      (reads + writes) * least[2] / 2) / ((double)b->n * 4);
 	double t = r->best[k - kernels], share = bound / t;
 
 	printf("%-26s %9.3f %9.2f %9.2f %7.2f", k->name, t * 1e3, (reads + writes) / t / 1e9,
@@ -436,17 +437,29 @@ static void report_kernel(const struct bench *b, const struct kernel *k, const s
 			share, k->goal);
 }
 
+/* R, W or C in bytes/s, of the best round of all. */
+static double best_rate(const struct bench *b, const struct result *r, unsigned kind)
+{
+	double least = 0;
+
+	for (unsigned k = 0; k < KERNELS; k++)
+		keep_least(&least, r->least[k][kind]);
+	return (double)b->n * 4 * (kind == 2 ? 2 : 1) / least;
+}
+
 static void report(const struct bench *b, const struct result *r, FILE *json)
 {
-	double share = r->cached / r->cached_copy;
+	double share = r->cached / r->cached_copy, rate[3];
 
+	for (unsigned i = 0; i < 3; i++)
+		rate[i] = best_rate(b, r, i);
 	printf("# collx-perf kernels: %zu elements, one core, GB/s: R %.2f  W %.2f  C %.2f\n", b->n,
-	       r->rate[0] / 1e9, r->rate[1] / 1e9, r->rate[2] / 1e9);
+	       rate[0] / 1e9, rate[1] / 1e9, rate[2] / 1e9);
 	printf("# %-24s %9s %9s %9s %7s %6s\n", "kernel", "ms", "GB/s", "Gelem/s", "share", "goal");
 	if (json)
 		fprintf(json, "[\n  {\"elements\": %zu, \"R\": %.6g, \"W\": %.6g, \"C\": %.6g, "
-			"\"cached_quantize\": %.6g, \"cached_memcpy\": %.6g}", b->n, r->rate[0],
-			r->rate[1], r->rate[2], r->cached, r->cached_copy);
+			"\"cached_quantize\": %.6g, \"cached_memcpy\": %.6g}", b->n, rate[0],
+			rate[1], rate[2], r->cached, r->cached_copy);
 	for (unsigned k = 0; k < KERNELS; k++)
 		report_kernel(b, &kernels[k], r, json);
 	printf("%-26s %9s %9.2f %9s %7.2f %6.2f%s\n", "quantize q8 in L2", "", r->cached / 1e9, "",

@@ -42,7 +42,7 @@ Test(codec, avx512_is_portable, .timeout = 600)
 #ifdef __SANITIZE_ADDRESS__ /* floats at least are as large */
 enum { LARGE = 5 << 19, ROUNDINGS = 400 };
 #else
-enum { LARGE = 9 << 20, ROUNDINGS = 4000 };
+enum { LARGE = 15 << 20, ROUNDINGS = 4000 };
 #endif
 
 struct large {
