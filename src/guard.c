@@ -352,6 +352,7 @@ static void close_at_exit(struct cx_ward *w, bool leave)
 	if (w->rally)
 		cx_rally_destroy(w->rally);
 	w->rally = NULL;
+	w->served = NULL; /* nobody takes what has gone out of that list */
 	w->convened = false;
 	atomic_store(&w->leaving, leave ? 1 : 2);
 	cx_ward_step(w, NULL, cx_now_ns());

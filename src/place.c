@@ -173,14 +173,11 @@ static int take_nap(const struct patience *p, int ms)
 	return rc;
 }
 
-/* No answer came: the thread that waits for it keeps what it works on. */
-static int no_answer(struct lookup **l, const char *name, const struct patience *p)
+/* No answer came: the thread that waits for it has taken what it works on. */
+static int no_answer(const char *host, const char *name, const struct patience *p)
 {
-	char host[sizeof((*l)->host)];
 	int rc = is_stopped(p);
 
-	strcpy(host, (*l)->host);
-	*l = NULL;
 	return rc ? rc : cx_fail(COLLX_ERR_INIT_TIMEOUT,
 				 "rank 0 at %s: no answer about host %s before the deadline: do "
 				 "the name servers of this host run?", name, host);
@@ -188,8 +185,10 @@ static int no_answer(struct lookup **l, const char *name, const struct patience 
 
 static int ask(struct lookup **l, const char *name, const struct patience *p)
 {
+	char host[sizeof((*l)->host)];
 	int nap_ms = 50, rc;
 
+	strcpy(host, (*l)->host);
 	if (cx_now_ns() >= p->deadline_ns)
 		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
 			       "rank 0 at %s: no time is left to look up host %s", name,
@@ -198,8 +197,10 @@ static int ask(struct lookup **l, const char *name, const struct patience *p)
 	(*l)->aside.stop_ctx = p->stop_ctx;
 	for (;;) {
 		rc = cx_aside_run(&(*l)->aside, p->deadline_ns);
-		if (rc == 0)
-			return no_answer(l, name, p);
+		if (rc == 0) {
+			*l = NULL;
+			return no_answer(host, name, p);
+		}
 		if (rc < 0 || !may_become_known(*l))
 			return rc < 0 ? rc : 0;
 		rc = take_nap(p, nap_ms);

@@ -270,7 +270,7 @@ void cx_verdict_lost(struct cx_verdict *v, int rank, enum cx_loss how)
 	if (how == CX_LOSS_STOP)
 		cx_set_add(&v->stopped, rank);
 	if (v->phase == CX_COUNTING && is_last_one(v))
-		v->due_ns = 0;
+		v->due_ns = v->settle_ns - dying_ns; /* long ago */
 }
 
 void cx_verdict_wait(struct cx_verdict *v, uint64_t now_ns)

@@ -90,7 +90,7 @@ static bool hang_up(struct cx_ward *w, uint64_t now_ns)
 		if (s->wire.fd < 0)
 			continue;
 		all = false;
-		if (!s->ends)
+		if (!s->mute)
 			cx_wire_finish(&s->wire);
 		s->ends = s->mute = true;
 	}

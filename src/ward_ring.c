@@ -34,8 +34,10 @@ void cx_ward_open_ring(struct cx_ward *w, uint64_t now_ns)
 	for (int i = 0; i < w->nstrands; i++) {
 		struct cx_strand *s = &w->strands[i];
 
-		if (!s->beside && s->quiet)
-			s->heard_ns = s->said_ns = now_ns;
+		if (!s->beside && s->quiet) {
+			s->heard_ns = now_ns;
+			s->said_ns = 0; /* a heartbeat at once, as it may be waited for */
+		}
 		s->quiet = s->beside;
 	}
 }
@@ -62,7 +64,8 @@ void cx_ward_doubt_above(struct cx_ward *w, const struct cx_strand *from, uint64
 		return;
 	cx_ward_tell_beside(w, from, CX_FRAME_SILENT, w->tree.above, now_ns);
 	cx_ward_open_ring(w, now_ns);
-	w->above_by_ns = now_ns + cx_min(w->rally->silence_ns, answers_ns);
+	w->above_by_ns = now_ns + cx_min(w->rally->silence_ns,
+					 cx_max(answers_ns, 2 * w->rally->beat_ns));
 }
 
 uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns)
@@ -79,10 +82,15 @@ uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns)
 
 uint64_t cx_ward_ask_for_late(struct cx_ward *w, uint64_t now_ns)
 {
-	if (!w->ringed || cx_ward_up(w) || w->late.rank < 0 || cx_ward_code(w))
+	struct cx_verdict *v = &w->decider;
+
+	if (!w->ringed || cx_ward_up(w) || w->late.rank < 0 || v->code || v->phase >= CX_COUNTING)
 		return UINT64_MAX;
-	cx_verdict_ask(&w->decider, now_ns);
-	return w->decider.asked_ns + ask_ns;
+	if (now_ns >= v->asked_ns + ask_ns) {
+		cx_verdict_ask(v, now_ns);
+		return now_ns; /* it is told in the next step */
+	}
+	return v->asked_ns + ask_ns;
 }
 
 /* ---- hearing ---- */
@@ -111,6 +119,9 @@ bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 		return false;
 	if (who == w->tree.rank)
 		cx_ward_open_ring(w, now_ns); /* and all will hear that it is not */
+	/* Who was given up speaks of what it did not hear itself. */
+	if (atomic_load_explicit(&w->news[s->rank].fate, memory_order_relaxed) != COLLX_RANK_ALIVE)
+		return true;
 	if (!w->rally ||
 	    atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)
 		return true;

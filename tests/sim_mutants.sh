@@ -106,8 +106,6 @@ rally: no heartbeats | rally.c | 10000
 /^static uint64_t keep_alive/,/^}/s/say\(r, i, CX_FRAME_BEAT, NULL, 0\);/;/
 rally: it sleeps through its own stop | rally.c | 10000
 s/r->silence_ns \/ 4\)/UINT64_MAX \/ 4)/
-rally: nobody looks for the gone | rally.c | 10000
-s/if \(cx_rally_process_state\(r, i\)/if (0 \&\& cx_rally_process_state(r, i)/
 rally: a number of an earlier round | rally.c | 10000
 s/r->visit.number = -1;/;/
 ward: who was stopped forgives nobody | ward_beat.c | 10000
@@ -135,7 +133,7 @@ ward: nobody lingers | ward_leave.c | 10000
 ward: it goes with the tree | ward.c | 10000
 s/\(w->departed \|\| !w->rally\)/1/
 ward: a report of any origin | ward.c | 2000
-s/cx_tree_towards\(&w->tree, r.origin\) != s->rank \|\| len < least/len < least/
+s/ \|\| cx_tree_towards\(&w->tree, r.origin\) != s->rank//
 ring: that rank 0 is silent is not told on | ward_ring.c | 10000
 /^void cx_ward_tell_beside/,/^}/s/s != but/0/
 ring: nobody beats in it | ward_life.c | 10000
@@ -164,7 +162,7 @@ ward: an unknown frame is skipped | ward.c | 3000
 s/default: return false;/default: return true;/
 ward: who leaves relays nothing | ward_leave.c | 20000
 s/return below && /return 0 \&\& /
-wire: the rest is not read | wire.c | 10000
+wire: the rest is not read | wire.c | 60000
 s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/

@@ -370,7 +370,9 @@ static int real_process_state(const struct cx_process *p)
 		return CX_PROCESS_UNKNOWN;
 	if (rc == 0 || start != p->start)
 		return CX_PROCESS_GONE;
-	return state != CX_PROCESS_GONE && is_killed(p->number) ? CX_PROCESS_ENDS : state;
+	/* Who sleeps was not killed, as that wakes it. */
+	return state != 'S' && state != CX_PROCESS_GONE && is_killed(p->number) ? CX_PROCESS_ENDS
+										: state;
 }
 
 const struct cx_sys cx_sys_real = {
