@@ -20,7 +20,7 @@ static const int leader[RANKS] = { 0, 0, 0, 3, 3 };
 static struct {
 	struct cx_ward *ward;
 	struct cx_calls calls;
-	struct fuzz_conn *conn[3]; /* of its wires */
+	struct fuzz_conn *conn[4]; /* of its wires */
 	int conns;
 	int code; /* the verdict, once there is one */
 	char text[CX_FAULT_TEXT_MAX];
@@ -37,7 +37,19 @@ static void connect_wire(struct cx_wire *w)
 	at.conn[at.conns++] = c;
 }
 
-static void ward_open(int rank)
+/* With the other leader, in a ring of the two. */
+static void connect_beside(struct cx_tree *t)
+{
+	struct cx_wire w;
+
+	t->beside = cx_alloc(RANKS, sizeof(*t->beside));
+	FUZZ_MUST(t->beside, "no memory");
+	connect_wire(&w);
+	for (int r = 0; r < RANKS; r++)
+		t->beside[r] = r != t->rank && leader[r] == r ? w.fd : -1;
+}
+
+static void ward_open(int rank, bool ringed)
 {
 	struct cx_tree t = { .rank = rank, .ranks = RANKS, .above = rank ? leader[rank] : -1 };
 
@@ -56,6 +68,8 @@ static void ward_open(int rank)
 	}
 	if (rank)
 		connect_wire(&t.up);
+	if (ringed && rank == leader[rank])
+		connect_beside(&t);
 	cx_calls_init(&at.calls);
 	FUZZ_MUST(!cx_ward_create(&at.ward, &t, &at.calls, NULL), "no ward: %s", cx_error_text());
 }
@@ -64,7 +78,8 @@ static void ward_open(int rank)
 
 static const uint16_t kinds[] = {
 	CX_FRAME_LEAVE, CX_FRAME_REPORT, CX_FRAME_SIGNS, CX_FRAME_VERDICT, CX_FRAME_ASK,
-	CX_FRAME_FAULT, CX_FRAME_RECORD, 9,
+	CX_FRAME_FAULT, CX_FRAME_RECORD, 9, CX_FRAME_STATUS, CX_FRAME_LATE, CX_FRAME_SILENT,
+	CX_FRAME_BLAMED, CX_FRAME_LOST, CX_FRAME_BEAT, CX_FRAME_CONVENE, CX_FRAME_PART,
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
@@ -110,6 +125,18 @@ static size_t report_take(struct fuzz_input *in, uint8_t *body)
 	return sizeof(b) + 1 + fuzz_below(in, 40);
 }
 
+static size_t late_take(struct fuzz_input *in, uint8_t *body)
+{
+	struct cx_late late = { .rank = (int)fuzz_below(in, RANKS + 2) - 1,
+				.waited_ms = (uint32_t)number_take(in) };
+
+	late.sign.seq = number_take(in);
+	late.sign.what = cx_sign_what(fuzz_below(in, 8), fuzz_below(in, 12), fuzz_below(in, 8),
+				      (int)fuzz_below(in, RANKS + 1));
+	memcpy(body, &late, sizeof(late));
+	return sizeof(late);
+}
+
 static size_t body_take(struct fuzz_input *in, struct cx_frame_head *head, uint8_t *body)
 {
 	static const int codes[] = { COLLX_ERR_PEER_DEAD, COLLX_ERR_TIMEOUT, COLLX_ERR_MISMATCH,
@@ -122,8 +149,21 @@ static size_t body_take(struct fuzz_input *in, struct cx_frame_head *head, uint8
 		memcpy(body, &seq, sizeof(seq));
 		return 2 * sizeof(seq);
 	case CX_FRAME_REPORT: return report_take(in, body);
+	case CX_FRAME_STATUS:
 	case CX_FRAME_SIGNS: return account_take(in, body);
-	case CX_FRAME_ASK: return 0;
+	case CX_FRAME_LATE: return late_take(in, body);
+	case CX_FRAME_BLAMED:
+		memset(body, 0, sizeof(struct cx_set));
+		body[0] = fuzz_byte(in);
+		return sizeof(struct cx_set);
+	case CX_FRAME_PART:
+		head->arg = fuzz_below(in, 2) ? head->arg : 0;
+		return 0;
+	case CX_FRAME_ASK:
+	case CX_FRAME_SILENT:
+	case CX_FRAME_LOST:
+	case CX_FRAME_BEAT:
+	case CX_FRAME_CONVENE: return 0;
 	default:
 		head->arg = codes[fuzz_below(in, 7)];
 		memset(body, 'y', CX_FRAME_MAX);
@@ -234,7 +274,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned how = fuzz_byte(&in);
 
 	fuzz_world_begin();
-	ward_open(ranks[how & 3]);
+	ward_open(ranks[how & 3], how & 16);
 	for (int i = 0; i < STEPS_MAX && fuzz_left(&in); i++) {
 		event(&in);
 		step();
