@@ -403,10 +403,8 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	if (rc)
 		return rc;
 	flags = promises(comm, r, opts);
-	if (comm->error && !(flags & CX_GOES_ON)) {
-		cx_comm_enter(comm);
-		return cx_comm_exit(comm, cx_comm_run(comm, r, 0));
-	}
+	if (comm->error && !(flags & CX_GOES_ON))
+		return cx_fail(comm->error, "%s", comm->text);
 	rc = cx_comm_check_opts(comm, name, opts, &timeout_ns);
 	if (!rc && r->coll > CX_NCOLL)
 		rc = check_message(comm, r, name, opts);

@@ -44,10 +44,10 @@ void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause)
 		return;
 	w->cause = *cause;
 	w->cause.known_ns = cx_now_ns();
+	cx_ward_lower_last(w, 0); /* before: who knows the verdict finds that no call may begin */
 	/* Pairs with the acquire in verdict() and cx_guard_verdict: the cause is there; and
 	 * in total order with the bell, which whoever asks for it rings if this came first. */
 	atomic_store(&w->verdict, cause->code);
-	cx_ward_lower_last(w, 0);
 	ring(w);
 }
 
