@@ -64,6 +64,7 @@ struct trial {
 	int ranks, root;        /* root -1: another one each time */
 	unsigned victims;       /* those who are lost */
 	int actor;              /* who does what the others suffer; -1: nobody */
+	unsigned bound;         /* those who share one processor with who is busy */
 	int want;               /* the first error's code */
 	bool together;          /* the error names all victims */
 	collx_config config;

@@ -2,10 +2,12 @@
 /* The cases of faults; the ids are those of the reference's tables. */
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,20 +210,45 @@ static void vary_b4(struct trial *t, int i)
 	t->victims = 0;
 }
 
+enum { BUSY = 16, ITS_NICE = -10 };
+
+/* From here on this thread, and those that it makes, have one processor. */
+static void bind_to_one(void)
+{
+	cpu_set_t set;
+	int first = 0;
+
+	sched_getaffinity(0, sizeof(set), &set);
+	while (!CPU_ISSET(first, &set))
+		first++;
+	CPU_ZERO(&set);
+	CPU_SET(first, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void be_busy(bool bound)
+{
+	if (bound)
+		bind_to_one();
+	if (bound && setpriority(PRIO_PROCESS, 0, ITS_NICE))
+		setpriority(PRIO_PROCESS, 0, 0); /* starve() has said so */
+	for (;;)
+		__asm__ volatile("");
+}
+
 static int starve(struct trial *t)
 {
 	const char *seconds = getenv("COLLX_TRIAL_SECONDS");
-	pid_t busy[16];
+	pid_t busy[BUSY];
 	int rc = trial_await(t, trial_all(t), 1);
 
-	for (int i = 0; i < 16; i++) {
+	for (int i = 0; i < BUSY; i++) {
 		busy[i] = rank_fork();
 		if (busy[i] == 0)
-			for (;;)
-				__asm__ volatile("");
+			be_busy(t->bound != 0);
 	}
 	nap_ms(1000 * (unsigned)(seconds ? atoi(seconds) : 4));
-	for (int i = 0; i < 16; i++) {
+	for (int i = 0; i < BUSY; i++) {
 		kill(busy[i], SIGKILL);
 		waitpid(busy[i], NULL, 0);
 	}
@@ -237,6 +264,21 @@ static void vary_b7(struct trial *t, int i)
 	t->op = OP_ALLREDUCE;
 	t->config.op_timeout_ms = 60000;
 	t->drive = starve;
+}
+
+/* On one processor, that of all guards or of one. */
+static void live_bound(struct trial *t, int rank)
+{
+	if (t->bound >> rank & 1)
+		bind_to_one();
+	live_until_stop(t, rank);
+}
+
+static void vary_b7_bound(struct trial *t, int i)
+{
+	vary_b7(t, i);
+	t->bound = i % 2 ? 1u << t->actor : trial_all(t);
+	t->live = live_bound;
 }
 
 /* ---- B5, B6: late for a call ---- */
@@ -645,6 +687,7 @@ const struct trial_case trial_cases[] = {
 	{ "B5", "late by 1.5 s", vary_b5, { 1000, 1000 }, 0, 0, true },
 	{ "B6", "later than the deadline", vary_b6, { 2600, 2600 }, 1000, 0, true },
 	{ "B7", "16 busy processes", vary_b7, { 0, 0 }, 0, 0, true },
+	{ "B7p", "on the processor of the guards", vary_b7_bound, { 0, 0 }, 0, 0, true },
 	{ "B8", "100 times slower", trial_b8, { 0, 0 }, 0, 0, true },
 	{ "D1-6", "calls that differ", vary_d, { 250, 250 }, 1000, 0, false },
 	{ "D7", "two communicators crosswise", vary_d7, { 0, 0 }, 1000, 0, true },
