@@ -61,6 +61,7 @@ static int run_case(const struct trial_case *k, int repeats, int only, struct tr
 	int wrong = 0;
 	bool soon;
 
+	repeats = repeats < k->times ? k->times : repeats;
 	told.n = again.n = 0;
 	for (int i = only < 0 ? 0 : only; i < (only < 0 ? repeats : only + 1); i++) {
 		int rc = trial_case_run(k, i, t);

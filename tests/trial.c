@@ -235,6 +235,8 @@ static float expected(const struct worker *w, enum trial_op op, const uint64_t *
 		return value(keys[root], i);
 	if (op == OP_ALLGATHER)
 		return value(keys[i / count], i % count);
+	if (op == OP_MESSAGE)
+		return value(keys[(rank + size - 1) % size], i);
 	if (op == OP_REDUCE_SCATTER)
 		i += (size_t)rank * count;
 	for (int r = 0; r < size; r++)
@@ -262,6 +264,23 @@ static void check_result(const struct worker *w, enum trial_op op, int root)
 	}
 }
 
+/* To the next rank, from the one before; ranks of odd number receive first. */
+static int pass_on(struct worker *w, size_t n, collx_type type)
+{
+	int rank = collx_comm_rank(w->c), size = collx_comm_size(w->c), rc = 0;
+	int before = (rank + size - 1) % size, after = (rank + 1) % size;
+
+	if (size == 1)
+		memcpy(w->out, w->in, n * sizeof(float));
+	if (size > 1 && rank % 2)
+		rc = collx_recv(w->out, n, type, before, w->c, w->opts);
+	if (size > 1 && !rc)
+		rc = collx_send(w->in, n, type, after, w->c, w->opts);
+	if (size > 1 && !rc && rank % 2 == 0)
+		rc = collx_recv(w->out, n, type, before, w->c, w->opts);
+	return rc;
+}
+
 static int call(struct worker *w, enum trial_op op, size_t n, collx_type type, collx_op with,
 		int root)
 {
@@ -272,6 +291,7 @@ static int call(struct worker *w, enum trial_op op, size_t n, collx_type type, c
 	case OP_REDUCE_SCATTER:
 		return collx_reduce_scatter(w->in, w->out, n, type, with, w->c, w->opts);
 	case OP_BARRIER: return collx_barrier(w->c, w->opts);
+	case OP_MESSAGE: return pass_on(w, n, type);
 	default: return collx_allreduce(w->in, w->out, n, type, with, w->c, w->opts);
 	}
 }
@@ -427,7 +447,8 @@ void worker_close(struct worker *w)
 	int rc = collx_comm_destroy(w->c);
 
 	EXPECT(rc == 0, "rank %d: destroy: %s", w->me, collx_last_error(NULL));
-	w->c = NULL;
+	EXPECT(!collx_comm_destroy(w->fresh), "rank %d: %s", w->me, collx_last_error(NULL));
+	w->c = w->fresh = NULL;
 }
 
 void worker_step(struct worker *w, int step)
@@ -614,28 +635,68 @@ void worker_until_stop(struct worker *w)
 	EXPECT(rc == 0, "rank %d: %s: %s", w->me, collx_strerror(rc), collx_last_error(w->c));
 }
 
-void worker_compare(struct worker *w)
+int worker_refresh(struct worker *w)
 {
-	enum { N = 5000 };
-	static float in[N], here[N], fresh[N];
 	collx_unique_id id;
-	collx_comm_t c = NULL;
 	int rank = collx_comm_rank(w->c), rc = rank ? 0 : collx_get_unique_id(&id);
 
-	for (size_t i = 0; i < N; i++)
-		in[i] = 1.0f / (float)(1 + mix64(i * 16 + (unsigned)rank) % 99999);
 	if (!rc)
 		rc = collx_broadcast(&id, &id, sizeof(id), COLLX_UINT8, 0, w->c, NULL);
 	if (!rc)
-		rc = collx_comm_create(&c, collx_comm_size(w->c), &id, rank, &w->t->config);
-	if (!rc)
-		rc = collx_allreduce(in, here, N, COLLX_FLOAT32, COLLX_SUM, w->c, NULL);
-	if (!rc)
-		rc = collx_allreduce(in, fresh, N, COLLX_FLOAT32, COLLX_SUM, c, NULL);
+		rc = collx_comm_create(&w->fresh, collx_comm_size(w->c), &id, rank, &w->t->config);
 	EXPECT(rc == 0, "rank %d: to compare: %s", w->me, collx_last_error(NULL));
-	EXPECT(!memcmp(here, fresh, sizeof(here)), "rank %d: other bits than a fresh communicator",
-	       w->me);
-	collx_comm_destroy(c);
+	return rc;
+}
+
+/* By the communicator c; what comes out, to be unmapped. */
+static int call_with_fractions(struct worker *w, collx_comm_t c, enum trial_op op, size_t n,
+			       float **out)
+{
+	struct worker copy = *w;
+	size_t all = n * (size_t)collx_comm_size(c);
+	int rc;
+
+	copy.c = c;
+	copy.in = room_for(all);
+	copy.out = *out = room_for(all);
+	for (size_t i = 0; i < all; i++) /* their sum depends on the order */
+		copy.in[i] = 1.0f / (float)(1 + mix64(i * 16 + (unsigned)w->me) % 99999);
+	rc = call(&copy, op, n, COLLX_FLOAT32, COLLX_SUM, (int)(n % (size_t)collx_comm_size(c)));
+	munmap(copy.in, all * sizeof(float));
+	return rc;
+}
+
+int worker_fractions(struct worker *w, enum trial_op op, size_t n)
+{
+	size_t all = n * (size_t)collx_comm_size(w->c);
+	float *out;
+	int rc = call_with_fractions(w, w->c, op, n, &out);
+
+	munmap(out, all * sizeof(float));
+	return rc;
+}
+
+void worker_compare_call(struct worker *w, enum trial_op op, size_t n)
+{
+	size_t len = n * (size_t)collx_comm_size(w->c) * sizeof(float);
+	float *here, *there;
+	int rc = call_with_fractions(w, w->c, op, n, &here);
+
+	rc |= call_with_fractions(w, w->fresh, op, n, &there);
+	EXPECT(rc == 0, "rank %d: to compare: %s", w->me, collx_last_error(NULL));
+	EXPECT(!memcmp(here, there, len), "rank %d: operation %d of %zu: other bits than a fresh "
+	       "communicator's", w->me, op, n);
+	munmap(here, len);
+	munmap(there, len);
+}
+
+void worker_compare(struct worker *w)
+{
+	if (!worker_refresh(w))
+		for (int op = 0; op < OPS; op++)
+			worker_compare_call(w, (enum trial_op)op, 5000);
+	collx_comm_destroy(w->fresh);
+	w->fresh = NULL;
 }
 
 /* A zombie's: the others went on. */

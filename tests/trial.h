@@ -20,7 +20,7 @@ enum { TRIAL_RANKS = 8, TRIAL_JOINERS = 1, TRIAL_PEOPLE = TRIAL_RANKS + TRIAL_JO
 enum trial_path { PATH_SHM, PATH_TCP, PATH_MIXED, PATHS };
 enum trial_how { HOW_CALL, HOW_THREAD, HOW_IDLE, HOWS };
 enum trial_op { OP_ALLREDUCE, OP_BROADCAST, OP_REDUCE, OP_ALLGATHER, OP_REDUCE_SCATTER,
-		OP_BARRIER, OPS };
+		OP_BARRIER, OP_MESSAGE, OPS };
 enum trial_fault {
 	/* by a signal from outside */
 	FAULT_NONE, FAULT_KILL, FAULT_STOP, FAULT_SIGNAL,
@@ -64,6 +64,7 @@ struct trial {
 	int ranks, root;        /* root -1: another one each time */
 	unsigned victims;       /* those who are lost */
 	int actor;              /* who does what the others suffer; -1: nobody */
+	int calls;              /* after which a rank ends itself; 0: it does not */
 	unsigned bound;         /* those who share one processor with who is busy */
 	int want;               /* the first error's code */
 	bool together;          /* the error names all victims */
@@ -106,7 +107,7 @@ unsigned trial_draw(const struct trial *t, unsigned what, unsigned n);
 struct worker {
 	struct trial *t;
 	int me;              /* its first number */
-	collx_comm_t c;
+	collx_comm_t c, fresh; /* fresh: of the same ranks, to compare with; or NULL */
 	unsigned epoch;
 	uint64_t op;
 	const collx_opts *opts;
@@ -132,7 +133,13 @@ void worker_lock(struct worker *w);
 int worker_settle(struct worker *w, int size);
 /* Calls until the driver says stop: no error is right. */
 void worker_until_stop(struct worker *w);
-/* Are the results those of a fresh communicator, bit for bit? */
+/* Makes w->fresh. */
+int worker_refresh(struct worker *w);
+/* One call of n fractions, always the same; its code. */
+int worker_fractions(struct worker *w, enum trial_op op, size_t n);
+/* The same call on both, of n fractions: are the results the same bits? */
+void worker_compare_call(struct worker *w, enum trial_op op, size_t n);
+/* The same of each operation, on a fresh one of its own. */
 void worker_compare(struct worker *w);
 /* The common life: suffers the fault, settles, compares, leaves. */
 void worker_live(struct trial *t, int rank);
@@ -147,6 +154,7 @@ struct trial_case {
 	double again_ms;
 	int ranks;           /* 0: 4 */
 	bool slow;           /* seconds each: in make check once */
+	int times;           /* variations in make check-faults at least */
 };
 
 extern const struct trial_case trial_cases[];
@@ -154,7 +162,7 @@ extern const int ntrial_cases;
 /* Runs variation i of the case. */
 int trial_case_run(const struct trial_case *k, int i, struct trial *t);
 
-/* ---- between trials.c, trials_after.c and trials_churn.c ---- */
+/* ---- between the files of the cases ---- */
 
 enum { SMALL = 1, MIDDLE = 3000, LARGE = 1 << 18, BIG = 4 << 20, BIGGEST = 16 << 20 };
 
@@ -183,5 +191,7 @@ void trial_b8(struct trial *t, int i);
 void trial_h4(struct trial *t, int i);
 void trial_i4(struct trial *t, int i);
 void trial_h7(struct trial *t, int i);
+void trial_a6(struct trial *t, int i);
+void trial_i11(struct trial *t, int i);
 
 #endif

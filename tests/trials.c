@@ -74,37 +74,6 @@ static void vary_a5_all(struct trial *t, int i)
 		t->path = PATH_TCP;
 }
 
-/* Another one dies while the rest repair, or shortly after. */
-static int kill_again(struct trial *t)
-{
-	unsigned first = 1u << t->actor, second = t->victims & ~first;
-
-	if (trial_await(t, trial_all(t), 1))
-		return 1;
-	t->hit_ns = trial_now_ns();
-	trial_signal(t, first, SIGKILL);
-	if (trial_await(t, trial_all(t) & ~t->victims, 2))
-		return 1;
-	usleep(trial_draw(t, 5, 30000));
-	trial_signal(t, second, SIGKILL);
-	if (trial_await(t, trial_all(t) & ~t->victims, 8))
-		return 1;
-	__atomic_store_n(&t->stop, 1, __ATOMIC_RELEASE);
-	return 0;
-}
-
-static void vary_a6(struct trial *t, int i)
-{
-	int first = i % t->ranks;
-
-	vary_a5(t, i);
-	t->together = false;
-	t->actor = first;
-	t->victims = 1u << first | 1u << (first + 1 + (int)trial_draw(t, 4, 3)) % t->ranks;
-	t->how = HOW_CALL;
-	t->drive = kill_again;
-}
-
 static void vary_a7(struct trial *t, int i)
 {
 	static const enum trial_fault ways[] = { FAULT_EXIT, FAULT_ABORT, FAULT_SEGV, FAULT_EXEC };
@@ -669,50 +638,51 @@ static void vary_h5_init(struct trial *t, int i)
 /* ---- the table ---- */
 
 const struct trial_case trial_cases[] = {
-	{ "A1", "killed, all outside", vary_a1, { 100, 250 }, 1000, 0, false },
-	{ "A2", "killed in a large allreduce", vary_a2, { 100, 250 }, 1000, 0, true },
-	{ "A3", "killed before it returns", trial_a3, { 100, 250 }, 1000, 0, false },
-	{ "A4", "the root killed", vary_a4, { 100, 250 }, 1000, 0, false },
-	{ "A5", "two killed at once", vary_a5, { 500, 500 }, 1000, 0, false },
-	{ "A5x", "all killed but one", vary_a5_all, { 500, 500 }, 1000, 0, false },
-	{ "A6", "another killed in the repair", vary_a6, { 100, 250 }, 2000, 5, false },
-	{ "A7", "exit, abort, segfault, exec", vary_a7, { 250, 250 }, 1000, 0, false },
-	{ "A8", "killed, its child lives", vary_a8, { 250, 250 }, 1000, 0, false },
-	{ "A9", "killed and replaced", trial_a9, { 0, 0 }, 0, 0, true },
-	{ "A11", "left, the others call", vary_a11, { 250, 250 }, 1000, 0, false },
-	{ "B1", "stopped", vary_b1, { 1500, 1500 }, 1000, 0, true },
-	{ "B2", "stopped, given up, woken", vary_b2, { 1500, 1500 }, 1000, 0, true },
-	{ "B3", "stopped 0.5 s, 10 times", vary_b3, { 0, 0 }, 0, 0, true },
-	{ "B4", "all stopped 10 s", vary_b4, { 0, 0 }, 0, 0, true },
-	{ "B5", "late by 1.5 s", vary_b5, { 1000, 1000 }, 0, 0, true },
-	{ "B6", "later than the deadline", vary_b6, { 2600, 2600 }, 1000, 0, true },
-	{ "B7", "16 busy processes", vary_b7, { 0, 0 }, 0, 0, true },
-	{ "B7p", "on the processor of the guards", vary_b7_bound, { 0, 0 }, 0, 0, true },
-	{ "B8", "100 times slower", trial_b8, { 0, 0 }, 0, 0, true },
-	{ "D1-6", "calls that differ", vary_d, { 250, 250 }, 1000, 0, false },
-	{ "D7", "two communicators crosswise", vary_d7, { 0, 0 }, 1000, 0, true },
-	{ "D8", "wrong rank or size", vary_d8, { 0, 0 }, 0, 0, true },
-	{ "one2", "one of two communicators fails", vary_two, { 0, 0 }, 1000, 0, false },
-	{ "H3", "fork", vary_h3, { 0, 0 }, 0, 0, false },
-	{ "H4", "a thread forks, one calls", trial_h4, { 0, 0 }, 0, 0, true },
-	{ "H5", "abort by another thread", vary_h5, { 50, 250 }, 1000, 0, false },
-	{ "H5b", "abort twice, by two threads", vary_h5_twice, { 50, 250 }, 1000, 0, false },
-	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false },
-	{ "H6", "abort in a signal handler", vary_h6, { 50, 250 }, 1000, 0, false },
-	{ "H7", "destroyed beside a call", trial_h7, { 50, 50 }, 0, 0, false },
-	{ "rev", "revoke", vary_revoke, { 50, 250 }, 1000, 0, false },
-	{ "I2", "one shrinks, the others call", trial_i2, { 250, 250 }, 1000, 0, false },
-	{ "I3", "8 ranks, killed one by one", trial_i3, { 0, 0 }, 0, 8, true },
-	{ "I4", "100 steps up and down", trial_i4, { 0, 0 }, 0, 1, true },
-	{ "I5", "replaced by a new rank", trial_i5, { 0, 0 }, 0, 0, true },
-	{ "I6", "an in-place input stays", trial_i6, { 100, 250 }, 1000, 0, false },
-	{ "I7", "all succeed or none", trial_i7, { 100, 250 }, 1000, 0, false },
-	{ "I8", "killed while they agree", trial_i8, { 0, 0 }, 1000, 5, false },
-	{ "I8b", "one is hasty with the next one", trial_i8_haste, { 0, 0 }, 0, 0, false },
-	{ "cont", "the call goes on by itself", trial_continue, { 1000, 1000 }, 0, 0, false },
-	{ "G9", "a joiner dies, lies, is late", trial_g9, { 0, 0 }, 0, 3, true },
-	{ "well", "shrink in health, aborted", trial_healthy, { 0, 0 }, 0, 0, false },
-	{ "call", "wrong use in the callback", trial_callback, { 100, 250 }, 1000, 0, false },
+	{ "A1", "killed, all outside", vary_a1, { 100, 250 }, 1000, 0, false, 0 },
+	{ "A2", "killed in a large allreduce", vary_a2, { 100, 250 }, 1000, 0, true, 0 },
+	{ "A3", "killed before it returns", trial_a3, { 100, 250 }, 1000, 0, false, 0 },
+	{ "A4", "the root killed", vary_a4, { 100, 250 }, 1000, 0, false, 0 },
+	{ "A5", "two killed at once", vary_a5, { 500, 500 }, 1000, 0, false, 0 },
+	{ "A5x", "all killed but one", vary_a5_all, { 500, 500 }, 1000, 0, false, 0 },
+	{ "A6", "another killed in the repair", trial_a6, { 100, 250 }, 2000, 5, false, 20 },
+	{ "A7", "exit, abort, segfault, exec", vary_a7, { 250, 250 }, 1000, 0, false, 0 },
+	{ "A8", "killed, its child lives", vary_a8, { 250, 250 }, 1000, 0, false, 0 },
+	{ "A9", "killed and replaced", trial_a9, { 0, 0 }, 0, 0, true, 0 },
+	{ "A11", "left, the others call", vary_a11, { 250, 250 }, 1000, 0, false, 0 },
+	{ "B1", "stopped", vary_b1, { 1500, 1500 }, 1000, 0, true, 0 },
+	{ "B2", "stopped, given up, woken", vary_b2, { 1500, 1500 }, 1000, 0, true, 0 },
+	{ "B3", "stopped 0.5 s, 10 times", vary_b3, { 0, 0 }, 0, 0, true, 0 },
+	{ "B4", "all stopped 10 s", vary_b4, { 0, 0 }, 0, 0, true, 0 },
+	{ "B5", "late by 1.5 s", vary_b5, { 1000, 1000 }, 0, 0, true, 0 },
+	{ "B6", "later than the deadline", vary_b6, { 2600, 2600 }, 1000, 0, true, 0 },
+	{ "B7", "16 busy processes", vary_b7, { 0, 0 }, 0, 0, true, 0 },
+	{ "B7p", "on the processor of the guards", vary_b7_bound, { 0, 0 }, 0, 0, true, 0 },
+	{ "B8", "100 times slower", trial_b8, { 0, 0 }, 0, 0, true, 0 },
+	{ "D1-6", "calls that differ", vary_d, { 250, 250 }, 1000, 0, false, 0 },
+	{ "D7", "two communicators crosswise", vary_d7, { 0, 0 }, 1000, 0, true, 0 },
+	{ "D8", "wrong rank or size", vary_d8, { 0, 0 }, 0, 0, true, 0 },
+	{ "one2", "one of two communicators fails", vary_two, { 0, 0 }, 1000, 0, false, 0 },
+	{ "H3", "fork", vary_h3, { 0, 0 }, 0, 0, false, 0 },
+	{ "H4", "a thread forks, one calls", trial_h4, { 0, 0 }, 0, 0, true, 0 },
+	{ "H5", "abort by another thread", vary_h5, { 50, 250 }, 1000, 0, false, 0 },
+	{ "H5b", "abort twice, by two threads", vary_h5_twice, { 50, 250 }, 1000, 0, false, 0 },
+	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false, 0 },
+	{ "H6", "abort in a signal handler", vary_h6, { 50, 250 }, 1000, 0, false, 0 },
+	{ "H7", "destroyed beside a call", trial_h7, { 50, 50 }, 0, 0, false, 0 },
+	{ "rev", "revoke", vary_revoke, { 50, 250 }, 1000, 0, false, 0 },
+	{ "I2", "one shrinks, the others call", trial_i2, { 250, 250 }, 1000, 0, false, 0 },
+	{ "I3", "8 ranks, killed one by one", trial_i3, { 0, 0 }, 0, 8, true, 0 },
+	{ "I4", "100 steps up and down", trial_i4, { 0, 0 }, 0, 1, true, 0 },
+	{ "I5", "replaced by a new rank", trial_i5, { 0, 0 }, 0, 0, true, 0 },
+	{ "I6", "an in-place input stays", trial_i6, { 100, 250 }, 1000, 0, false, 0 },
+	{ "I7", "all succeed or none", trial_i7, { 100, 250 }, 1000, 0, false, 0 },
+	{ "I8", "killed while they agree", trial_i8, { 0, 0 }, 1000, 5, false, 0 },
+	{ "I8b", "one is hasty with the next one", trial_i8_haste, { 0, 0 }, 0, 0, false, 0 },
+	{ "I11", "the failed call again", trial_i11, { 100, 250 }, 1000, 0, false, 20 },
+	{ "cont", "the call goes on by itself", trial_continue, { 1000, 1000 }, 0, 0, false, 0 },
+	{ "G9", "a joiner dies, lies, is late", trial_g9, { 0, 0 }, 0, 3, true, 0 },
+	{ "well", "shrink in health, aborted", trial_healthy, { 0, 0 }, 0, 0, false, 0 },
+	{ "call", "wrong use in the callback", trial_callback, { 100, 250 }, 1000, 0, false, 0 },
 };
 const int ntrial_cases = sizeof(trial_cases) / sizeof(trial_cases[0]);
 
@@ -721,6 +691,7 @@ int trial_case_run(const struct trial_case *k, int i, struct trial *t)
 	collx_config config = COLLX_CONFIG_INIT;
 
 	unsetenv("COLLX_SPIN_US");
+	unsetenv("COLLX_ALGO");
 	config.heartbeat_ms = 100;
 	config.silence_ms = 1000;
 	config.straggler_ms = 500;

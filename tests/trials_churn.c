@@ -38,6 +38,8 @@ static struct word next_word(struct worker *w)
 
 	if (trial_load(&t->stop))
 		word.deed = STOP;
+	else if (t->fault == FAULT_NONE && !w->fresh)
+		word.deed = CALL; /* each communicator is compared */
 	else if (trial_load(&t->churn.join) && size < TRIAL_RANKS)
 		word.deed = GROW;
 	else if (trial_load(&t->churn.leave) && size > 1)
@@ -142,8 +144,10 @@ static int one_round(struct worker *w)
 	rc = worker_call(w);
 	if (!rc && collx_comm_rank(w->c) == 0)
 		__atomic_add_fetch(&w->t->churn.ops, 1, __ATOMIC_RELAXED);
-	if (!rc && w->t->fault == FAULT_NONE && word.op % 64 == 0)
-		worker_compare(w);
+	if (!rc && w->t->fault == FAULT_NONE && !w->fresh)
+		rc = worker_refresh(w);
+	if (!rc && w->fresh)
+		worker_compare_call(w, (enum trial_op)(word.op % OPS), w->t->count);
 	return rc;
 }
 
@@ -318,10 +322,11 @@ void trial_a9(struct trial *t, int i)
 /* Up to all, then up and down; each step begins when the last one is done. */
 static int grow_and_shrink(struct trial *t)
 {
+	const char *wanted = getenv("COLLX_TRIAL_STEPS");
 	uint64_t since = now_ms(), ops = 0;
-	int asked = 0, bad = trial_await(t, trial_all(t), 1);
+	int asked = 0, bad = trial_await(t, trial_all(t), 1), steps = wanted ? atoi(wanted) : STEPS;
 
-	for (int i = 0, size = 1; !bad && i < STEPS; i++) {
+	for (int i = 0, size = 1; !bad && i < steps; i++) {
 		unsigned draw = (unsigned)mix64(t->seed * 977 + (unsigned)i);
 		bool up = size == 1 || i < TRIAL_RANKS - 1 || (size < TRIAL_RANKS && draw % 2);
 
