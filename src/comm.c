@@ -169,6 +169,15 @@ static bool is_hearsay(int code)
 	return code == COLLX_ERR_PEER_DEAD || code == COLLX_ERR_LINK;
 }
 
+/* Who it is about, where a call knows that by itself: a message needs its peer. */
+static int to_blame(const struct collx_comm *c, const struct cx_request *r, int code)
+{
+	return r->coll > CX_NCOLL && code == COLLX_ERR_PEER_LEFT &&
+			       cx_guard_has_left(c->guard, r->root)
+		       ? r->root
+		       : -1;
+}
+
 int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code)
 {
 	char text[CX_FAULT_TEXT_MAX];
@@ -182,7 +191,7 @@ int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code)
 	else
 		snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, cx_error_text());
 	cx_exec_fence(&c->exec);
-	code = cx_guard_report(c->guard, code, -1, is_hearsay(code), text);
+	code = cx_guard_report(c->guard, code, to_blame(c, r, code), is_hearsay(code), text);
 	snprintf(c->text, sizeof(c->text), "%.*s", (int)sizeof(c->text) - 1, cx_error_text());
 	c->error = code; /* the last that is done with it: see leave.c */
 	return code;

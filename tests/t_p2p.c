@@ -337,6 +337,7 @@ enum { LEFT_BEHIND = 3 };
 static void leave_behind(collx_comm_t c, int rank, int size, void *arg)
 {
 	int who = *(int *)arg, rc = 0;
+	collx_error e = COLLX_ERROR_INIT;
 	int32_t x = 0;
 	uint64_t start;
 	char text[32];
@@ -363,6 +364,7 @@ static void leave_behind(collx_comm_t c, int rank, int size, void *arg)
 	snprintf(text, sizeof(text), "rank %d left", who);
 	EXPECT(rc == COLLX_ERR_PEER_LEFT && strstr(collx_last_error(c), text), "%s: %s",
 	       collx_strerror(rc), collx_last_error(c));
+	EXPECT(!collx_comm_error(c, &e) && e.rank == who && e.nranks == 1, "it blames %d", e.rank);
 	EXPECT(now_ms() - start < 1000, "it took %d ms", (int)(now_ms() - start));
 }
 

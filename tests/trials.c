@@ -23,7 +23,7 @@ void trial_vary(struct trial *t, enum trial_fault fault, collx_result want, int 
 	t->fault = fault;
 	t->want = want;
 	t->how = (enum trial_how)(i / PATHS % HOWS);
-	t->count = counts[i % 3];
+	t->count = counts[(i + i / 3 + i / 9) % 3]; /* of each size on each path, in each way */
 	t->op = (enum trial_op)((unsigned)i * 5 % OPS);
 	t->actor = (int)trial_draw(t, 2, (unsigned)t->ranks);
 }
@@ -90,6 +90,9 @@ static void vary_a11(struct trial *t, int i)
 {
 	trial_lose(t, FAULT_LEAVE, COLLX_ERR_PEER_LEFT, i);
 	t->how = HOW_CALL;
+	/* Who hung on a leader that left and ended is cut off, and so is its message's error. */
+	if (t->path == PATH_MIXED && t->op == OP_MESSAGE)
+		t->op = OP_BARRIER;
 }
 
 /* What its guard saw of it is in the line; another host's sees nothing. */

@@ -121,6 +121,8 @@ void trial_a3(struct trial *t, int i)
 {
 	trial_lose(t, FAULT_NONE, COLLX_ERR_PEER_DEAD, i);
 	t->how = HOW_CALL;
+	if (t->op == OP_MESSAGE) /* which is not everybody's */
+		t->op = OP_BARRIER;
 	t->live = all_or_none;
 	t->drive = compare_successes;
 }
