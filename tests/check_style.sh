@@ -11,7 +11,7 @@ rooms="include src kernels transports perf sim tools tests examples man doc m4 .
 mapfile -t all < <(find $rooms -type f 2>/dev/null |
 	grep -Ev '/\.deps/|/\.libs/|\.(o|lo|la|log|trs|Po|Plo|fatbin)$|^m4/l(t|ibtool)' |
 	grep -Ev '^tests/(golden|corpus|results)/' |
-	grep -Ev '^tests/(soak_matrix|soak_churn|strays_time|many_hosts)$' |
+	grep -Ev '^tests/(soak_matrix|soak_churn|soak_uniform|strays_time|many_hosts)$' |
 	grep -Ev '^tests/(t|tsan|emu|gpu|fuzz)_[a-z]+$|\.dirstamp$' | sort)
 all+=(Makefile.am configure.ac autogen.sh collx.pc.in README .clang-format)
 for f in "${all[@]}"; do
