@@ -126,12 +126,16 @@ struct creation {
 collx_result collx_get_unique_id(collx_unique_id *id)
 {
 	uint64_t limit_ns;
-	int rc;
+	int rc, was;
 
 	if (!id)
 		return cx_fail(COLLX_ERR_INVALID, "collx_get_unique_id: id is NULL");
 	rc = choose_timeout(0, CX_ENV_CREATE_TIMEOUT_MS, &limit_ns);
-	return rc ? rc : cx_uid_make(id, cx_now_ns() + limit_ns);
+	was = cx_cancel_hold();
+	if (!rc)
+		rc = cx_uid_make(id, cx_now_ns() + limit_ns);
+	cx_cancel_release(was);
+	return rc;
 }
 
 static int check_creation(const collx_comm_t *comm, int size, int rank, const collx_config *config)
@@ -210,26 +214,30 @@ collx_result collx_comm_create(collx_comm_t *comm, int size, const collx_unique_
 			       const collx_config *config)
 {
 	struct creation *k;
-	int rc = begin_creation(&k, comm, size, rank, config);
+	int was = cx_cancel_hold(), rc = begin_creation(&k, comm, size, rank, config);
 
 	if (!rc && !id)
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: id is NULL");
 	if (!rc)
 		rc = cx_uid_read(id, &k->meeting);
-	return end_creation(k, rc, comm);
+	rc = end_creation(k, rc, comm);
+	cx_cancel_release(was);
+	return rc;
 }
 
 collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *config)
 {
 	struct creation *k = NULL;
 	struct cx_launch launch;
-	int rc = cx_launch_read(&launch);
+	int was = cx_cancel_hold(), rc = cx_launch_read(&launch);
 
 	if (!rc)
 		rc = begin_creation(&k, comm, launch.ranks, launch.rank, config);
 	if (!rc)
 		rc = cx_launch_meet(&launch, &k->meeting);
-	return end_creation(k, rc, comm);
+	rc = end_creation(k, rc, comm);
+	cx_cancel_release(was);
+	return rc;
 }
 
 /* Rank 0's id, or its failure, through the caller's exchange; and what it says. */
@@ -256,13 +264,15 @@ collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather
 				   void *ctx, int rank, const collx_config *config)
 {
 	struct creation *k;
-	int rc = begin_creation(&k, comm, size, rank, config);
+	int was = cx_cancel_hold(), rc = begin_creation(&k, comm, size, rank, config);
 
 	if (!rc && !allgather)
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: allgather is NULL");
 	if (!rc)
 		rc = share_id(allgather, ctx, &k->meeting, &k->id);
-	return end_creation(k, rc, comm);
+	rc = end_creation(k, rc, comm);
+	cx_cancel_release(was);
+	return rc;
 }
 
 /* A forked child has neither the memory nor the say of its parent. */
@@ -276,7 +286,10 @@ int cx_comm_check_fork(const struct collx_comm *c, const char *name)
 
 collx_result collx_comm_destroy(collx_comm_t comm)
 {
-	return comm ? cx_comm_leave(comm) : COLLX_OK;
+	int was = cx_cancel_hold(), rc = comm ? cx_comm_leave(comm) : COLLX_OK;
+
+	cx_cancel_release(was);
+	return rc;
 }
 
 /* ---- calls ---- */
@@ -394,7 +407,7 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	const char *name = cx_coll_name(r->coll);
 	uint64_t timeout_ns;
 	unsigned flags;
-	int rc;
+	int rc, was;
 
 	comm = cx_comm_now(comm);
 	if (!comm)
@@ -415,8 +428,12 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	if (!flags && r->coll < CX_NCOLL)
 		return cx_comm_run(comm, r, timeout_ns);
 	cx_comm_enter(comm);
-	rc = flags ? cx_careful_run(comm, r, flags, timeout_ns) : cx_comm_run(comm, r, timeout_ns);
-	return cx_comm_exit(comm, rc);
+	if (!flags)
+		return cx_comm_exit(comm, cx_comm_run(comm, r, timeout_ns));
+	was = cx_cancel_hold();
+	rc = cx_comm_exit(comm, cx_careful_run(comm, r, flags, timeout_ns));
+	cx_cancel_release(was);
+	return rc;
 }
 
 collx_result collx_allreduce(const void *sendbuf, void *recvbuf, size_t count, collx_type type,

@@ -31,6 +31,8 @@ struct wait {
 	unsigned idle;    /* polls since anything moved */
 	unsigned busy;    /* polls that moved something */
 	bool in_vain;     /* the spin of this pause is over */
+	bool held;        /* from being cancelled, since the first system call, */
+	int was;          /* as it was not before */
 };
 
 /* Is it a send or recv that runs, and no collective? */
@@ -69,9 +71,18 @@ static void nudge(struct collx_comm *c, const struct wait *w, uint64_t now)
 	cx_guard_nudge(c->guard);
 }
 
+/* Here and not before: it costs as much as a fiftieth of a small message. */
+static void hold(struct wait *w)
+{
+	if (!w->held)
+		w->was = cx_cancel_hold();
+	w->held = true;
+}
+
 /* The clock's part of waiting: verdict, deadline and guard, now and then. */
 static int look(struct collx_comm *c, struct wait *w, uint64_t now, uint64_t timeout_ns)
 {
+	hold(w);
 	if (!w->start)
 		w->start = now;
 	if (is_message(c) ? cx_guard_verdict(c->guard) || cx_guard_is_dropped(c->guard)
@@ -144,22 +155,31 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	return doze(c, moved);
 }
 
-static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
+static int wait_until_done(struct collx_comm *c, struct wait *w, uint64_t timeout_ns)
 {
-	struct wait w = { 0 };
 	int moved, rc;
 
 	for (;;) {
 		rc = cx_exec_poll(&c->exec, &moved);
 		if (rc || moved)
-			go_on(c, &w);
+			go_on(c, w);
 		if (!rc && !moved)
-			rc = idle(c, &w, timeout_ns, &moved);
-		else if (!rc && ++w.busy % 4096 == 0)
-			rc = look(c, &w, cx_now_ns(), timeout_ns);
+			rc = idle(c, w, timeout_ns, &moved);
+		else if (!rc && ++w->busy % 4096 == 0)
+			rc = look(c, w, cx_now_ns(), timeout_ns);
 		if (rc)
 			return rc < 0 ? rc : 0;
 	}
+}
+
+static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
+{
+	struct wait w = { 0 };
+	int rc = wait_until_done(c, &w, timeout_ns);
+
+	if (w.held)
+		cx_cancel_release(w.was);
+	return rc;
 }
 
 /* ---- the first error ---- */
@@ -221,17 +241,33 @@ int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
 	return cx_exec_start(&c->exec, &call);
 }
 
-int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
+static int run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
 {
-	int rc;
+	int rc = cx_comm_start(c, r), was;
 
-	rc = cx_comm_start(c, r);
 	if (!rc)
 		rc = wait_for_call(c, timeout_ns);
-	if (rc && r->coll > CX_NCOLL)
+	if (!rc) {
+		cx_comm_finish(c);
+		return 0;
+	}
+	was = cx_cancel_hold();
+	if (r->coll > CX_NCOLL)
 		rc = cx_p2p_explain(c, r, rc);
-	if (rc)
-		return cx_comm_die(c, r, rc);
-	cx_comm_finish(c);
-	return 0;
+	rc = cx_comm_die(c, r, rc);
+	cx_cancel_release(was);
+	return rc;
+}
+
+int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
+{
+	int rc, was;
+
+	/* Shared memory makes no system call that is a cancellation point, but to wait. */
+	if (!c->nmedia || !c->media[c->nmedia - 1].transport->wants_connection)
+		return run(c, r, timeout_ns);
+	was = cx_cancel_hold();
+	rc = run(c, r, timeout_ns);
+	cx_cancel_release(was);
+	return rc;
 }

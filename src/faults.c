@@ -188,15 +188,11 @@ static void print_ranks(FILE *f, collx_comm_t comm)
 	fprintf(f, "]");
 }
 
-collx_result collx_comm_dump(collx_comm_t comm, int fd)
+static int dump(collx_comm_t comm, int fd)
 {
-	int rc = check(&comm, "dump"), copy;
-	FILE *f;
+	int copy = cx_sys->dup(fd);
+	FILE *f = copy < 0 ? NULL : fdopen(copy, "w");
 
-	if (rc)
-		return rc;
-	copy = cx_sys->dup(fd);
-	f = copy < 0 ? NULL : fdopen(copy, "w");
 	if (!f) {
 		if (copy >= 0)
 			cx_sys->close(copy);
@@ -214,14 +210,25 @@ collx_result collx_comm_dump(collx_comm_t comm, int fd)
 	return fclose(f) ? cx_fail_errno(errno, "dump: writing") : COLLX_OK;
 }
 
+collx_result collx_comm_dump(collx_comm_t comm, int fd)
+{
+	int rc = check(&comm, "dump"), was = cx_cancel_hold();
+
+	if (!rc)
+		rc = dump(comm, fd);
+	cx_cancel_release(was);
+	return rc;
+}
+
 /* ---- ending it ---- */
 
 collx_result collx_comm_abort(collx_comm_t comm)
 {
-	int rc = check(&comm, "abort");
+	int rc = check(&comm, "abort"), was = cx_cancel_hold();
 
 	if (!rc)
 		cx_guard_end_now(comm->guard, COLLX_ERR_ABORTED);
+	cx_cancel_release(was);
 	return rc;
 }
 
@@ -234,10 +241,11 @@ void collx_comm_abort_from_signal(collx_comm_t comm)
 
 collx_result collx_comm_revoke(collx_comm_t comm)
 {
-	int rc = check(&comm, "revoke");
+	int rc = check(&comm, "revoke"), was = cx_cancel_hold();
 
 	if (!rc)
 		cx_guard_end_now(comm->guard, COLLX_ERR_REVOKED);
+	cx_cancel_release(was);
 	return rc;
 }
 
@@ -253,12 +261,27 @@ static int deadline(const struct collx_comm *c, const char *name, const collx_op
 	return rc;
 }
 
+/* A thread that is cancelled meanwhile decides with the others first. */
+static int enter(struct collx_comm *c)
+{
+	cx_comm_enter(c);
+	return cx_cancel_hold();
+}
+
+static int leave(struct collx_comm *c, int rc, int was)
+{
+	cx_comm_exit(c, rc);
+	cx_cancel_release(was);
+	return rc;
+}
+
 collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char *alive,
 			      const collx_opts *opts)
 {
 	int rc = check(&comm, "agree"), size = rc ? 0 : comm->size;
 	struct cx_set failed;
 	uint64_t until, value;
+	int was;
 
 	if (!rc && !flags)
 		rc = cx_fail(COLLX_ERR_INVALID, "agree: flags is NULL");
@@ -267,9 +290,8 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 	if (rc)
 		return rc;
 	value = *flags;
-	cx_comm_enter(comm);
-	rc = cx_recover_agree(comm, &value, &failed, until);
-	cx_comm_exit(comm, rc);
+	was = enter(comm);
+	rc = leave(comm, cx_recover_agree(comm, &value, &failed, until), was);
 	if (rc)
 		return rc;
 	*flags = value;
@@ -279,11 +301,11 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 }
 
 /* out, if it came about, is the caller's. */
-static int finish(struct collx_comm *c, int rc, collx_comm_t *out)
+static int finish(struct collx_comm *c, int rc, collx_comm_t *out, int was)
 {
 	if (!rc)
 		cx_comm_hand_out(*out);
-	return cx_comm_exit(c, rc);
+	return leave(c, rc, was);
 }
 
 static int read_exclude(const struct collx_comm *c, const int *exclude, int n, struct cx_set *out)
@@ -303,7 +325,7 @@ static int read_exclude(const struct collx_comm *c, const int *exclude, int n, s
 collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclude,
 			       collx_comm_t *out, const collx_opts *opts)
 {
-	int rc = check(&comm, "shrink");
+	int rc = check(&comm, "shrink"), was;
 	uint64_t until;
 	struct cx_set set;
 
@@ -315,15 +337,15 @@ collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclu
 		rc = read_exclude(comm, exclude, nexclude, &set);
 	if (rc)
 		return rc;
-	cx_comm_enter(comm);
-	return finish(comm, cx_recover_shrink(comm, &set, until, out), out);
+	was = enter(comm);
+	return finish(comm, cx_recover_shrink(comm, &set, until, out), out, was);
 }
 
 collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 {
 	const struct cx_set nobody = { { 0 } };
 	collx_comm_t now = comm ? *comm : NULL, next;
-	int rc = check(&now, "repair");
+	int rc = check(&now, "repair"), was;
 	uint64_t until;
 
 	if (!rc && (*comm)->herald && cx_herald_is_here((*comm)->herald))
@@ -333,9 +355,9 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 		rc = deadline(now, "repair", opts, &until);
 	if (rc)
 		return rc;
-	cx_comm_enter(now);
+	was = enter(now);
 	cx_guard_end_now(now->guard, COLLX_ERR_REVOKED);
-	rc = finish(now, cx_recover_shrink(now, &nobody, until, &next), &next);
+	rc = finish(now, cx_recover_shrink(now, &nobody, until, &next), &next, was);
 	if (rc)
 		return rc;
 	collx_comm_destroy(*comm); /* unless another thread does just now */
@@ -346,7 +368,7 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_id *id,
 			     collx_comm_t *out, const collx_opts *opts)
 {
-	int rc = check(&comm, "grow");
+	int rc = check(&comm, "grow"), was;
 	uint64_t until;
 
 	if (!rc && (!out || joiners < 1 || (comm->rank == 0 && !id)))
@@ -359,6 +381,6 @@ collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_
 		rc = deadline(comm, "grow", opts, &until);
 	if (rc)
 		return rc;
-	cx_comm_enter(comm);
-	return finish(comm, cx_recover_grow(comm, joiners, id, until, out), out);
+	was = enter(comm);
+	return finish(comm, cx_recover_grow(comm, joiners, id, until, out), out, was);
 }

@@ -191,6 +191,8 @@ void trial_b8(struct trial *t, int i);
 void trial_h4(struct trial *t, int i);
 void trial_i4(struct trial *t, int i);
 void trial_h7(struct trial *t, int i);
+void trial_h8(struct trial *t, int i);
+void trial_exit(struct trial *t, int i);
 void trial_a6(struct trial *t, int i);
 void trial_i11(struct trial *t, int i);
 

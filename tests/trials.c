@@ -692,6 +692,8 @@ const struct trial_case trial_cases[] = {
 	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false, 0 },
 	{ "H6", "abort in a signal handler", vary_h6, { 50, 250 }, 1000, 0, false, 0 },
 	{ "H7", "destroyed beside a call", trial_h7, { 50, 50 }, 0, 0, false, 0 },
+	{ "H8", "cancelled in a call", trial_h8, { 0, 0 }, 0, 0, false, 0 },
+	{ "exit", "two are destroyed at exit", trial_exit, { 0, 0 }, 0, 0, false, 0 },
 	{ "rev", "revoke", vary_revoke, { 50, 250 }, 1000, 0, false, 0 },
 	{ "I2", "one shrinks, the others call", trial_i2, { 250, 250 }, 1000, 0, false, 0 },
 	{ "I3", "8 ranks, killed one by one", trial_i3, { 0, 0 }, 0, 8, true, 0 },

@@ -633,37 +633,41 @@ enum beside { BESIDE_CALL, BESIDE_RECV, BESIDE_AGREE, BESIDE_UNIFORM, BESIDE_SHR
 struct waiter {
 	struct worker *w;
 	enum beside what;
-	int rc;
+	int rc, failures;
 	uint64_t back_ns;
 };
+
+static int call_what(struct worker *w, enum beside what)
+{
+	collx_opts uniform = COLLX_OPTS_INIT;
+	collx_comm_t out = NULL;
+	uint64_t flags = 1;
+	int peer = (w->me + 1) % w->t->ranks, rc;
+
+	uniform.flags = COLLX_UNIFORM;
+	switch (what) {
+	case BESIDE_RECV: return collx_recv(w->out, 1, COLLX_FLOAT32, peer, w->c, NULL);
+	case BESIDE_AGREE: return collx_comm_agree(w->c, &flags, NULL, NULL);
+	case BESIDE_SHRINK:
+		rc = collx_comm_shrink(w->c, NULL, 0, &out, NULL);
+		collx_comm_destroy(out);
+		return rc;
+	case BESIDE_UNIFORM:
+		w->opts = &uniform;
+		rc = worker_call(w);
+		w->opts = NULL;
+		return rc;
+	default: return worker_call(w);
+	}
+}
 
 /* What nobody else comes to. Afterwards the communicator is not there any more. */
 static void *wait_beside(void *arg)
 {
 	struct waiter *k = arg;
 	struct worker *w = k->w;
-	collx_opts uniform = COLLX_OPTS_INIT;
-	collx_comm_t out;
-	uint64_t flags = 1;
-	int peer = (w->me + 1) % w->t->ranks;
 
-	uniform.flags = COLLX_UNIFORM;
-	switch (k->what) {
-	case BESIDE_RECV:
-		k->rc = collx_recv(w->out, 1, COLLX_FLOAT32, peer, w->c, NULL);
-		break;
-	case BESIDE_AGREE:
-		k->rc = collx_comm_agree(w->c, &flags, NULL, NULL);
-		break;
-	case BESIDE_SHRINK:
-		k->rc = collx_comm_shrink(w->c, NULL, 0, &out, NULL);
-		break;
-	case BESIDE_UNIFORM:
-		w->opts = &uniform;
-		/* fall through */
-	default:
-		k->rc = worker_call(w);
-	}
+	k->rc = call_what(w, k->what);
 	k->back_ns = trial_now_ns();
 	EXPECT(k->rc == COLLX_ERR_ABORTED, "rank %d, destroyed beside %d: %s: %s", w->me, k->what,
 	       collx_strerror(k->rc), collx_last_error(NULL));
@@ -681,6 +685,8 @@ static void destroy_beside(struct worker *w)
 
 	EXPECT(!pthread_create(&thread, NULL, wait_beside, &k), "no thread");
 	nap_ms(60 + trial_draw(w->t, 6, 100));
+	if (w->t->seed / BESIDES % 2) /* which does not end it in the call */
+		EXPECT(!pthread_cancel(thread), "cancel");
 	w->t->hit_ns = trial_now_ns();
 	rc = collx_comm_destroy(c);
 	done = trial_now_ns();
@@ -722,4 +728,136 @@ void trial_h7(struct trial *t, int i)
 	t->drive = trial_wait;
 	if (t->op == OP_BROADCAST || t->op == OP_REDUCE || t->op == OP_MESSAGE) /* of which some wait for nobody */
 		t->op = OP_ALLREDUCE;
+}
+
+/* ---- H8: cancelled in a call ---- */
+
+static void *be_cancelled(void *arg)
+{
+	struct waiter *k = arg;
+
+	k->rc = call_what(k->w, k->what);
+	k->failures = expect_failures();
+	__atomic_store_n(&k->back_ns, trial_now_ns(), __ATOMIC_RELEASE);
+	pthread_testcancel();
+	return NULL;
+}
+
+static void cancel_beside(struct worker *w, enum beside what)
+{
+	struct waiter k = { .w = w, .what = what };
+	pthread_t thread;
+	void *ended = NULL;
+
+	EXPECT(!pthread_create(&thread, NULL, be_cancelled, &k), "no thread");
+	nap_ms(60 + trial_draw(w->t, 6, 100));
+	EXPECT(!pthread_cancel(thread), "cancel");
+	nap_ms(50);
+	EXPECT(!__atomic_load_n(&k.back_ns, __ATOMIC_ACQUIRE), "it is not in the call any more");
+	worker_step(w, 2);
+	pthread_join(thread, &ended);
+	EXPECT(ended == PTHREAD_CANCELED && k.back_ns && k.rc == 0 && !k.failures,
+	       "rank %d, cancelled in %d: %s, ended %d", w->me, what, collx_strerror(k.rc),
+	       ended == PTHREAD_CANCELED);
+}
+
+/* The others come to the call later, which is not the worse for it. */
+static void live_with_cancelled(struct trial *t, int rank)
+{
+	enum beside what = (enum beside)(t->seed % BESIDES);
+	struct worker w;
+	int rc = 0;
+
+	if (worker_open(&w, t, rank))
+		return;
+	while (rank != t->actor && trial_load(&t->note[t->actor].step) < 2)
+		nap_ms(1);
+	if (rank == t->actor)
+		cancel_beside(&w, what);
+	else if (what != BESIDE_RECV)
+		rc = call_what(&w, what);
+	else if (rank == (t->actor + 1) % t->ranks)
+		rc = collx_send(w.in, 1, COLLX_FLOAT32, t->actor, w.c, NULL);
+	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(w.c));
+	for (int i = 0; i < 4; i++)
+		EXPECT(!worker_call(&w), "rank %d: %s", rank, collx_last_error(w.c));
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+void trial_h8(struct trial *t, int i)
+{
+	trial_h7(t, i);
+	t->want = COLLX_OK;
+	t->live = live_with_cancelled;
+}
+
+/* ---- two communicators, destroyed while their process ends ---- */
+
+static collx_comm_t lasting[2];
+
+/* When the guard's thread is gone: this handler was there before the library's. */
+static void destroy_at_exit(void)
+{
+	bool bad = false;
+
+	for (int i = 0; i < 2; i++)
+		bad |= collx_comm_destroy(lasting[i]) != COLLX_OK;
+	_exit(bad || expect_failures());
+}
+
+static int open_another(struct worker *w, collx_comm_t *out)
+{
+	collx_unique_id id;
+	int rc = w->me ? 0 : collx_get_unique_id(&id);
+
+	if (!rc)
+		rc = collx_broadcast(&id, &id, sizeof(id), COLLX_UINT8, 0, w->c, NULL);
+	return rc ? rc : collx_comm_create(out, w->t->ranks, &id, w->me, &w->t->config);
+}
+
+static void expect_it_left(struct worker *w, collx_comm_t c)
+{
+	collx_error e = COLLX_ERROR_INIT;
+	int32_t one = 1, sum;
+	int rc;
+
+	do
+		rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, c, NULL);
+	while (!rc && sum == w->t->ranks);
+	EXPECT(rc == COLLX_ERR_PEER_LEFT && !collx_comm_error(c, &e) && e.rank == w->t->actor,
+	       "rank %d: %s, of %d: %s", w->me, collx_strerror(rc), e.rank, collx_last_error(c));
+}
+
+static void live_until_exit(struct trial *t, int rank)
+{
+	collx_comm_t other = NULL;
+	struct worker w;
+
+	if (rank == t->actor)
+		atexit(destroy_at_exit);
+	if (worker_open(&w, t, rank))
+		return;
+	EXPECT(!open_another(&w, &other), "rank %d: %s", rank, collx_last_error(NULL));
+	worker_step(&w, 2);
+	if (rank == t->actor) {
+		lasting[t->seed % 2] = w.c;
+		lasting[!(t->seed % 2)] = other;
+		worker_step(&w, 9);
+		exit(0);
+	}
+	expect_it_left(&w, other);
+	expect_it_left(&w, w.c);
+	collx_comm_destroy(other);
+	if (worker_settle(&w, t->ranks - 1))
+		return;
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+void trial_exit(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_ERR_PEER_LEFT, i);
+	t->live = live_until_exit;
+	t->drive = trial_wait;
 }

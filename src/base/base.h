@@ -184,6 +184,13 @@ int cx_env_int(enum cx_env v, long lo, long hi, long *out);
  * COLLX_ERR_INVALID otherwise. */
 int cx_env_range(enum cx_env v, long lo, long hi, long *first, long *last);
 
+/* ---- pthread_cancel: sys.c ---- */
+
+/* A thread that is cancelled within the library ends after the call, which it would else
+ * leave half done: between these two. They nest. */
+int cx_cancel_hold(void);      /* what the other one is given */
+void cx_cancel_release(int was);
+
 /* ---- calls that may block for long: aside.c ---- */
 
 /* Foreign code without a deadline of its own. Embedded in what it works on, which

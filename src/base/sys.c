@@ -375,6 +375,21 @@ static int real_process_state(const struct cx_process *p)
 										: state;
 }
 
+/* ---- beside the table ---- */
+
+int cx_cancel_hold(void)
+{
+	int was = PTHREAD_CANCEL_ENABLE;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+	return was;
+}
+
+void cx_cancel_release(int was)
+{
+	pthread_setcancelstate(was, NULL);
+}
+
 const struct cx_sys cx_sys_real = {
 	.now_ns = real_now_ns,
 	.random = real_random,
