@@ -125,7 +125,7 @@ int cx_comm_leave(struct collx_comm *c)
 	if (rc)
 		return rc;
 	while (!all_are_out(c)) {
-		if (cx_now_ns() > until) { /* it was cancelled, or is stopped: nothing is freed */
+		if (cx_now_ns() > until) { /* it is stopped, say: nothing is freed */
 			cx_comm_hand_out(c);
 			return cx_fail(COLLX_ERR_TIMEOUT,
 				       "destroy: another thread is in a call, and does not return");

@@ -726,7 +726,8 @@ void trial_h7(struct trial *t, int i)
 	trial_vary(t, FAULT_NONE, COLLX_ERR_PEER_LEFT, i);
 	t->live = live_beside;
 	t->drive = trial_wait;
-	if (t->op == OP_BROADCAST || t->op == OP_REDUCE || t->op == OP_MESSAGE) /* of which some wait for nobody */
+	/* Of which some wait for nobody. */
+	if (t->op == OP_BROADCAST || t->op == OP_REDUCE || t->op == OP_MESSAGE)
 		t->op = OP_ALLREDUCE;
 }
 
