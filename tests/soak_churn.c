@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * `soak_churn STATE-FILE MINUTES`: cases A9 and I4 of the faults for so many minutes, in
- * segments of one minute of kills and 100 steps of growing and shrinking each. Takes a state
- * file and goes on where it was stopped.
+ * segments of one minute of kills and 100 steps of growing and shrinking each, or 500. Takes
+ * a state file and goes on where it was stopped.
  */
 #include <stdio.h>
 #include <stdlib.h>
