@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -232,15 +233,61 @@ static int create_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
 	return -err;
 }
 
+/* The kernel's first struct sched_attr, which its headers and the C library's quarrel about. */
+struct scheduling {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+struct beginning {
+	void *(*run)(void *arg);
+	void *arg;
+};
+
+/*
+ * Asks for slices as short as there are (Linux from 6.12 on; before, it is ignored): the shorter
+ * they are, the sooner a thread that wakes has its turn. On a processor that 16 processes of
+ * nice -10 and six other sessions want, a rank was silent for a second in 6 of 7 runs of 7 to
+ * 10 s without this, in 1 of 7 with it (trial B7).
+ */
+static void be_prompt(void)
+{
+	struct scheduling s = { .size = sizeof(s) };
+
+	if (syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0) || s.policy != SCHED_OTHER)
+		return;
+	s.size = sizeof(s);
+	s.runtime_ns = 100000;
+	syscall(SYS_sched_setattr, 0, &s, 0);
+}
+
+static void *begin(void *arg)
+{
+	struct beginning b = *(struct beginning *)arg;
+
+	free(arg);
+	be_prompt();
+	return b.run(b.arg);
+}
+
 static int real_spawn(pthread_t *thread, void *(*run)(void *arg), void *arg)
 {
+	struct beginning *b = malloc(sizeof(*b));
 	sigset_t all, before;
 	int rc;
 
+	if (!b)
+		return -ENOMEM;
+	*b = (struct beginning){ run, arg };
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = create_thread(thread, run, arg);
+	rc = create_thread(thread, begin, b);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (rc)
+		free(b);
 	return rc;
 }
 
