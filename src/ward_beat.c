@@ -61,7 +61,8 @@ static void note_silence(struct cx_ward *w, struct cx_strand *s, int state, uint
 	bool stopped = state == 'T' || state == 't';
 
 	cx_ward_mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
-	cx_ward_tell_beside(w, s, CX_FRAME_SILENT, s->rank, now_ns);
+	if (w->tree.leader[s->rank] == s->rank) /* of others nobody beside wants to hear */
+		cx_ward_tell_beside(w, s, CX_FRAME_SILENT, s->rank, now_ns);
 	if (stopped)
 		cx_verdict_lost(&w->decider, s->rank, CX_LOSS_STOP);
 	if (cx_ward_up(w) && s->rank != w->tree.above)
