@@ -654,16 +654,27 @@ static int cast(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_
 	return 0;
 }
 
+/* How long behind its deadline a decision is waited for. The guard decides by then that
+ * somebody is late, which takes a moment. */
+static uint64_t patience_ns(const struct cx_ward *w, const struct cx_motion *vote)
+{
+	const uint64_t most_ns = 10000000000, some_ns = 1000000000;
+	uint64_t silence_ns = w->rally ? w->rally->silence_ns : 0;
+	/* Two for each chair that falls silent in its turn, and four until the last one goes on
+	 * without who is missing. */
+	uint64_t silences = 2 * (uint64_t)w->tree.ranks + 4;
+
+	/* Who gave up before the others have committed would fail what they did. */
+	if (vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 2 / silences)
+		return silences * silence_ns + some_ns;
+	return cx_min(2 * silence_ns + some_ns, most_ns);
+}
+
 int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
 		    struct cx_motion *out)
 {
-	/* The guard decides by then that somebody is late, which takes a moment. */
-	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
-	/* Who gave up before the others have committed would fail what they did. */
-	bool all = vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 4;
-	const uint64_t some_ns = 2 * silence_ns + 1000000000;
-	const uint64_t patience_ns = all ? some_ns : cx_min(some_ns, most_ns);
-	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
+	const uint64_t more_ns = patience_ns(w, vote);
+	uint64_t last = until_ns > UINT64_MAX - more_ns ? UINT64_MAX : until_ns + more_ns;
 	int rc;
 
 	if (guard.over || (!w->rally && w->tree.ranks > 1))
