@@ -84,6 +84,24 @@ static uint64_t quiet_ns(void)
 	return ns;
 }
 
+/* As it was in the first communicator. */
+static const struct sim_player *as_it_began(const struct sim_player *p)
+{
+	while (p->before)
+		p = p->before;
+	return p;
+}
+
+/* Had everybody a communicator so long after the beginning? */
+static bool all_created(uint64_t ns)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (!sim_job.player[i].created_ns ||
+		    as_it_began(&sim_job.player[i])->created_ns > SIM_BEGINNING + ns)
+			return false;
+	return true;
+}
+
 /* A fault that everybody should be able to sit out. */
 static bool is_harmless(const struct sim_fault *f)
 {
@@ -98,6 +116,9 @@ static bool is_harmless(const struct sim_fault *f)
 	case SIM_CUT_ONE_WAY:
 	case SIM_CUT_PAIR:
 		return quiet_ns() < cx_min(s->op_ns, s->silence_ns) / 2;
+	case SIM_JUMP:
+		return f->for_ns < s->op_ns / 2 &&
+		       (f->for_ns < s->create_ns / 2 || all_created(f->at_ns));
 	case SIM_STRAGGLER:
 		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops || f->meets;
 	case SIM_KILL_DECIDER:
@@ -181,10 +202,11 @@ static bool is_silence(const struct sim_player *p, int rank)
 static bool is_silence_by_cut(const struct sim_player *p, const struct sim_fault *f)
 {
 	const struct sim_schedule *s = sim_job.plan;
+	int zero = p->at->comm->member[0];
 
 	for (int r = 0; r < s->ranks; r++)
-		if (is_silence(p, r) && (s->host[r] == f->host || sim_job_leads(r) ||
-					 s->host[0] == f->host || f->kind == SIM_CUT_PAIR))
+		if (is_silence(p, r) && (s->host[r] == f->host || sim_job_leads(r) || r == zero ||
+					 s->host[zero] == f->host || f->kind == SIM_CUT_PAIR))
 			return true;
 	return false;
 }
@@ -311,6 +333,9 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 				return true;
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_silence(p, r) || is_no_creation(p, r);
+	case SIM_JUMP: /* by that clock the time was over */
+		return p->created ? p->code == COLLX_ERR_TIMEOUT && f->for_ns >= sim_job.plan->op_ns / 2
+				  : p->code == COLLX_ERR_INIT_TIMEOUT || is_no_creation(p, r);
 	case SIM_LATE:
 	case SIM_STRAGGLER:
 		return is_slow_for(p, r) || is_no_creation(p, r);
@@ -333,7 +358,7 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
 	case SIM_FEW_FILES:
-		return is_left_outside(p, r) || p->code == COLLX_ERR_NOFILES || is_death(p, r) ||
+		return is_left_outside(p, r) || is_silence(p, r) || p->code == COLLX_ERR_NOFILES || is_death(p, r) ||
 		       is_slow_for(p, r) || is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
 		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
@@ -423,6 +448,9 @@ static bool has_excuse(const struct sim_player *p)
 	if (lost_the_verdict(p))
 		return true;
 	if (left_undecided(p))
+		return true;
+	if (sim_job.plan->uniform && sim_judge_may_part() &&
+	    (p->code == COLLX_ERR_EXCLUDED || p->code == COLLX_ERR_NO_QUORUM))
 		return true;
 	if (blames_the_failed(p))
 		return true;
@@ -742,6 +770,8 @@ const char *sim_job_judge(void)
 		bad = judge_creation();
 	if (!bad)
 		bad = judge_silence();
+	if (!bad)
+		bad = sim_judge_calls();
 	if (!bad)
 		bad = sim_judge_rescues();
 	if (!bad && !any_killed() && sim_name_count())

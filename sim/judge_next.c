@@ -143,6 +143,8 @@ static bool all_came(const struct sim_comm *c, uint64_t by_ns, int *ends)
 
 		while (p->before && p->at->comm != c)
 			p = p->before;
+		if (p->at && p->at->comm != c && sim_comm_seat(c, p->rank) >= 0)
+			*ends += sim_job.player[i].proc->ended_ns < by_ns; /* before it was there */
 		if (!p->at || p->at->comm != c)
 			continue;
 		if (!p->rescue.done || !p->created || sim_job.player[i].proc->ended_ns < by_ns)

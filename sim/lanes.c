@@ -157,6 +157,7 @@ static int wait_for_others(struct sim_player *p, uint64_t seq, int root)
 		lanes_of(p)->waiting[p->rank] = sim.running;
 		sim_task_wait(5 * SIM_MS);
 		lanes_of(p)->waiting[p->rank] = NULL;
+		sim_judge_straggler(p);
 	}
 }
 
@@ -166,7 +167,7 @@ static bool is_hearsay(int code)
 }
 
 /* As comm.c: the lanes end before the error is told. */
-static int die(struct sim_player *p, int code)
+int sim_lanes_die(struct sim_player *p, int code)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
@@ -186,11 +187,12 @@ int sim_lanes_call(struct sim_player *p, uint64_t seq)
 				    COLLX_SUM, root < 0 ? 0 : sim_comm_seat(p->at->comm, root)));
 	lanes_of(p)->count[p->rank][seq % CALLS] = count;
 	if (!cx_calls_may(&p->at->calls, seq))
-		return die(p, COLLX_ERR_PEER_LEFT);
+		return sim_lanes_die(p, COLLX_ERR_PEER_LEFT);
 	tell(p, seq);
 	rc = wait_for_others(p, seq, root);
+	p->at->comm->call[seq % SIM_CALLS][p->rank].moved_ns = sim.now;
 	if (rc)
-		return die(p, rc);
+		return sim_lanes_die(p, rc);
 	cx_calls_end(&p->at->calls, seq);
 	return 0;
 }
