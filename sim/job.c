@@ -87,7 +87,8 @@ static int make_call(struct sim_player *p, uint64_t seq)
 	const struct sim_schedule *s = sim_job.plan;
 	struct sim_call *call = &p->at->comm->call[seq % SIM_CALLS][p->rank];
 	/* A uniform one has its time once more to be decided, and some to tell what failed. */
-	uint64_t more_ns = s->uniform ? s->op_ns + 12 * s->silence_ns + 3 * SIM_S : 0;
+	uint64_t more_ns = s->uniform ? s->op_ns + (2 * (uint64_t)s->ranks + 4) * s->silence_ns +
+				       3 * SIM_S : 0;
 	int rc;
 
 	if (end && end->n == seq)

@@ -246,7 +246,7 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
 
-	if (!cut && p->error_ns > ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) +
+	if (!cut && p->error_ns - p->proc->paused_ns > ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) +
 					  100 * SIM_US)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
@@ -616,7 +616,8 @@ static const struct sim_player *first_error(int generation)
 	for (int i = 0; i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, generation);
 
-		if (p && has_verdict(p) && (!first || p->error_ns < first->error_ns))
+		if (p && has_verdict(p) && p->code != COLLX_ERR_EXCLUDED &&
+		    (!first || p->error_ns < first->error_ns))
 			first = p;
 	}
 	return first;

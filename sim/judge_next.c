@@ -46,8 +46,13 @@ static bool may_be_lost(int rank)
 			if (sim_job.player[f->rank].proc->garbled && f->rank <= rank)
 				return true;
 			break;
+		case SIM_PAUSE: /* who gave a chair up that comes back for the others */
+			if (f->rank == rank ||
+			    (f->rank < rank && f->for_ns > s->silence_ns / 2 &&
+			     f->for_ns < 4 * s->silence_ns))
+				return true;
+			break;
 		case SIM_VOTE_OUT:
-		case SIM_PAUSE:
 		case SIM_NO_MEMORY:
 		case SIM_ROGUE:
 		case SIM_TWICE:

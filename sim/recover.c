@@ -232,7 +232,7 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	int me = sim_comm_seat(at->comm, p->rank), rc;
 	uint64_t since, left = until_ns - cx_now_ns();
 	/* A commit waits for chairs that fall silent one after the other. */
-	uint64_t silences = vote->kind == CX_MOTION_COMMIT ? 12 : 2;
+	uint64_t silences = vote->kind == CX_MOTION_COMMIT ? 2 * (uint64_t)at->comm->ranks + 4 : 2;
 
 	if (!cx_guard_barred(at->ward)) { /* or it is no vote */
 		at->comm->kind[me] = vote->kind;
