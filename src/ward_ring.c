@@ -143,6 +143,10 @@ bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 	if (!w->rally ||
 	    atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)
 		return true;
+	/* Rank 0 hears it of those who saw it. Of two that are cut from each other the first
+	 * one's word counts, and what is passed on does not say whose it is. */
+	if (s->beside && w->tree.above < 0)
+		return true;
 	if (who == w->tree.above)
 		cx_ward_doubt_above(w, s, now_ns);
 	else if (cx_ward_mark(w, who, COLLX_RANK_SILENT, now_ns) && s->beside)
