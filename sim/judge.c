@@ -246,8 +246,8 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
 
-	if (!cut && p->error_ns - p->proc->paused_ns > ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) +
-					  100 * SIM_US)
+	if (!cut && p->error_ns - p->proc->paused_ns >
+			    ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) + 100 * SIM_US)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
@@ -558,6 +558,23 @@ bool sim_job_leads(int rank)
 	return false;
 }
 
+static bool leads_in(int generation, int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	/* A next communicator's ranks meet by host, too, and its rank 0 may be anybody. */
+	for (int i = 0; generation && i < sim_job.players; i++) {
+		const struct sim_player *p = view(i, generation);
+
+		if (p && p->at->comm->member[0] == rank)
+			return true;
+		if (p && s->meeting != SIM_UNIX && p->rank != rank &&
+		    s->host[p->rank] == s->host[rank])
+			return true;
+	}
+	return sim_job_leads(rank);
+}
+
 /*
  * Not yet promised, as the verdict is one rank's to take: when a rank with others below
  * it ends, stops or leaves while there is something else to decide, or is held back in
@@ -577,14 +594,14 @@ static bool must_agree(int generation, uint64_t first_error_ns)
 		    f->kind == SIM_CUT_PAIR || f->kind == SIM_RESET ||
 		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE || f->kind == SIM_RESTART)
 			return false;
-		if (sim_job_leads(f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
+		if (leads_in(generation, f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
 					       f->kind == SIM_ROGUE))
 			return false;
 	}
 	for (int i = 0; i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, generation);
 
-		if (!p || !sim_job_leads(p->rank))
+		if (!p || !leads_in(generation, p->rank))
 			continue;
 		if ((p->left || p->undecided) && p->proc->ended_ns < first_error_ns)
 			return false;
