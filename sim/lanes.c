@@ -108,6 +108,24 @@ static bool differ(const struct sim_player *p, int other, uint64_t seq)
 	       lanes_of(p)->count[p->rank][seq % CALLS] != lanes_of(p)->count[other][seq % CALLS];
 }
 
+/* The other end's process is gone, and what it said has been read. */
+static bool has_ended(const struct sim_player *p, int other, const struct lane *l)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	uint64_t at_ns = 0;
+
+	for (int i = 0; s->lanes_end && i < sim_job.players; i++) {
+		const struct sim_proc *q = sim_job.player[i].proc;
+
+		if (sim_job.player[i].rank == other && q->alive)
+			return false;
+		if (sim_job.player[i].rank == other)
+			at_ns = cx_max(at_ns, q->ended_ns);
+	}
+	return s->lanes_end && l->seen >= l->sent && sim.now > at_ns + s->params.net_ns &&
+	       !sim.cut[s->host[other]][p->proc->host];
+}
+
 /* 1: it may end; 0: it must wait; or an error. */
 static int look(const struct sim_player *p, uint64_t seq, int root)
 {
@@ -127,7 +145,7 @@ static int look(const struct sim_player *p, uint64_t seq, int root)
 		if (!needs(p, r, root) || (l->seen >= seq && !differ(p, r, seq)))
 			continue;
 		missing++;
-		if (l->closed)
+		if (l->closed || has_ended(p, r, l))
 			return cx_fail(COLLX_ERR_PEER_DEAD, "rank %d closed its lane",
 				       sim_comm_seat(c, r));
 	}

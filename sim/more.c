@@ -121,6 +121,7 @@ static void draw_jump(struct sim_schedule *s, struct sim_rng *r)
 	s->op_ns = 20 * SIM_S;
 	s->decide_ns = 30 * SIM_S;
 	s->agree_every = 0;
+	s->lanes_end = true;
 	if (sim_rng_once_in(r, 2))
 		s->ops = SIM_MANY_OPS;
 	sim_add_fault(s, SIM_JUMP, who, at_ns + sim_rng_below(r, apart),
@@ -188,6 +189,7 @@ static void draw_lost_below(struct sim_schedule *s, struct sim_rng *r)
 /* The faults that were drawn, and calls that are uniform. */
 static void draw_as_it_is(struct sim_schedule *s, struct sim_rng *r)
 {
+	s->lanes_end = true;
 	if (sim_rng_once_in(r, 2))
 		s->straggler_ns = 300 * SIM_MS;
 }

@@ -77,6 +77,7 @@ struct sim_schedule {
 	bool shrinks_well;             /* a next one also where nothing is wrong */
 	uint64_t agree_every;          /* operations; 0: never */
 	bool uniform;                  /* calls succeed on all or on none */
+	bool lanes_end;                /* with their process: others see that, too */
 	uint64_t straggler_ns;         /* who is late for so long is told of; 0: nobody is */
 	int exchanges;
 	bool passes_fds, mesh;
