@@ -246,8 +246,9 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
 
-	if (!cut && p->error_ns - p->proc->paused_ns >
-			    ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) + 100 * SIM_US)
+	uint64_t most_ns = 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) + 100 * SIM_US;
+
+	if (!cut && p->error_ns - p->proc->paused_ns > ended + most_ns)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
@@ -334,8 +335,11 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_silence(p, r) || is_no_creation(p, r);
 	case SIM_JUMP: /* by that clock the time was over */
-		return p->created ? p->code == COLLX_ERR_TIMEOUT && f->for_ns >= sim_job.plan->op_ns / 2
-				  : p->code == COLLX_ERR_INIT_TIMEOUT || is_no_creation(p, r);
+		if (p->code == COLLX_ERR_INIT_TIMEOUT && !all_created(f->at_ns))
+			return true;
+		if (!p->created)
+			return is_no_creation(p, r);
+		return p->code == COLLX_ERR_TIMEOUT && f->for_ns >= sim_job.plan->op_ns / 2;
 	case SIM_LATE:
 	case SIM_STRAGGLER:
 		return is_slow_for(p, r) || is_no_creation(p, r);
@@ -358,8 +362,9 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
 	case SIM_FEW_FILES:
-		return is_left_outside(p, r) || is_silence(p, r) || p->code == COLLX_ERR_NOFILES || is_death(p, r) ||
-		       is_slow_for(p, r) || is_no_creation(p, r);
+		return is_left_outside(p, r) || is_silence(p, r) || is_death(p, r) ||
+		       p->code == COLLX_ERR_NOFILES || is_slow_for(p, r) ||
+		       is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
 		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
 	case SIM_TWICE:
@@ -473,6 +478,15 @@ static const struct sim_player *view(int player, int generation)
 
 /* ---- one player ---- */
 
+/* Is it told of another rank's exclusion, as if it were its own? */
+static bool is_others_exclusion(const struct sim_player *p)
+{
+	const char *who = strstr(p->text, "go on without rank ");
+
+	return p->code == COLLX_ERR_EXCLUDED && who &&
+	       atoi(who + strlen("go on without rank ")) != sim_comm_seat(p->at->comm, p->rank);
+}
+
 static bool is_survivor(const struct sim_player *p)
 {
 	return !p->proc->killed || p->code;
@@ -499,6 +513,9 @@ static const char *judge_player(const struct sim_player *p, bool last)
 	if (p->code > 0 || (p->code && !p->text[0]))
 		return sim_say("rank %d has the code %d and the line '%s'", p->rank, p->code,
 			       p->text);
+	if (is_others_exclusion(p))
+		return sim_say("rank %d is not meant, and got %s (%s)", p->rank,
+			       collx_strerror((collx_result)p->code), p->text);
 	if (p->undecided ? !sim_judge_may_fail(p, p->code) : p->code && !has_excuse(p))
 		return sim_say("rank %d got %s (%s), which nothing that happened explains", p->rank,
 			       collx_strerror((collx_result)p->code), p->text);

@@ -40,8 +40,8 @@ static const char *judge_uniform(const struct sim_comm *c, int seq)
 		const struct sim_call *call = &c->call[seq][r];
 
 		if (call->ended_ns && call->code && !is_given_up(c, r, call))
-			return sim_say("the uniform operation %d of generation %d succeeded on rank "
-				       "%d, and rank %d got %s", seq, c->generation, well, r,
+			return sim_say("the uniform operation %d of generation %d succeeded on "
+				       "rank %d, and rank %d got %s", seq, c->generation, well, r,
 				       collx_strerror((collx_result)call->code));
 	}
 	return NULL;
@@ -83,17 +83,17 @@ void sim_judge_straggler(struct sim_player *p)
 	sim_trace(p->proc, "TOLD that rank %d is late for operation %d", s.rank, (int)s.sign.seq);
 	who = s.rank < c->ranks ? c->member[s.rank] : -1;
 	if (who < 0 || s.sign.seq >= SIM_CALLS) {
-		sim_broken("rank %d is told that rank %d is late, which is nobody", p->rank, s.rank);
+		sim_broken("rank %d is told that rank %d is late, which is none", p->rank, s.rank);
 		return;
 	}
 	first = first_begin_ns(c, s.sign.seq, who);
 	if (first > sim.now || sim.now - first < least(limit_ns))
-		sim_broken("rank %d is told that rank %d is late for operation %d, for which nobody "
-			   "waits that long", p->rank, who, (int)s.sign.seq);
+		sim_broken("rank %d is told that rank %d is late for operation %d, for which "
+			   "nobody waits that long", p->rank, who, (int)s.sign.seq);
 	if (c->call[s.sign.seq][who].begun_ns &&
 	    c->call[s.sign.seq][who].begun_ns < first + least(limit_ns))
-		sim_broken("rank %d is told that rank %d is late for operation %d, which it was not",
-			   p->rank, who, (int)s.sign.seq);
+		sim_broken("rank %d is told that rank %d is late for operation %d, which it was "
+			   "not", p->rank, who, (int)s.sign.seq);
 	c->call[s.sign.seq][p->rank].told_ns = sim.now;
 }
 
@@ -112,7 +112,7 @@ static const char *judge_told(const struct sim_comm *c, const struct sim_fault *
 		const struct sim_call *call = &c->call[seq][r];
 		uint64_t least_by = cx_max(by, call->begun_ns + 50 * SIM_MS);
 
-		if (r == f->rank || !call->begun_ns || !call->moved_ns || call->moved_ns < least_by ||
+		if (r == f->rank || !call->begun_ns || call->moved_ns < least_by ||
 		    (c->call[seq][f->rank].begun_ns && c->call[seq][f->rank].begun_ns < least_by))
 			continue;
 		if (!call->told_ns || call->told_ns > least_by)
@@ -133,8 +133,8 @@ static const char *judge_patience(const struct sim_comm *c, const struct sim_fau
 
 		if (call->ended_ns && call->code && call->ended_ns < first +
 								    least(sim_job.plan->op_ns))
-			return sim_say("rank %d got %s %.3f s after the first one called, as rank %d "
-				       "was late", r, collx_strerror((collx_result)call->code),
+			return sim_say("rank %d got %s %.3f s after the first one called, as rank "
+				       "%d was late", r, collx_strerror((collx_result)call->code),
 				       (double)(call->ended_ns - first) / 1e9, f->rank);
 	}
 	return NULL;

@@ -126,9 +126,10 @@ static void draw_jump(struct sim_schedule *s, struct sim_rng *r)
 		s->ops = SIM_MANY_OPS;
 	sim_add_fault(s, SIM_JUMP, who, at_ns + sim_rng_below(r, apart),
 		      100 * SIM_MS + sim_rng_below(r, 8 * SIM_S));
-	if (s->ranks > 2 && !sim_rng_once_in(r, 4))
-		sim_add_fault(s, SIM_KILL, (who + 1 + (int)sim_rng_below(r, (uint64_t)s->ranks - 1)) %
-					   s->ranks, at_ns, 0);
+	if (s->ranks < 3 || sim_rng_once_in(r, 4))
+		return;
+	who += 1 + (int)sim_rng_below(r, (uint64_t)s->ranks - 1);
+	sim_add_fault(s, SIM_KILL, who % s->ranks, at_ns, 0);
 }
 
 /* ---- a pair of the ring's ---- */

@@ -18,7 +18,7 @@ void sim_keep_busy(struct sim_schedule *s, struct sim_rng *r)
 }
 
 struct sim_fault *sim_add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
-				   uint64_t at_ns, uint64_t for_ns)
+				uint64_t at_ns, uint64_t for_ns)
 {
 	struct sim_fault *f = &s->fault[s->nfaults++];
 
@@ -143,8 +143,8 @@ static void draw_untold(struct sim_schedule *s, struct sim_rng *r)
 static void draw_last_words(struct sim_schedule *s, struct sim_rng *r)
 {
 	part_hosts(s, r, 3);
-	sim_add_fault(s, SIM_CUT_PAIR, 0, 10 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), UINT64_MAX)->n =
-		1;
+	sim_add_fault(s, SIM_CUT_PAIR, 0, 10 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), UINT64_MAX)
+		->n = 1;
 	sim_add_fault(s, SIM_KILL, 0, 0, 0)->when = SIM_AT_TOLD;
 	s->go_on = 1u << 2;
 }

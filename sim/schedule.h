@@ -110,7 +110,7 @@ void sim_schedule_draw_kills(struct sim_schedule *s);
 /* Time for operations from the beginning, a few ms each; no faults yet. */
 void sim_keep_busy(struct sim_schedule *s, struct sim_rng *r);
 struct sim_fault *sim_add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
-				   uint64_t at_ns, uint64_t for_ns);
+				uint64_t at_ns, uint64_t for_ns);
 void sim_schedule_print(const struct sim_schedule *s);
 /* The fault of that kind that concerns that rank (-1: any); NULL. */
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,

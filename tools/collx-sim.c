@@ -256,8 +256,8 @@ int main(int argc, char **argv)
 	printf("%llu runs, %llu failed; %llu kills; %llu events; digest %016llx; %.1f s, "
 	       "%.0f runs a second\n",
 	       (unsigned long long)t.runs, (unsigned long long)t.bad,
-	       (unsigned long long)t.kills, (unsigned long long)t.events, (unsigned long long)t.digest, took,
-	       (double)t.runs / (took > 0 ? took : 1e-9));
+	       (unsigned long long)t.kills, (unsigned long long)t.events,
+	       (unsigned long long)t.digest, took, (double)t.runs / (took > 0 ? took : 1e-9));
 	sim_world_reset(0, false);
 	cx_guard_swap(NULL, NULL); /* of no process any more */
 	sim_fiber_drop_stacks();
