@@ -670,7 +670,8 @@ static bool may_miss(int rank)
 		    s->fault[i].rank == rank)
 			return true;
 		/* It waits to agree, at the door of one that cannot let it in. */
-		if (k == SIM_FEW_FILES && s->agree_every && s->fault[i].rank < rank)
+		if (k == SIM_FEW_FILES && (s->agree_every || s->uniform) &&
+		    s->fault[i].rank < rank)
 			return true;
 	}
 	return false;

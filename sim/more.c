@@ -88,6 +88,21 @@ static void draw_kills(struct sim_schedule *s, struct sim_rng *r)
 	sim_schedule_draw_kills(s);
 }
 
+/* The one who counts the votes has a communicator, and too few descriptors to let all in. */
+static void draw_narrow_door(struct sim_schedule *s, struct sim_rng *r)
+{
+	s->ranks = 3 + (int)sim_rng_below(r, 3);
+	s->meeting = SIM_TCP;
+	s->hosts = 2;
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i % 2;
+	sim_keep_busy(s, r);
+	s->exchanges = 0;
+	s->nstrangers = 0;
+	sim_add_fault(s, SIM_FEW_FILES, 0, 0, 0)->n =
+		(uint64_t)s->ranks + 1 + sim_rng_below(r, (uint64_t)s->ranks + 3);
+}
+
 /* ---- who lives and does not come ---- */
 
 static void draw_dawdler(struct sim_schedule *s, struct sim_rng *r)
@@ -198,7 +213,7 @@ static void draw_as_it_is(struct sim_schedule *s, struct sim_rng *r)
 void sim_schedule_draw_more(struct sim_schedule *s, struct sim_rng *r)
 {
 	static void (*const draws[])(struct sim_schedule *s, struct sim_rng *r) = {
-		draw_as_it_is, draw_as_it_is, draw_as_it_is, draw_kills, draw_kills, draw_kills,
+		draw_as_it_is, draw_as_it_is, draw_narrow_door, draw_kills, draw_kills, draw_kills,
 		draw_dawdler, draw_dawdler, draw_jump, draw_jump, draw_parted_pair,
 		draw_lost_below,
 	};

@@ -52,7 +52,7 @@ careful: a success is one though others failed | careful.c | 3000
 /^static int commit/,/^}/s/if \(ok\)/if (ok || !rc)/
 careful: the line is that of the decision | careful.c | 10000
 s/return cx_comm_die\(c, r, rc \? rc : agreed\)/return rc ? rc : cx_comm_die(c, r, agreed)/
-careful: who is excluded says that all are | careful.c | 10000
+careful: who is excluded says that all are | careful.c | 3000
 s/if \(agreed == COLLX_ERR_EXCLUDED\)/if (0)/
 guard: a commit is not waited for | guard.c | 10000 --uniform
 /^static uint64_t patience_ns/,/^}/s/vote->kind == CX_MOTION_COMMIT/0/
