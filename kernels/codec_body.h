@@ -575,7 +575,8 @@ ALWAYS void encode_tile(enum cx_format f, make_fn *make, const collx_type *type,
 			encode_bf16(true, make, wire, t, residual, around);
 		else
 			encode_bf16(false, make, wire, t, residual, around);
-	} else if (HELD > 0 && around && type && *type == COLLX_FLOAT32 && !t->rounding.stochastic) {
+	} else if (HELD > 0 && around && type && *type == COLLX_FLOAT32 &&
+		   !t->rounding.stochastic) {
 		encode_held(f, wire, t->src);
 	} else if (t->rounding.stochastic) {
 		encode_scaled(f, true, make, type, wire, t, residual, around);
