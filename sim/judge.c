@@ -313,6 +313,15 @@ static bool is_named_late(const struct sim_player *p, int rank)
 	       p->error_ns > sim_job.player[rank].proc->ended_ns + 1500 * SIM_MS;
 }
 
+static bool is_out_of_time(const struct sim_player *p, const struct sim_fault *jump)
+{
+	if (p->code == COLLX_ERR_INIT_TIMEOUT && !all_created(jump->at_ns))
+		return true;
+	if (!p->created)
+		return is_no_creation(p, jump->rank);
+	return p->code == COLLX_ERR_TIMEOUT && jump->for_ns >= sim_job.plan->op_ns / 2;
+}
+
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
 {
 	int r = f->rank;
@@ -335,11 +344,7 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_silence(p, r) || is_no_creation(p, r);
 	case SIM_JUMP: /* by that clock the time was over */
-		if (p->code == COLLX_ERR_INIT_TIMEOUT && !all_created(f->at_ns))
-			return true;
-		if (!p->created)
-			return is_no_creation(p, r);
-		return p->code == COLLX_ERR_TIMEOUT && f->for_ns >= sim_job.plan->op_ns / 2;
+		return is_out_of_time(p, f);
 	case SIM_LATE:
 	case SIM_STRAGGLER:
 		return is_slow_for(p, r) || is_no_creation(p, r);

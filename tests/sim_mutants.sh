@@ -9,8 +9,8 @@ work=$(mktemp -d) || exit 99
 trap 'rm -rf "$work"' EXIT
 few=${COLLX_MUTANTS:-6} # or all, or words of the names
 
-# name | source | seeds and other options, and below it a sed -E expression. What is best in 'make check'
-# comes first.
+# name | source | seeds and other options, and below it a sed -E expression. What is best in
+# 'make check' comes first.
 table='
 ward: heartbeats are not sent | ward_beat.c | 1000
 s/cx_ward_tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
