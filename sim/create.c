@@ -173,6 +173,7 @@ static int make_rally(struct sim_stay *at, const struct cx_meeting *m,
 		.rank = m->rank, .ranks = n, .secret = &secret,
 		.names = names, .near = s->near ? near : NULL,
 		.beat_ns = s->beat_ns, .silence_ns = s->silence_ns,
+		.straggler_ns = s->straggler_ns,
 	};
 
 	rc = names ? cx_secret_derive(&secret, &m->secret, ~all[0].nonce) : COLLX_ERR_NOMEM;

@@ -84,15 +84,24 @@ static int agree_now_and_then(struct sim_player *p, uint64_t seq)
 static int make_call(struct sim_player *p, uint64_t seq)
 {
 	const struct sim_fault *end = first_fault(p, SIM_END);
+	const struct sim_schedule *s = sim_job.plan;
+	struct sim_call *call = &p->at->comm->call[seq % SIM_CALLS][p->rank];
+	/* A uniform one has its time once more to be decided, and some to tell what failed. */
+	uint64_t more_ns = s->uniform ? s->op_ns + (2 * (uint64_t)s->ranks + 4) * s->silence_ns +
+				       3 * SIM_S : 0;
 	int rc;
 
 	if (end && end->n == seq)
 		cx_guard_end_now(p->at->ward, end->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	p->in_call = true;
 	sim_job_begin_timing(p, &p->call_ns);
-	rc = sim_lanes_call(p, seq);
+	call->begun_ns = sim.now;
+	rc = s->uniform ? sim_uniform_call(p, seq) : sim_lanes_call(p, seq);
+	call->ended_ns = sim.now;
+	call->code = rc;
+	call->barred = p->at->council && p->at->council->code;
 	p->in_call = false;
-	sim_judge_duration(p, "a call", p->call_ns, sim_job.plan->op_ns + 3500 * SIM_MS);
+	sim_judge_duration(p, "a call", p->call_ns, s->op_ns + 3500 * SIM_MS + more_ns);
 	p->call_ns = sim.now;
 	p->done += !rc;
 	return rc ? rc : agree_now_and_then(p, seq);
@@ -263,6 +272,10 @@ static void strike(void *arg)
 	case SIM_PAUSE_ALL: for_all_players(sim_proc_pause); break;
 	case SIM_RESET: sim_net_reset_one(p); break;
 	case SIM_GARBLE: p->garble = f->n % 2 ? SIM_REPEAT : SIM_FLIP; break;
+	case SIM_JUMP:
+		p->clock_base_ns += f->for_ns;
+		sim_trace(p, "ITS CLOCK JUMPS");
+		break;
 	default: cut(f, true);
 	}
 	if (((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_CUT_PAIR) &&
@@ -275,7 +288,7 @@ void sim_job_strike(const struct sim_player *p, enum sim_when when)
 	for (int i = 0; i < sim_job.plan->nfaults; i++) {
 		struct sim_fault *f = &sim_job.plan->fault[i];
 
-		if (f->when != when || f->struck || f->rank != p->rank)
+		if (f->when != when || f->struck || f->rank != p->rank || f->passed++ < f->pass)
 			continue;
 		f->struck = true;
 		if (f->at_ns)
@@ -297,7 +310,7 @@ static void plan_fault(struct sim_fault *f)
 	else if (f->when)
 		; /* sim_job_strike */
 	else if (f->kind <= SIM_RESET || f->kind == SIM_RESTART || f->kind == SIM_CUT_PAIR ||
-		 f->kind == SIM_GARBLE)
+		 f->kind == SIM_GARBLE || f->kind == SIM_JUMP)
 		sim_after(f->at_ns, strike, f);
 	if (f->kind == SIM_NO_MEMORY)
 		p->fail_alloc_at = f->n;

@@ -15,9 +15,18 @@
 #include "wire.h"
 
 enum { SIM_LANES = 2, SIM_RECORD = 512, SIM_PLAYERS = SIM_RANKS + SIM_FAULTS,
-       SIM_COMMS = 64, SIM_GENERATIONS = 3, SIM_DECISIONS = 64 };
+       SIM_COMMS = 64, SIM_GENERATIONS = 3, SIM_DECISIONS = 128,
+       SIM_CALLS = 64 /* of a communicator */ };
 
 struct cx_boot;
+
+/* What became of one rank's call. */
+struct sim_call {
+	uint64_t begun_ns, moved_ns, ended_ns; /* moved: its data were, or failed; 0: not yet */
+	int code;                    /* 0: it succeeded */
+	bool barred;                 /* when it ended, its rank took part in no decision more */
+	uint64_t told_ns;            /* when it heard that somebody is late for it; 0 */
+};
 
 /* A communicator, as its ranks have it or try to make it. */
 struct sim_comm {
@@ -29,10 +38,12 @@ struct sim_comm {
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS], exclude[SIM_RANKS];
+	struct cx_set out;          /* by any decision */
 	bool unsure;                /* somebody did not wait for the answer to a vote */
-	uint64_t told;              /* ranks of the job that were told a decision */
+	uint64_t told[SIM_DECISIONS]; /* [number]: ranks of the job that were told it */
 	bool parted;                /* and may go on in two, see recover.c */
 	struct sim_lanes *lanes;
+	struct sim_call call[SIM_CALLS][SIM_RANKS]; /* [operation][rank of the job] */
 };
 
 /* A rank's part in a communicator. */
@@ -46,6 +57,8 @@ struct sim_stay {
 	const struct cx_council *council; /* while the ward is there */
 	bool closed;             /* it leaves, or has left */
 	struct cx_calls calls;
+	struct collx_comm *handle; /* of uniform calls; NULL: there was none yet */
+	uint64_t stragglers;     /* that it was told of */
 };
 
 /* How the way to the next communicator went. */
@@ -110,10 +123,17 @@ int sim_comm_seat(const struct sim_comm *c, int rank);
 int sim_agree(struct sim_player *p);
 /* 0: next is the next communicator. */
 int sim_shrink(struct sim_player *p, struct sim_stay **next);
+/* What is decided at the end of a careful call; as cx_recover_commit. */
+int sim_commit(struct sim_player *p, bool *ok, struct cx_set *lost, bool *outvoted,
+	       uint64_t until_ns);
 /* lanes.c: calls without data. 0, or the error. */
 struct sim_lanes *sim_lanes_create(void);
 int sim_lanes_call(struct sim_player *p, uint64_t seq);
+/* An error of its own: the lanes end before it is told. What all make of it. */
+int sim_lanes_die(struct sim_player *p, int code);
 void sim_lanes_close(struct sim_player *p);
+/* uniform.c: the same, by careful.c of the library. */
+int sim_uniform_call(struct sim_player *p, uint64_t seq);
 /* stranger.c */
 void sim_strangers_start(void);
 void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how);
@@ -133,6 +153,12 @@ bool sim_judge_may_part(void);
 bool sim_judge_may_fail(const struct sim_player *p, int code);
 /* May that rank have others below it in the tree? */
 bool sim_job_leads(int rank);
+/* judge_calls.c: what calls came to, on all ranks; NULL. */
+const char *sim_judge_calls(void);
+/* That rank is told that another one is late. */
+void sim_judge_straggler(struct sim_player *p);
+/* Nothing but one rank that is late; NULL. */
+const struct sim_fault *sim_judge_lone(enum sim_fault_kind kind);
 /* A call that lasted longer than it may. */
 void sim_judge_duration(const struct sim_player *p, const char *what, uint64_t since_ns,
 			uint64_t most_ns);

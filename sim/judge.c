@@ -84,6 +84,24 @@ static uint64_t quiet_ns(void)
 	return ns;
 }
 
+/* As it was in the first communicator. */
+static const struct sim_player *as_it_began(const struct sim_player *p)
+{
+	while (p->before)
+		p = p->before;
+	return p;
+}
+
+/* Had everybody a communicator so long after the beginning? */
+static bool all_created(uint64_t ns)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (!sim_job.player[i].created_ns ||
+		    as_it_began(&sim_job.player[i])->created_ns > SIM_BEGINNING + ns)
+			return false;
+	return true;
+}
+
 /* A fault that everybody should be able to sit out. */
 static bool is_harmless(const struct sim_fault *f)
 {
@@ -98,6 +116,9 @@ static bool is_harmless(const struct sim_fault *f)
 	case SIM_CUT_ONE_WAY:
 	case SIM_CUT_PAIR:
 		return quiet_ns() < cx_min(s->op_ns, s->silence_ns) / 2;
+	case SIM_JUMP:
+		return f->for_ns < s->op_ns / 2 &&
+		       (f->for_ns < s->create_ns / 2 || all_created(f->at_ns));
 	case SIM_STRAGGLER:
 		return f->for_ns < s->op_ns / 2 || f->n > (uint64_t)s->ops || f->meets;
 	case SIM_KILL_DECIDER:
@@ -181,10 +202,11 @@ static bool is_silence(const struct sim_player *p, int rank)
 static bool is_silence_by_cut(const struct sim_player *p, const struct sim_fault *f)
 {
 	const struct sim_schedule *s = sim_job.plan;
+	int zero = p->at->comm->member[0];
 
 	for (int r = 0; r < s->ranks; r++)
-		if (is_silence(p, r) && (s->host[r] == f->host || sim_job_leads(r) ||
-					 s->host[0] == f->host || f->kind == SIM_CUT_PAIR))
+		if (is_silence(p, r) && (s->host[r] == f->host || sim_job_leads(r) || r == zero ||
+					 s->host[zero] == f->host || f->kind == SIM_CUT_PAIR))
 			return true;
 	return false;
 }
@@ -224,8 +246,9 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	bool cut = sim_schedule_find(sim_job.plan, SIM_CUT, -1) ||
 		   sim_schedule_find(sim_job.plan, SIM_CUT_ONE_WAY, -1);
 
-	if (!cut && p->error_ns > ended + 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) +
-					  100 * SIM_US)
+	uint64_t most_ns = 8 * w->net_ns + (w->spike_in ? 2 * w->spike_ns : 0) + 100 * SIM_US;
+
+	if (!cut && p->error_ns - p->proc->paused_ns > ended + most_ns)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
 		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
@@ -290,6 +313,15 @@ static bool is_named_late(const struct sim_player *p, int rank)
 	       p->error_ns > sim_job.player[rank].proc->ended_ns + 1500 * SIM_MS;
 }
 
+static bool is_out_of_time(const struct sim_player *p, const struct sim_fault *jump)
+{
+	if (p->code == COLLX_ERR_INIT_TIMEOUT && !all_created(jump->at_ns))
+		return true;
+	if (!p->created)
+		return is_no_creation(p, jump->rank);
+	return p->code == COLLX_ERR_TIMEOUT && jump->for_ns >= sim_job.plan->op_ns / 2;
+}
+
 static bool explains(const struct sim_fault *f, const struct sim_player *p)
 {
 	int r = f->rank;
@@ -311,6 +343,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 				return true;
 		return is_slow_for(p, r) || (p->code == COLLX_ERR_LINK && sim_job_leads(r)) ||
 		       is_silence(p, r) || is_no_creation(p, r);
+	case SIM_JUMP: /* by that clock the time was over */
+		return is_out_of_time(p, f);
 	case SIM_LATE:
 	case SIM_STRAGGLER:
 		return is_slow_for(p, r) || is_no_creation(p, r);
@@ -333,8 +367,9 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_NO_MEMORY:
 		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
 	case SIM_FEW_FILES:
-		return is_left_outside(p, r) || p->code == COLLX_ERR_NOFILES || is_death(p, r) ||
-		       is_slow_for(p, r) || is_no_creation(p, r);
+		return is_left_outside(p, r) || is_silence(p, r) || is_death(p, r) ||
+		       p->code == COLLX_ERR_NOFILES || is_slow_for(p, r) ||
+		       is_no_creation(p, r);
 	case SIM_WRONG_SECRET:
 		return (p->code == COLLX_ERR_AUTH && p->rank == r) || is_no_creation(p, r);
 	case SIM_TWICE:
@@ -424,6 +459,9 @@ static bool has_excuse(const struct sim_player *p)
 		return true;
 	if (left_undecided(p))
 		return true;
+	if (sim_job.plan->uniform && sim_judge_may_part() &&
+	    (p->code == COLLX_ERR_EXCLUDED || p->code == COLLX_ERR_NO_QUORUM))
+		return true;
 	if (blames_the_failed(p))
 		return true;
 	for (int i = 0; i < sim_job.plan->nfaults; i++)
@@ -444,6 +482,15 @@ static const struct sim_player *view(int player, int generation)
 }
 
 /* ---- one player ---- */
+
+/* Is it told of another rank's exclusion, as if it were its own? */
+static bool is_others_exclusion(const struct sim_player *p)
+{
+	const char *who = strstr(p->text, "go on without rank ");
+
+	return p->code == COLLX_ERR_EXCLUDED && who &&
+	       atoi(who + strlen("go on without rank ")) != sim_comm_seat(p->at->comm, p->rank);
+}
 
 static bool is_survivor(const struct sim_player *p)
 {
@@ -471,6 +518,9 @@ static const char *judge_player(const struct sim_player *p, bool last)
 	if (p->code > 0 || (p->code && !p->text[0]))
 		return sim_say("rank %d has the code %d and the line '%s'", p->rank, p->code,
 			       p->text);
+	if (is_others_exclusion(p))
+		return sim_say("rank %d is not meant, and got %s (%s)", p->rank,
+			       collx_strerror((collx_result)p->code), p->text);
 	if (p->undecided ? !sim_judge_may_fail(p, p->code) : p->code && !has_excuse(p))
 		return sim_say("rank %d got %s (%s), which nothing that happened explains", p->rank,
 			       collx_strerror((collx_result)p->code), p->text);
@@ -530,6 +580,23 @@ bool sim_job_leads(int rank)
 	return false;
 }
 
+static bool leads_in(int generation, int rank)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	/* A next communicator's ranks meet by host, too, and its rank 0 may be anybody. */
+	for (int i = 0; generation && i < sim_job.players; i++) {
+		const struct sim_player *p = view(i, generation);
+
+		if (p && p->at->comm->member[0] == rank)
+			return true;
+		if (p && s->meeting != SIM_UNIX && p->rank != rank &&
+		    s->host[p->rank] == s->host[rank])
+			return true;
+	}
+	return sim_job_leads(rank);
+}
+
 /*
  * Not yet promised, as the verdict is one rank's to take: when a rank with others below
  * it ends, stops or leaves while there is something else to decide, or is held back in
@@ -549,14 +616,14 @@ static bool must_agree(int generation, uint64_t first_error_ns)
 		    f->kind == SIM_CUT_PAIR || f->kind == SIM_RESET ||
 		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE || f->kind == SIM_RESTART)
 			return false;
-		if (sim_job_leads(f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
+		if (leads_in(generation, f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
 					       f->kind == SIM_ROGUE))
 			return false;
 	}
 	for (int i = 0; i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, generation);
 
-		if (!p || !sim_job_leads(p->rank))
+		if (!p || !leads_in(generation, p->rank))
 			continue;
 		if ((p->left || p->undecided) && p->proc->ended_ns < first_error_ns)
 			return false;
@@ -588,7 +655,8 @@ static const struct sim_player *first_error(int generation)
 	for (int i = 0; i < sim_job.players; i++) {
 		const struct sim_player *p = view(i, generation);
 
-		if (p && has_verdict(p) && (!first || p->error_ns < first->error_ns))
+		if (p && has_verdict(p) && p->code != COLLX_ERR_EXCLUDED &&
+		    (!first || p->error_ns < first->error_ns))
 			first = p;
 	}
 	return first;
@@ -607,7 +675,8 @@ static bool may_miss(int rank)
 		    s->fault[i].rank == rank)
 			return true;
 		/* It waits to agree, at the door of one that cannot let it in. */
-		if (k == SIM_FEW_FILES && s->agree_every && s->fault[i].rank < rank)
+		if (k == SIM_FEW_FILES && (s->agree_every || s->uniform) &&
+		    s->fault[i].rank < rank)
 			return true;
 	}
 	return false;
@@ -742,6 +811,8 @@ const char *sim_job_judge(void)
 		bad = judge_creation();
 	if (!bad)
 		bad = judge_silence();
+	if (!bad)
+		bad = sim_judge_calls();
 	if (!bad)
 		bad = sim_judge_rescues();
 	if (!bad && !any_killed() && sim_name_count())

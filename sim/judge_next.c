@@ -6,6 +6,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/base.h"
 #include "job.h"
@@ -46,8 +47,13 @@ static bool may_be_lost(int rank)
 			if (sim_job.player[f->rank].proc->garbled && f->rank <= rank)
 				return true;
 			break;
+		case SIM_PAUSE: /* who gave a chair up that comes back for the others */
+			if (f->rank == rank ||
+			    (f->rank < rank && f->for_ns > s->silence_ns / 2 &&
+			     f->for_ns < 4 * s->silence_ns))
+				return true;
+			break;
 		case SIM_VOTE_OUT:
-		case SIM_PAUSE:
 		case SIM_NO_MEMORY:
 		case SIM_ROGUE:
 		case SIM_TWICE:
@@ -143,6 +149,8 @@ static bool all_came(const struct sim_comm *c, uint64_t by_ns, int *ends)
 
 		while (p->before && p->at->comm != c)
 			p = p->before;
+		if (p->at && p->at->comm != c && sim_comm_seat(c, p->rank) >= 0)
+			*ends += sim_job.player[i].proc->ended_ns < by_ns; /* before it was there */
 		if (!p->at || p->at->comm != c)
 			continue;
 		if (!p->rescue.done || !p->created || sim_job.player[i].proc->ended_ns < by_ns)
@@ -245,7 +253,9 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_NOFILES:
 	case COLLX_ERR_INIT_TIMEOUT: /* on the others, when all tries to go on have failed */
 	case COLLX_ERR_PEER_DEAD:
-		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES);
+		/* Nor is there a next one where two reach the chair, and not each other. */
+		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES) ||
+		       any_kind(SIM_CUT_PAIR, SIM_CUT_PAIR);
 	default:
 		return false;
 	}
@@ -327,6 +337,109 @@ static const char *judge_cut(const struct sim_fault *f)
 	return NULL;
 }
 
+/* ---- a pair of leaders in the ring that is cut ---- */
+
+static const struct sim_player *as_it_began(int rank)
+{
+	const struct sim_player *p = &sim_job.player[rank];
+
+	while (p->before)
+		p = p->before;
+	return p;
+}
+
+static const struct sim_fault *lone_pair(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct sim_fault *f = sim_judge_lone(SIM_CUT_PAIR);
+
+	/* Each rank leads its host then. */
+	if (!f || f->when || f->for_ns != UINT64_MAX || s->hosts != s->ranks ||
+	    s->ring_hosts >= (unsigned)s->hosts || s->op_ns < 4 * s->silence_ns ||
+	    s->ops < SIM_MANY_OPS)
+		return NULL;
+	for (int r = 0; r < s->ranks; r++)
+		if (!was_there(as_it_began(r), f))
+			return NULL;
+	return f;
+}
+
+static bool is_of(const struct sim_fault *pair, int rank)
+{
+	int host = sim_job.plan->host[rank];
+
+	return host == pair->host || host == (int)pair->n;
+}
+
+/* Those in the ring who hear each other: by rank. */
+static bool are_neighbours(const struct sim_fault *pair)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	int first = -1, last = -1;
+
+	for (int r = 0; r < s->ranks; r++)
+		if (is_of(pair, r)) {
+			first = first < 0 ? r : first;
+			last = r;
+		}
+	return last - first == 1 || (first == 0 && last == s->ranks - 1);
+}
+
+/* What all others get, who are all well and connected. */
+static const char *judge_witness(const struct sim_fault *f, const struct sim_player *p,
+				 const struct sim_player *first)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	uint64_t at = SIM_BEGINNING + f->at_ns, known = s->silence_ns + s->beat_ns + 700 * SIM_MS;
+
+	if (!p->code || strcmp(p->text, first->text))
+		return sim_say("a pair is cut: rank %d got '%s', rank %d '%s'", first->rank,
+			       first->text, p->rank, p->text);
+	for (int r = 0; r < p->at->comm->ranks; r++)
+		if (cx_set_has(&p->blamed, r) && !is_of(f, r) && are_neighbours(f))
+			return sim_say("a pair is cut, and rank %d blames rank %d: %s", p->rank, r,
+				       p->text);
+	if (are_neighbours(f) && (p->code != COLLX_ERR_PEER_SILENT ||
+				  cx_set_count(&p->blamed) != 1 || p->error_ns > at + known))
+		return sim_say("a pair that hears each other is cut, and rank %d got '%s' after "
+			       "%.3f s", p->rank, p->text, (double)(p->error_ns - at) / 1e9);
+	if (!are_neighbours(f) && p->error_ns < at + s->op_ns - 600 * SIM_MS)
+		return sim_say("a pair that has nothing to say is cut, and rank %d got '%s' after "
+			       "%.3f s", p->rank, p->text, (double)(p->error_ns - at) / 1e9);
+	/* Else they do not know whom to go on without. */
+	if (are_neighbours(f) && p->rescue.done && p->rescue.code)
+		return sim_say("a pair is cut, and rank %d did not go on: %s", p->rank,
+			       p->rescue.text);
+	if (are_neighbours(f) && p->rescue.ended_ns > p->error_ns + 6 * s->silence_ns)
+		return sim_say("a pair is cut, and rank %d went on %.3f s after it knew", p->rank,
+			       (double)(p->rescue.ended_ns - p->error_ns) / 1e9);
+	return NULL;
+}
+
+/* One of the two is given up, where they hear each other; all others have one error, in
+ * time, and go on. */
+static const char *judge_pair(const struct sim_fault *f)
+{
+	const struct sim_player *first = NULL;
+	const char *bad = NULL;
+	int left = 0;
+
+	for (int r = 0; r < sim_job.plan->ranks && !first; r++)
+		if (!is_of(f, r))
+			first = as_it_began(r);
+	for (int r = 0; !bad && r < sim_job.plan->ranks; r++) {
+		const struct sim_player *p = as_it_began(r);
+
+		if (is_of(f, r))
+			left += p->rescue.code != 0;
+		else
+			bad = judge_witness(f, p, first);
+	}
+	if (!bad && left > 1 && are_neighbours(f))
+		bad = sim_say("a pair is cut, and neither of the two goes on");
+	return bad;
+}
+
 /* ---- all ---- */
 
 const char *sim_judge_rescues(void)
@@ -340,5 +453,7 @@ const char *sim_judge_rescues(void)
 			bad = p->at ? judge_rescue(p) : NULL;
 	if (!bad && lone_cut())
 		bad = judge_cut(lone_cut());
+	if (!bad && lone_pair())
+		bad = judge_pair(lone_pair());
 	return bad;
 }

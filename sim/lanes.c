@@ -108,6 +108,24 @@ static bool differ(const struct sim_player *p, int other, uint64_t seq)
 	       lanes_of(p)->count[p->rank][seq % CALLS] != lanes_of(p)->count[other][seq % CALLS];
 }
 
+/* The other end's process is gone, and what it said has been read. */
+static bool has_ended(const struct sim_player *p, int other, const struct lane *l)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	uint64_t at_ns = 0;
+
+	for (int i = 0; s->lanes_end && i < sim_job.players; i++) {
+		const struct sim_proc *q = sim_job.player[i].proc;
+
+		if (sim_job.player[i].rank == other && q->alive)
+			return false;
+		if (sim_job.player[i].rank == other)
+			at_ns = cx_max(at_ns, q->ended_ns);
+	}
+	return s->lanes_end && l->seen >= l->sent && sim.now > at_ns + s->params.net_ns &&
+	       !sim.cut[s->host[other]][p->proc->host];
+}
+
 /* 1: it may end; 0: it must wait; or an error. */
 static int look(const struct sim_player *p, uint64_t seq, int root)
 {
@@ -127,7 +145,7 @@ static int look(const struct sim_player *p, uint64_t seq, int root)
 		if (!needs(p, r, root) || (l->seen >= seq && !differ(p, r, seq)))
 			continue;
 		missing++;
-		if (l->closed)
+		if (l->closed || has_ended(p, r, l))
 			return cx_fail(COLLX_ERR_PEER_DEAD, "rank %d closed its lane",
 				       sim_comm_seat(c, r));
 	}
@@ -157,6 +175,7 @@ static int wait_for_others(struct sim_player *p, uint64_t seq, int root)
 		lanes_of(p)->waiting[p->rank] = sim.running;
 		sim_task_wait(5 * SIM_MS);
 		lanes_of(p)->waiting[p->rank] = NULL;
+		sim_judge_straggler(p);
 	}
 }
 
@@ -166,7 +185,7 @@ static bool is_hearsay(int code)
 }
 
 /* As comm.c: the lanes end before the error is told. */
-static int die(struct sim_player *p, int code)
+int sim_lanes_die(struct sim_player *p, int code)
 {
 	char text[CX_FAULT_TEXT_MAX];
 
@@ -186,11 +205,12 @@ int sim_lanes_call(struct sim_player *p, uint64_t seq)
 				    COLLX_SUM, root < 0 ? 0 : sim_comm_seat(p->at->comm, root)));
 	lanes_of(p)->count[p->rank][seq % CALLS] = count;
 	if (!cx_calls_may(&p->at->calls, seq))
-		return die(p, COLLX_ERR_PEER_LEFT);
+		return sim_lanes_die(p, COLLX_ERR_PEER_LEFT);
 	tell(p, seq);
 	rc = wait_for_others(p, seq, root);
+	p->at->comm->call[seq % SIM_CALLS][p->rank].moved_ns = sim.now;
 	if (rc)
-		return die(p, rc);
+		return sim_lanes_die(p, rc);
 	cx_calls_end(&p->at->calls, seq);
 	return 0;
 }

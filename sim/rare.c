@@ -4,8 +4,7 @@
 
 #include "schedule.h"
 
-/* Time for operations from the beginning, a few ms each. */
-static void keep_busy(struct sim_schedule *s, struct sim_rng *r)
+void sim_keep_busy(struct sim_schedule *s, struct sim_rng *r)
 {
 	for (int i = 0; i < s->ranks; i++)
 		s->start_ns[i] = sim_rng_below(r, 2 * SIM_MS);
@@ -18,8 +17,8 @@ static void keep_busy(struct sim_schedule *s, struct sim_rng *r)
 	memset(s->abrupt, 0, sizeof(s->abrupt));
 }
 
-static struct sim_fault *add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
-				   uint64_t at_ns, uint64_t for_ns)
+struct sim_fault *sim_add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
+				uint64_t at_ns, uint64_t for_ns)
 {
 	struct sim_fault *f = &s->fault[s->nfaults++];
 
@@ -38,9 +37,9 @@ static void draw_halves(struct sim_schedule *s, struct sim_rng *r)
 	s->meeting = sim_rng_once_in(r, 2) ? SIM_TCP : SIM_TCP_AND_LOCAL;
 	for (int i = 0; i < s->ranks; i++)
 		s->host[i] = mixed ? i % 2 : i >= s->ranks / 2;
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->decide_ns = 30 * SIM_S;
-	add_fault(s, SIM_CUT, s->ranks - 1, 20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS),
+	sim_add_fault(s, SIM_CUT, s->ranks - 1, 20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS),
 		  UINT64_MAX);
 }
 
@@ -55,15 +54,15 @@ static void draw_missed(struct sim_schedule *s, struct sim_rng *r)
 	s->meeting = SIM_TCP;
 	for (int i = 0; i < s->ranks; i++)
 		s->host[i] = i == s->ranks - 1;
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->silence_ns = SIM_S;
 	s->op_ns = SIM_S;
 	s->decide_ns = 1500 * SIM_MS << sim_rng_below(r, 2);
 	s->agree_every = 1;
-	add_fault(s, SIM_CUT, s->ranks - 1, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
+	sim_add_fault(s, SIM_CUT, s->ranks - 1, n * 8 * SIM_MS + sim_rng_below(r, 16 * SIM_MS),
 		  SIM_S + (sim_rng_once_in(r, 4) ? sim_rng_below(r, 7 * SIM_S)
 						 : s->decide_ns + sim_rng_below(r, SIM_S)));
-	add_fault(s, SIM_STRAGGLER, 1 + (int)sim_rng_below(r, 3), 0, 9 * SIM_S)->n =
+	sim_add_fault(s, SIM_STRAGGLER, 1 + (int)sim_rng_below(r, 3), 0, 9 * SIM_S)->n =
 		2 + sim_rng_below(r, 5);
 }
 
@@ -74,7 +73,7 @@ static void part_hosts(struct sim_schedule *s, struct sim_rng *r, int ranks)
 	s->meeting = SIM_TCP;
 	for (int i = 0; i < ranks; i++)
 		s->host[i] = i;
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->near = false;
 	s->silence_ns = SIM_S;
 	s->op_ns = 3 * SIM_S;
@@ -100,8 +99,8 @@ static void draw_one_by_one(struct sim_schedule *s, struct sim_rng *r)
 	}
 	last = s->ranks - 1 - (int)sim_rng_below(r, 2);
 	for (int i = 0; i < last; i++, at += gap)
-		add_fault(s, SIM_KILL, order[i], at, 0);
-	add_fault(s, SIM_STRAGGLER, order[s->ranks - 1], 0, at)->n = 2;
+		sim_add_fault(s, SIM_KILL, order[i], at, 0);
+	sim_add_fault(s, SIM_STRAGGLER, order[s->ranks - 1], 0, at)->n = 2;
 	for (int i = last; i < s->ranks; i++)
 		s->go_on |= 1u << order[i];
 }
@@ -123,7 +122,7 @@ static void draw_at_once(struct sim_schedule *s, struct sim_rng *r)
 		s->go_on = (1u << s->ranks) - (2u << more);
 	}
 	for (int i = 0; i <= more; i++)
-		add_fault(s, SIM_KILL, i, at + sim_rng_below(r, 200 * SIM_US), 0);
+		sim_add_fault(s, SIM_KILL, i, at + sim_rng_below(r, 200 * SIM_US), 0);
 }
 
 /* The chair decides without a rank that only itself cannot reach, and is cut off before
@@ -135,18 +134,18 @@ static void draw_untold(struct sim_schedule *s, struct sim_rng *r)
 	part_hosts(s, r, 5);
 	if (sim_rng_once_in(r, 4))
 		s->agree_every = 1;
-	add_fault(s, SIM_KILL, 2 + (int)sim_rng_below(r, 3), at, 0);
-	add_fault(s, SIM_CUT_PAIR, 0, at + sim_rng_below(r, 4 * SIM_MS), UINT64_MAX)->n = 1;
-	add_fault(s, SIM_CUT, 0, 0, UINT64_MAX)->when = SIM_AT_TOLD;
+	sim_add_fault(s, SIM_KILL, 2 + (int)sim_rng_below(r, 3), at, 0);
+	sim_add_fault(s, SIM_CUT_PAIR, 0, at + sim_rng_below(r, 4 * SIM_MS), UINT64_MAX)->n = 1;
+	sim_add_fault(s, SIM_CUT, 0, 0, UINT64_MAX)->when = SIM_AT_TOLD;
 }
 
 /* The chair decides with one of two, and ends: its word gives that one the right. */
 static void draw_last_words(struct sim_schedule *s, struct sim_rng *r)
 {
 	part_hosts(s, r, 3);
-	add_fault(s, SIM_CUT_PAIR, 0, 10 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), UINT64_MAX)->n =
-		1;
-	add_fault(s, SIM_KILL, 0, 0, 0)->when = SIM_AT_TOLD;
+	sim_add_fault(s, SIM_CUT_PAIR, 0, 10 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), UINT64_MAX)
+		->n = 1;
+	sim_add_fault(s, SIM_KILL, 0, 0, 0)->when = SIM_AT_TOLD;
 	s->go_on = 1u << 2;
 }
 
@@ -158,15 +157,15 @@ static void draw_held_visit(struct sim_schedule *s, struct sim_rng *r)
 	part_hosts(s, r, 4 + (int)sim_rng_below(r, 2));
 	if (sim_rng_once_in(r, 4)) {
 		s->agree_every = 1;
-		add_fault(s, SIM_CUT, 0, sim_rng_below(r, 6 * s->params.net_ns),
+		sim_add_fault(s, SIM_CUT, 0, sim_rng_below(r, 6 * s->params.net_ns),
 			  SIM_S + sim_rng_below(r, 1500 * SIM_MS))->when = SIM_AT_DECIDING;
 		return;
 	}
-	add_fault(s, SIM_KILL, 0, at, 0);
-	add_fault(s, SIM_CUT, 1, at + sim_rng_below(r, 8 * s->params.net_ns),
+	sim_add_fault(s, SIM_KILL, 0, at, 0);
+	sim_add_fault(s, SIM_CUT, 1, at + sim_rng_below(r, 8 * s->params.net_ns),
 		  SIM_S + sim_rng_below(r, 1600 * SIM_MS));
 	/* Until the chair has seen whatever it makes of that, nobody goes on. */
-	add_fault(s, SIM_STRAGGLER, s->ranks - 1, 0, 4500 * SIM_MS)->n = 2;
+	sim_add_fault(s, SIM_STRAGGLER, s->ranks - 1, 0, 4500 * SIM_MS)->n = 2;
 }
 
 /* While a vote is waited for a rank is away for longer than a silence, and comes again:
@@ -181,9 +180,9 @@ static void draw_away(struct sim_schedule *s, struct sim_rng *r)
 	for (int i = 0; i < s->ranks; i++)
 		s->host[i] = i > 1;
 	away = 2 + (int)sim_rng_below(r, (uint64_t)s->ranks - 2);
-	add_fault(s, SIM_STRAGGLER, 0, 0, 4 * SIM_S)->n = 2;
-	add_fault(s, SIM_KILL, 1, 200 * SIM_MS, 0);
-	add_fault(s, SIM_PAUSE, away, 250 * SIM_MS + sim_rng_below(r, 200 * SIM_MS),
+	sim_add_fault(s, SIM_STRAGGLER, 0, 0, 4 * SIM_S)->n = 2;
+	sim_add_fault(s, SIM_KILL, 1, 200 * SIM_MS, 0);
+	sim_add_fault(s, SIM_PAUSE, away, 250 * SIM_MS + sim_rng_below(r, 200 * SIM_MS),
 		  1050 * SIM_MS + sim_rng_below(r, 900 * SIM_MS));
 }
 
@@ -192,9 +191,9 @@ static void draw_stopped_council(struct sim_schedule *s, struct sim_rng *r)
 {
 	struct sim_fault *f;
 
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->agree_every = 1;
-	f = add_fault(s, SIM_PAUSE_ALL, (int)sim_rng_below(r, (uint64_t)s->ranks),
+	f = sim_add_fault(s, SIM_PAUSE_ALL, (int)sim_rng_below(r, (uint64_t)s->ranks),
 		      sim_rng_below(r, sim_rng_once_in(r, 2) ? 500 * SIM_US : 4 * SIM_MS),
 		      2 * s->silence_ns + sim_rng_below(r, 2 * s->silence_ns));
 	f->when = SIM_AT_DECIDING;
@@ -205,11 +204,11 @@ static void draw_late_voter(struct sim_schedule *s, struct sim_rng *r)
 {
 	struct sim_fault *f;
 
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->agree_every = 1;
 	s->op_ns = 3 * SIM_S;
 	s->decide_ns = 30 * SIM_S;
-	f = add_fault(s, SIM_STRAGGLER, (int)sim_rng_below(r, (uint64_t)s->ranks), 0,
+	f = sim_add_fault(s, SIM_STRAGGLER, (int)sim_rng_below(r, (uint64_t)s->ranks), 0,
 		      s->silence_ns + sim_rng_below(r, 3 * s->silence_ns));
 	f->meets = true;
 	f->n = 1 + sim_rng_below(r, 6);
@@ -226,14 +225,14 @@ static void draw_sole_heir(struct sim_schedule *s, struct sim_rng *r)
 	s->agree_every = (uint64_t)s->ops;
 	s->stays_ns = 4 * SIM_S;
 	if (sim_rng_once_in(r, 2)) { /* the one who knows comes to the other */
-		f = add_fault(s, SIM_CUT_PAIR, 0, 0, UINT64_MAX);
+		f = sim_add_fault(s, SIM_CUT_PAIR, 0, 0, UINT64_MAX);
 		f->when = SIM_AT_TOLD;
 		f->n = 1;
-		add_fault(s, SIM_KILL, 0, 0, 0)->when = SIM_AT_TOLD;
+		sim_add_fault(s, SIM_KILL, 0, 0, 0)->when = SIM_AT_TOLD;
 		s->go_on = 1u << 1;
 		return;
 	}
-	f = add_fault(s, SIM_KILL, 0, 0, 0);
+	f = sim_add_fault(s, SIM_KILL, 0, 0, 0);
 	f->when = SIM_AT_TELLING;
 	f->n = 1;
 	s->go_on = 1u << 2;
@@ -245,28 +244,28 @@ static void draw_unheard_leave(struct sim_schedule *s, struct sim_rng *r)
 	part_hosts(s, r, 2 + (int)sim_rng_below(r, 2));
 	s->generations = 1;
 	s->stays_ns = 3 * SIM_S;
-	add_fault(s, SIM_LEAVE_EARLY, 0, 0, 0)->n = 1 + sim_rng_below(r, 10);
-	add_fault(s, SIM_CUT, 0, 0, 60 * SIM_MS + sim_rng_below(r, 80 * SIM_MS))->when =
+	sim_add_fault(s, SIM_LEAVE_EARLY, 0, 0, 0)->n = 1 + sim_rng_below(r, 10);
+	sim_add_fault(s, SIM_CUT, 0, 0, 60 * SIM_MS + sim_rng_below(r, 80 * SIM_MS))->when =
 		SIM_AT_LEAVING;
 }
 
 static void draw_stopped(struct sim_schedule *s, struct sim_rng *r)
 {
-	keep_busy(s, r);
-	add_fault(s, SIM_PAUSE_ALL, 0, 5 * SIM_MS + sim_rng_below(r, 80 * SIM_MS),
+	sim_keep_busy(s, r);
+	sim_add_fault(s, SIM_PAUSE_ALL, 0, 5 * SIM_MS + sim_rng_below(r, 80 * SIM_MS),
 		  4 * SIM_S + sim_rng_below(r, 5 * SIM_S));
 }
 
 /* A call's time is over before the silence of whom it waits for is. */
 static void draw_out_of_time(struct sim_schedule *s, struct sim_rng *r)
 {
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->op_ns = SIM_S;
 	s->silence_ns = 3 * SIM_S;
 	s->agree_every = 0;
 	if (sim_rng_once_in(r, 2)) /* and the connection with it is full */
 		s->params.buffer = 700;
-	add_fault(s, SIM_PAUSE, (int)sim_rng_below(r, (uint64_t)s->ranks),
+	sim_add_fault(s, SIM_PAUSE, (int)sim_rng_below(r, (uint64_t)s->ranks),
 		  20 * SIM_MS + sim_rng_below(r, 60 * SIM_MS), 9 * SIM_S);
 }
 
@@ -280,21 +279,21 @@ static void draw_reborn(struct sim_schedule *s, struct sim_rng *r)
 	s->meeting = SIM_TCP_AND_LOCAL;
 	for (int i = 0; i < s->ranks; i++)
 		s->host[i] = i > 1;
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->start_ns[1] = 400 * SIM_MS;
 	who = 2 + (int)sim_rng_below(r, (uint64_t)s->ranks - 2);
-	add_fault(s, SIM_RESTART, who, 10 * SIM_MS + sim_rng_below(r, 90 * SIM_MS),
+	sim_add_fault(s, SIM_RESTART, who, 10 * SIM_MS + sim_rng_below(r, 90 * SIM_MS),
 		  60 * SIM_MS + sim_rng_below(r, 100 * SIM_MS));
 }
 
 static void draw_garbled(struct sim_schedule *s, struct sim_rng *r)
 {
-	keep_busy(s, r);
-	add_fault(s, SIM_GARBLE, (int)sim_rng_below(r, (uint64_t)s->ranks),
+	sim_keep_busy(s, r);
+	sim_add_fault(s, SIM_GARBLE, (int)sim_rng_below(r, (uint64_t)s->ranks),
 		  sim_rng_below(r, sim_rng_once_in(r, 2) ? 3 * SIM_MS : 90 * SIM_MS), 0)
 		->n = sim_rng_below(r, 3);
 	if (sim_rng_once_in(r, 2)) /* in a council */
-		add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0)->n =
+		sim_add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0)->n =
 			1 + sim_rng_below(r, 6);
 }
 
@@ -311,14 +310,14 @@ static void draw_silence(struct sim_schedule *s, struct sim_rng *r)
 	s->hosts = 4;
 	for (int i = 0; i < s->ranks; i++)
 		s->host[i] = i % 4;
-	keep_busy(s, r);
+	sim_keep_busy(s, r);
 	s->params.buffer = 65536; /* creation waits for nobody */
 	s->agree_every = 0;
 	s->ops = SIM_MANY_OPS;
 	s->op_ns = 20 * SIM_S;
 	s->ring_hosts = sim_rng_once_in(r, 4) ? SIM_RANKS : 2;
 	for (int i = 0; i < stopped; i++)
-		add_fault(s, SIM_PAUSE, (first + i) % s->ranks, at_ns, 9 * SIM_S);
+		sim_add_fault(s, SIM_PAUSE, (first + i) % s->ranks, at_ns, 9 * SIM_S);
 }
 
 void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r)

@@ -123,20 +123,26 @@ static void check_exclusions(const struct sim_comm *c, const struct cx_motion *m
  * who decided without them have ended, which is as good as having died. And a reset is as
  * good as a death to those at both its ends.
  */
-static bool is_excused(const struct sim_player *p, struct sim_comm *c)
+static bool is_excused(const struct sim_player *p, struct sim_comm *c, uint64_t from)
 {
 	bool ended = sim_judge_may_part();
+	uint64_t told = 0;
 
+	for (uint64_t n = from; n < SIM_DECISIONS; n++)
+		told |= c->told[n];
 	for (int r = 0; r < c->ranks; r++) {
 		const struct sim_player *q = &sim_job.player[c->member[r]];
 
-		if (!(c->told >> c->member[r] & 1))
+		if (!(told >> c->member[r] & 1) || c->member[r] == p->rank)
 			continue;
 		if (!q->left)
 			ended &= !q->proc->alive;
 		/* Behind a cut no end can be seen. */
 		ended &= !sim.cut[q->proc->host][p->proc->host];
 	}
+	/* Where the connection was full its end may be without a leave. */
+	if (sim_job.plan->params.buffer <= 4096 && p->proc->paused_ns > sim_job.plan->silence_ns)
+		ended = true;
 	c->parted |= ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
 	return c->parted;
 }
@@ -146,14 +152,14 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 {
 	struct cx_motion *known = &c->decided[m->number];
 
-	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(p, c))
+	if (known->kind && memcmp(known, m, sizeof(*m)) && !is_excused(p, c, m->number))
 		sim_broken("rank %d was told another decision %d than a rank before", p->rank,
 			   (int)m->number);
 	for (uint64_t n = 1; n <= m->number; n++) {
 		const struct cx_motion *d = n == m->number ? m : &c->decided[n];
 
 		if (d->kind && d->kind <= CX_MOTION_GROW &&
-		    cx_set_has(&d->out, sim_comm_seat(c, p->rank)) && !is_excused(p, c))
+		    cx_set_has(&d->out, sim_comm_seat(c, p->rank)) && !is_excused(p, c, n))
 			sim_broken("rank %d takes part in decision %d, and decision %d excludes it",
 				   p->rank, (int)m->number, (int)n);
 	}
@@ -161,8 +167,11 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 		check_flags(c, m);
 	if (!known->kind && m->kind == CX_MOTION_SHRINK)
 		check_exclusions(c, m);
+	for (int r = 0; m->kind <= CX_MOTION_GROW && r < c->ranks; r++)
+		if (cx_set_has(&m->out, r))
+			cx_set_add(&c->out, r);
 	*known = *m;
-	c->told |= (uint64_t)1 << p->rank;
+	c->told[m->number] |= (uint64_t)1 << p->rank;
 }
 
 /* Who aborts leaves the council. */
@@ -208,7 +217,7 @@ static void strike_deciders(struct sim_player *p)
 		struct sim_fault *f = &s->fault[i];
 
 		if (f->kind != SIM_KILL_DECIDER || f->struck || (!f->meets && f->rank != p->rank) ||
-		    (f->meets && sim_comm_seat(p->at->comm, p->rank)))
+		    (f->meets && sim_comm_seat(p->at->comm, p->rank)) || f->passed++ < f->pass)
 			continue;
 		f->struck = true;
 		f->rank = p->rank;
@@ -222,6 +231,8 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	struct sim_stay *at = p->at;
 	int me = sim_comm_seat(at->comm, p->rank), rc;
 	uint64_t since, left = until_ns - cx_now_ns();
+	/* A commit waits for chairs that fall silent one after the other. */
+	uint64_t silences = vote->kind == CX_MOTION_COMMIT ? 2 * (uint64_t)at->comm->ranks + 4 : 2;
 
 	if (!cx_guard_barred(at->ward)) { /* or it is no vote */
 		at->comm->kind[me] = vote->kind;
@@ -233,8 +244,8 @@ static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint6
 	sim_job_begin_timing(p, &since);
 	rc = cx_guard_decide(at->ward, vote, until_ns, out);
 	sim_judge_duration(p, "a decision", since,
-			   (left < SIM_S * 1000 ? left : 0) + 2 * sim_job.plan->silence_ns +
-				   1500 * SIM_MS);
+			   (left < SIM_S * 1000 ? left : 0) +
+				   silences * sim_job.plan->silence_ns + 1500 * SIM_MS);
 	check_dead(p);
 	if (rc == COLLX_ERR_TIMEOUT)
 		check_answer(p);
@@ -269,7 +280,8 @@ static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t u
 		return rc;
 	if (out->kind == CX_MOTION_LATE)
 		return cx_fail(COLLX_ERR_TIMEOUT, "not called in time by a rank that lives");
-	if (out->kind != vote->kind)
+	if (out->kind != vote->kind &&
+	    (vote->kind != CX_MOTION_COMMIT || out->kind != CX_MOTION_AGREE))
 		return cx_fail(COLLX_ERR_MISMATCH, "ranks called different decisions");
 	return 0;
 }
@@ -285,8 +297,23 @@ static int agree(struct sim_player *p, uint32_t kind, uint64_t *flags, struct cx
 		return rc;
 	*flags = m.flags;
 	*failed = m.out;
-	if (m.outvoted) /* as in careful.c */
+	if (m.outvoted || m.kind != kind) /* as in careful.c */
 		return cx_fail(COLLX_ERR_REVOKED, "others repair the communicator");
+	return 0;
+}
+
+int sim_commit(struct sim_player *p, bool *ok, struct cx_set *lost, bool *outvoted,
+	       uint64_t until_ns)
+{
+	const struct cx_motion vote = { .kind = CX_MOTION_COMMIT, .flags = *ok };
+	struct cx_motion m;
+	int rc = decide(p, &vote, until_ns, &m);
+
+	if (rc)
+		return rc;
+	*ok = m.kind == CX_MOTION_COMMIT && m.flags;
+	*lost = m.out;
+	*outvoted = m.outvoted || m.kind == CX_MOTION_AGREE;
 	return 0;
 }
 
@@ -378,7 +405,7 @@ static void check_next(const struct sim_player *p, struct sim_comm *c)
 {
 	struct sim_comm *parent = p->at->comm;
 
-	if (parent->child && parent->child != c && !is_excused(p, parent))
+	if (parent->child && parent->child != c && !is_excused(p, parent, 1))
 		sim_broken("the brain is split: rank %d goes on without those who went on before",
 			   p->rank);
 	parent->child = c;

@@ -14,7 +14,7 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 	[SIM_LEAVE_EARLY] = "leave early", [SIM_ROGUE] = "rogue",
 	[SIM_KILL_DECIDER] = "kill a decider", [SIM_CUT_PAIR] = "cut a pair of hosts",
 	[SIM_VOTE_OUT] = "vote out", [SIM_END] = "end",
-	[SIM_GARBLE] = "garble",
+	[SIM_GARBLE] = "garble", [SIM_JUMP] = "clock jumps",
 };
 
 static const char *const whens[] = {
@@ -188,8 +188,11 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 		draw_fault(s, &r);
 	s->near = sim_rng_once_in(&r, 2);
 	s->ring_hosts = draw_ring(seed);
+	s->uniform = seed % 4 == 3;
 	if (faults && !ranks && seed % 4 == 1)
 		sim_schedule_draw_rare(s, &r);
+	if (faults && !ranks && seed % 4 == 3)
+		sim_schedule_draw_more(s, &r);
 }
 
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
@@ -217,17 +220,19 @@ static void print_fault(const struct sim_fault *f)
 	else if (f->at_call)
 		printf(", at its system call %llu", (unsigned long long)f->at_call);
 	else if (f->kind <= SIM_RESET || f->kind == SIM_CUT_PAIR || f->kind == SIM_RESTART ||
-		 f->kind == SIM_TWICE || f->kind == SIM_GARBLE)
+		 f->kind == SIM_TWICE || f->kind == SIM_GARBLE || f->kind == SIM_JUMP)
 		printf(", at %.3f ms", (double)f->at_ns / 1e6);
 	if (f->for_ns == UINT64_MAX)
 		printf(", for good");
 	else if ((f->kind > SIM_KILL && f->kind < SIM_RESET) || f->kind == SIM_LATE ||
-		 f->kind == SIM_CUT_PAIR ||
+		 f->kind == SIM_CUT_PAIR || f->kind == SIM_JUMP ||
 		 f->kind == SIM_STRAGGLER || f->kind == SIM_RESTART)
 		printf(", for %.0f ms", (double)f->for_ns / 1e6);
 	if (f->kind == SIM_NO_MEMORY || f->kind == SIM_FEW_FILES || f->kind >= SIM_MISMATCH ||
 	    f->when == SIM_AT_TELLING)
 		printf(", n %llu", (unsigned long long)f->n);
+	if (f->pass)
+		printf(", after %llu times", (unsigned long long)f->pass);
 	if (f->kind == SIM_MISMATCH)
 		printf(f->meets ? ", which others see" : ", which meets nobody");
 	if (f->kind == SIM_STRAGGLER && f->meets)
@@ -254,6 +259,10 @@ void sim_schedule_print(const struct sim_schedule *s)
 	       (double)s->decide_ns / 1e9, s->generations,
 	       s->shrinks_well ? ", when well, too" : "",
 	       (int)s->agree_every);
+	if (s->uniform)
+		printf("  calls are uniform\n");
+	if (s->straggler_ns)
+		printf("  who is late for %.1f s is told of\n", (double)s->straggler_ns / 1e9);
 	if (s->near)
 		printf("  who is of one host can see whether a process lives\n");
 	for (int i = 0; i < s->nfaults; i++)

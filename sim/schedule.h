@@ -33,6 +33,7 @@ enum sim_fault_kind {
 	SIM_VOTE_OUT,      /* others exclude a rank; n: who, meets: all of them */
 	SIM_END,           /* a rank ends the communicator before operation n */
 	SIM_GARBLE,        /* what it sends next over tcp comes with a changed bit; n odd: twice */
+	SIM_JUMP,          /* a process's clock is suddenly for_ns ahead */
 	SIM_FAULT_KINDS
 };
 
@@ -54,6 +55,8 @@ struct sim_fault {
 	uint64_t for_ns;  /* UINT64_MAX: for good */
 	uint64_t at_call; /* of SIM_KILL: not at a time but at this system call; 0: no */
 	uint64_t n;
+	uint64_t pass;    /* so often what it waits for has to come before */
+	uint64_t passed;  /* so often it came */
 	bool struck;      /* it has, where that is not known before */
 	bool meets;       /* of SIM_MISMATCH: its messages reach others, who see it; of
 			   * SIM_STRAGGLER: it computes behind operation n, before it agrees */
@@ -73,6 +76,9 @@ struct sim_schedule {
 	int generations;               /* communicators, at most */
 	bool shrinks_well;             /* a next one also where nothing is wrong */
 	uint64_t agree_every;          /* operations; 0: never */
+	bool uniform;                  /* calls succeed on all or on none */
+	bool lanes_end;                /* with their process: others see that, too */
+	uint64_t straggler_ns;         /* who is late for so long is told of; 0: nobody is */
 	int exchanges;
 	bool passes_fds, mesh;
 	unsigned ring_hosts;           /* beyond so many leaders watch each other */
@@ -97,6 +103,14 @@ struct sim_schedule {
 void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool faults);
 /* rare.c: instead of what was drawn, what chance seldom brings together. */
 void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r);
+/* more.c: the same, for what calls and clocks promise. */
+void sim_schedule_draw_more(struct sim_schedule *s, struct sim_rng *r);
+/* Uniform calls, and processes that end in them, at whatever moment. */
+void sim_schedule_draw_kills(struct sim_schedule *s);
+/* Time for operations from the beginning, a few ms each; no faults yet. */
+void sim_keep_busy(struct sim_schedule *s, struct sim_rng *r);
+struct sim_fault *sim_add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,
+				uint64_t at_ns, uint64_t for_ns);
 void sim_schedule_print(const struct sim_schedule *s);
 /* The fault of that kind that concerns that rank (-1: any); NULL. */
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,

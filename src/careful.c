@@ -8,6 +8,7 @@
  * The last two end each call with a decision of all that live, as without it some may
  * have a result that others have not.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -60,6 +61,16 @@ static int share_failure(struct collx_comm *c, const struct cx_request *r, int r
 	return rc ? rc : cx_comm_die(c, r, COLLX_ERR_REVOKED);
 }
 
+/* This rank has no part in what the others decide. For them it is lost, not they. */
+static void tell_of_exclusion(struct collx_comm *c)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "rank %d is given up: it could not be reached when the others "
+				     "decided", c->rank);
+	cx_guard_report(c->guard, COLLX_ERR_PEER_SILENT, c->rank, false, text);
+}
+
 /* The call's result on all ranks that live; 1: it did not succeed, as some were lost, or the
  * others repair the communicator already. */
 static int commit(struct collx_comm *c, const struct cx_request *r, int rc, uint64_t until_ns,
@@ -68,8 +79,10 @@ static int commit(struct collx_comm *c, const struct cx_request *r, int rc, uint
 	bool ok = rc == 0, outvoted;
 	int agreed = cx_recover_commit(c, &ok, lost, &outvoted, until_ns);
 
-	if (agreed)
-		return rc ? rc : cx_comm_die(c, r, agreed);
+	if (agreed == COLLX_ERR_EXCLUDED)
+		tell_of_exclusion(c);
+	if (agreed) /* the line is the communicator's error, not that of the decision */
+		return cx_comm_die(c, r, rc ? rc : agreed);
 	if (ok)
 		return 0;
 	rc = share_failure(c, r, rc);

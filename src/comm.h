@@ -153,7 +153,7 @@ int cx_comm_prepare(struct collx_comm *c, const struct cx_request *r, struct cx_
 
 int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,
 		     uint64_t until_ns);
-/* Did this call succeed on all ranks? outvoted: others repair, or failed and agree. */
+/* Did this call succeed on all ranks? outvoted: others repair, or agree. */
 int cx_recover_commit(struct collx_comm *c, bool *ok, struct cx_set *failed, bool *outvoted,
 		      uint64_t until_ns);
 int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64_t until_ns,

@@ -198,7 +198,7 @@ static uint32_t kind_of(uint32_t kinds, uint64_t committed, uint32_t *outvoted)
 	*outvoted = 0;
 	if (!others)
 		return CX_MOTION_COMMIT;
-	if (!mixed && (others == kinds || (others == 1u << CX_MOTION_AGREE && !committed)))
+	if (!mixed && (others == kinds || others == 1u << CX_MOTION_AGREE))
 		return (uint32_t)__builtin_ctz(others);
 	if (mixed || (others != 1u << CX_MOTION_SHRINK && committed))
 		return CX_MOTION_MIXED;

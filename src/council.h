@@ -81,10 +81,10 @@ int cx_set_count(const struct cx_set *s);
 /* What a motion is about. The numbers go over the wire. */
 enum cx_motion_kind {
 	CX_MOTION_AGREE = 1,  /* flags: the and of all votes */
-	CX_MOTION_COMMIT,     /* as AGREE, at the end of a careful call. Where it failed and
-			       * others agree, theirs is decided; where others repair it is
-			       * outvoted, and they vote again for the decision behind it.
-			       * Either way it was not committed. */
+	CX_MOTION_COMMIT,     /* as AGREE, at the end of a careful call. Where others agree,
+			       * theirs is decided; where others repair it is outvoted, and
+			       * they vote again for the decision behind it. Either way it was
+			       * not committed: who is in neither had its own error before. */
 	CX_MOTION_SHRINK,     /* `out` are not of the next communicator, which meets at `id` */
 	CX_MOTION_GROW,       /* as SHRINK, but for the caller */
 	CX_MOTION_LATE,       /* somebody did not vote in time: `out` has them, they stay */

@@ -456,6 +456,18 @@ static int fail_dropped(void)
 	return cx_fail(COLLX_ERR_ABORTED, "another thread of this rank destroys the communicator");
 }
 
+/* A millisecond; how much longer it took, where that is much: this process was stopped, or
+ * its clock jumped, and the verdict may be here in a moment. */
+static uint64_t nap(void)
+{
+	const uint64_t much_ns = 100000000;
+	uint64_t before = cx_now_ns(), took;
+
+	cx_sys->poll(NULL, 0, 1);
+	took = cx_now_ns() - before;
+	return took > much_ns ? took : 0;
+}
+
 int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
 {
 	const uint64_t patience_ns = 3000000000; /* the guard itself gives up after 2 s */
@@ -470,7 +482,7 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 		ring();
 	until = w->nstrands && !guard.over ? cx_now_ns() + patience_ns : 0;
 	while (!cx_guard_verdict(w) && !cx_guard_is_dropped(w) && cx_now_ns() < until)
-		cx_sys->poll(NULL, 0, 1);
+		until += nap();
 	if (!cx_guard_verdict(w) && cx_guard_is_dropped(w))
 		return fail_dropped();
 	cx_ward_settle(w, &w->mine);
@@ -654,16 +666,27 @@ static int cast(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_
 	return 0;
 }
 
+/* How long behind its deadline a decision is waited for. The guard decides by then that
+ * somebody is late, which takes a moment. */
+static uint64_t patience_ns(const struct cx_ward *w, const struct cx_motion *vote)
+{
+	const uint64_t most_ns = 10000000000, some_ns = 1000000000;
+	uint64_t silence_ns = w->rally ? w->rally->silence_ns : 0;
+	/* Two for each chair that falls silent in its turn, and four until the last one goes on
+	 * without who is missing. */
+	uint64_t silences = 2 * (uint64_t)w->tree.ranks + 4;
+
+	/* Who gave up before the others have committed would fail what they did. */
+	if (vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 2 / silences)
+		return silences * silence_ns + some_ns;
+	return cx_min(2 * silence_ns + some_ns, most_ns);
+}
+
 int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
 		    struct cx_motion *out)
 {
-	/* The guard decides by then that somebody is late, which takes a moment. */
-	const uint64_t most_ns = 10000000000, silence_ns = w->rally ? w->rally->silence_ns : 0;
-	/* Who gave up before the others have committed would fail what they did. */
-	bool all = vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 4;
-	const uint64_t some_ns = 2 * silence_ns + 1000000000;
-	const uint64_t patience_ns = all ? some_ns : cx_min(some_ns, most_ns);
-	uint64_t last = until_ns > UINT64_MAX - patience_ns ? UINT64_MAX : until_ns + patience_ns;
+	const uint64_t more_ns = patience_ns(w, vote);
+	uint64_t last = until_ns > UINT64_MAX - more_ns ? UINT64_MAX : until_ns + more_ns;
 	int rc;
 
 	if (guard.over || (!w->rally && w->tree.ranks > 1))

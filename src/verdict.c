@@ -628,6 +628,14 @@ void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_
 	cx_verdict_tick(v, now_ns);
 }
 
+void cx_verdict_wait_on(struct cx_verdict *v, uint64_t more_ns)
+{
+	if (v->code || v->phase == CX_WATCHING)
+		return;
+	v->due_ns += more_ns;
+	v->settle_ns += more_ns;
+}
+
 void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns)
 {
 	if (v->code || v->phase == CX_WATCHING)

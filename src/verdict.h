@@ -106,6 +106,8 @@ void cx_verdict_lost(struct cx_verdict *v, int rank, enum cx_loss how);
 /* Somebody is dying, and will be dead in a moment: to be counted, if that is soon. */
 void cx_verdict_wait(struct cx_verdict *v, uint64_t now_ns);
 void cx_verdict_tick(struct cx_verdict *v, uint64_t now_ns);
+/* The clock went on for so long without the decider, which is to wait for that longer. */
+void cx_verdict_wait_on(struct cx_verdict *v, uint64_t more_ns);
 
 /* Who is waited for: it lives, and has not begun an operation that others are in. */
 struct cx_late {

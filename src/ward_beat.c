@@ -5,8 +5,22 @@
 
 static const uint64_t rare_ns = 60000000000; /* so that no firewall forgets a quiet one */
 
+/* What others did not say while this guard was away, or its clock jumped, they may have said. */
+static void wait_on(struct cx_ward *w, uint64_t now_ns)
+{
+	const uint64_t much_ns = 100000000;
+	uint64_t late_ns = w->due_ns && now_ns > w->due_ns ? now_ns - w->due_ns : 0;
+
+	if (late_ns < much_ns)
+		return;
+	if (w->give_up_ns != UINT64_MAX)
+		w->give_up_ns += late_ns;
+	cx_verdict_wait_on(&w->decider, late_ns);
+}
+
 void cx_ward_forgive(struct cx_ward *w, uint64_t now_ns)
 {
+	wait_on(w, now_ns);
 	if (now_ns <= w->due_ns || now_ns - w->due_ns <= w->rally->silence_ns / 2)
 		return;
 	for (int i = 0; i < w->nstrands; i++)
@@ -61,7 +75,8 @@ static void note_silence(struct cx_ward *w, struct cx_strand *s, int state, uint
 	bool stopped = state == 'T' || state == 't';
 
 	cx_ward_mark(w, s->rank, COLLX_RANK_SILENT, now_ns);
-	cx_ward_tell_beside(w, s, CX_FRAME_SILENT, s->rank, now_ns);
+	if (w->tree.leader[s->rank] == s->rank) /* of others nobody beside wants to hear */
+		cx_ward_tell_beside(w, s, CX_FRAME_SILENT, s->rank, now_ns);
 	if (stopped)
 		cx_verdict_lost(&w->decider, s->rank, CX_LOSS_STOP);
 	if (cx_ward_up(w) && s->rank != w->tree.above)

@@ -24,6 +24,24 @@ void cx_ward_part(struct cx_ward *w, uint64_t now_ns)
 	cx_ward_open_ring(w, now_ns);
 }
 
+static uint64_t patience_ns(const struct cx_ward *w)
+{
+	return cx_min(w->rally->silence_ns, cx_max(answers_ns, 2 * w->rally->beat_ns));
+}
+
+/* Whom this rank heard in the ring it need not hear anew for a whole silence: it is heard by
+ * now, or soon. Else one of two that are cut would give up the other one long before. */
+static uint64_t heard_ns(const struct cx_ward *w, int rank, uint64_t now_ns)
+{
+	for (int i = 0; w->rally && i < w->nstrands; i++) {
+		const struct cx_strand *s = &w->strands[i];
+
+		if (s->rank == rank && s->beside && !s->quiet && s->wire.fd >= 0)
+			return cx_max(s->heard_ns, now_ns + patience_ns(w) - w->rally->silence_ns);
+	}
+	return now_ns;
+}
+
 void cx_ward_open_ring(struct cx_ward *w, uint64_t now_ns)
 {
 	if (!w->ringed)
@@ -35,11 +53,12 @@ void cx_ward_open_ring(struct cx_ward *w, uint64_t now_ns)
 		struct cx_strand *s = &w->strands[i];
 
 		if (!s->beside && s->quiet) {
-			s->heard_ns = now_ns;
+			s->heard_ns = heard_ns(w, s->rank, now_ns);
 			s->said_ns = 0; /* a heartbeat at once, as it may be waited for */
 		}
-		s->quiet = s->beside;
 	}
+	for (int i = 0; i < w->nstrands; i++)
+		w->strands[i].quiet = w->strands[i].beside;
 }
 
 /* ---- does rank 0 answer? ---- */
@@ -64,8 +83,7 @@ void cx_ward_doubt_above(struct cx_ward *w, const struct cx_strand *from, uint64
 		return;
 	cx_ward_tell_beside(w, from, CX_FRAME_SILENT, w->tree.above, now_ns);
 	cx_ward_open_ring(w, now_ns);
-	w->above_by_ns = now_ns + cx_min(w->rally->silence_ns,
-					 cx_max(answers_ns, 2 * w->rally->beat_ns));
+	w->above_by_ns = now_ns + patience_ns(w);
 }
 
 uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns)
@@ -124,6 +142,10 @@ bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 		return true;
 	if (!w->rally ||
 	    atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)
+		return true;
+	/* Rank 0 hears it of those who saw it. Of two that are cut from each other the first
+	 * one's word counts, and what is passed on does not say whose it is. */
+	if (s->beside && w->tree.above < 0)
 		return true;
 	if (who == w->tree.above)
 		cx_ward_doubt_above(w, s, now_ns);

@@ -48,6 +48,7 @@ perf/info*              $base $contracts $meeting src/net.h src/topo.h src/selec
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
+sim/uniform.c           $base $contracts src/*.h sim/*.h
 sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
 tools/*                 $base src/auth.h src/boot.h tools/run.h
 tests/*                 *

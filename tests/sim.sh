@@ -14,7 +14,9 @@ sim() { ./collx-sim fault "$@" || bad=1; }
 digest() { sed -n 's/.*digest \([0-9a-f]*\);.*/\1/p'; }
 
 sim --seeds $seeds
+sim --seeds $((seeds / 4)) --uniform
 sim --seeds 2 --ranks 3 --kill-everywhere
+sim --seed 3 --ranks 3 --kill-everywhere # calls that are uniform
 first=$(sim --seeds 100 --seed 7000 | digest)
 again=$(sim --seeds 100 --seed 7000 | digest)
 [ -n "$first" ] && [ "$first" = "$again" ] ||

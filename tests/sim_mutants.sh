@@ -9,8 +9,8 @@ work=$(mktemp -d) || exit 99
 trap 'rm -rf "$work"' EXIT
 few=${COLLX_MUTANTS:-6} # or all, or words of the names
 
-# name | source | seeds, and below it a sed -E expression. What is best in 'make check'
-# comes first.
+# name | source | seeds and other options, and below it a sed -E expression. What is best in
+# 'make check' comes first.
 table='
 ward: heartbeats are not sent | ward_beat.c | 1000
 s/cx_ward_tell\(w, s, CX_FRAME_BEAT, 0, NULL, 0, now_ns\);/s->said_ns = now_ns;/
@@ -48,6 +48,32 @@ place: a name is left | place_open.c | 300
 /^void cx_place_unlisten/,/^}/s/cx_sys->unlink.*/;/
 mesh: lanes are mixed up | mesh.c | 1000
 s/\(size_t\)w->lanes \+ claim->conn;/(size_t)w->lanes + (claim->conn ^ 1);/
+careful: a success is one though others failed | careful.c | 3000
+/^static int commit/,/^}/s/if \(ok\)/if (ok || !rc)/
+careful: the line is that of the decision | careful.c | 10000
+s/return cx_comm_die\(c, r, rc \? rc : agreed\)/return rc ? rc : cx_comm_die(c, r, agreed)/
+careful: who is excluded says that all are | careful.c | 3000
+s/if \(agreed == COLLX_ERR_EXCLUDED\)/if (0)/
+guard: a commit is not waited for | guard.c | 10000 --uniform
+/^static uint64_t patience_ns/,/^}/s/vote->kind == CX_MOTION_COMMIT/0/
+guard: its own stop is the silence of rank 0 | guard.c | 20000
+/^static uint64_t nap/,/^}/s/return took > much_ns \? took : 0/return 0/
+ward: its own stop is the silence of all | ward_beat.c | 20000
+/^static void wait_on/,/^}/s/if \(late_ns < much_ns\)/if (1)/
+ward: a straggler is told of at once | ward.c | 10000
+s/\(uint64_t\)late.waited_ms \* 1000000 >= limit_ns/true/
+ward: a straggler is not told on | ward.c | 1000
+s/CX_FRAME_LATE, too_late/CX_FRAME_LATE, 0/
+verdict: who came is late still | verdict.c | 20000
+s/!has_proof\(&v->known\[late.rank\], longest, least_ms\)/0/
+verdict: the last one is late | verdict.c | 1000
+/^struct cx_late cx_verdict_late/,/^}/s/late.rank = r;/late.rank = v->ranks - 1;/
+ring: it is opened, and all have their time anew | ward_ring.c | 10000
+s/heard_ns\(w, s->rank, now_ns\);/now_ns;/
+ring: both of a pair are given up | ward_ring.c | 20000
+s/s->beside && w->tree.above < 0/0/
+ring: those below are told of around it | ward_beat.c | 20000
+s/if \(w->tree.leader\[s->rank\] == s->rank\)/if (1)/
 council: off-by-one quorum | council.c | 10000
 s/2 \* here > electors \|\|/2 * here + 1 > electors ||/
 council: half is enough without the lowest | council.c | 10000
@@ -190,7 +216,7 @@ s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i
 
 cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base"
 parts="boot meet door mesh place place_open host net tree wire auth guard ward verdict sign plan
-	ward_life ward_beat ward_leave ward_ring strand council rally ring vault
+	ward_life ward_beat ward_leave ward_ring strand council rally ring vault careful
 	$(cd "$src/src" && ls base/*.c algo_*.c | sed 's/\.c$//')"
 
 compile() { $cc -c "$1" -o "$2"; }
@@ -226,7 +252,7 @@ while IFS='|' read -r name file seeds && IFS= read -r edit; do
 	cp "$o" "$work/kept"
 	if compile "$work/mutant.c" "$o" && link "$work/planted"; then
 		rc=0
-		{ timeout 300 "$work/planted" fault --seeds "$seeds" --stop >"$work/out"; } \
+		{ timeout 300 "$work/planted" fault --seeds $seeds --stop >"$work/out"; } \
 			2>/dev/null || rc=$?
 		at=$(sed -n -E 's/^(seed|CRASHED: seed) ([0-9]*).*/\2/p' "$work/out" | head -n 1)
 		if [ $rc = 124 ]; then

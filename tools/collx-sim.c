@@ -16,7 +16,7 @@ struct options {
 	uint64_t seeds, first;
 	bool one;          /* --seed without --seeds: that one */
 	int ranks;
-	bool verbose, everywhere, calm, stop;
+	bool verbose, everywhere, calm, stop, uniform;
 	int kill_rank;     /* -1: none */
 	uint64_t kill_call;
 };
@@ -29,6 +29,7 @@ static const struct argp_option options[] = {
 	{ "kill-everywhere", 'k', NULL, 0,
 	  "Kill each rank at each of its system calls, in each seed's job; 4 ranks at most", 0 },
 	{ "kill", 'x', "RANK:CALL", 0, "Kill that rank at that system call, and nothing else", 0 },
+	{ "uniform", 'u', NULL, 0, "Processes that end within uniform calls, and little else", 0 },
 	{ "stop", 'e', NULL, 0, "End with the first failure (the tenth)", 0 },
 	{ "verbose", 'v', NULL, 0, "Print the schedule and all that happens", 0 },
 	{ 0 }
@@ -68,6 +69,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'c': o->calm = true; break;
 	case 'x': parse_kill(state, arg, o); break;
 	case 'k': o->everywhere = true; break;
+	case 'u': o->uniform = true; break;
 	case 'v': o->verbose = true; break;
 	case ARGP_KEY_ARG:
 		if (o->what || strcmp(arg, "fault"))
@@ -87,7 +89,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* ---- runs ---- */
 
 struct tally {
-	uint64_t runs, bad, digest, events;
+	uint64_t runs, bad, digest, events, kills;
 };
 
 static void fail(const struct sim_schedule *s, const struct options *o, const char *why)
@@ -101,10 +103,22 @@ static void fail(const struct sim_schedule *s, const struct options *o, const ch
 		printf(" --ranks %d", o->ranks);
 	if (o->calm)
 		printf(" --calm");
+	if (o->uniform)
+		printf(" --uniform");
 	if (o->everywhere || o->kill_rank >= 0)
 		printf(" --kill %d:%llu", f->rank, (unsigned long long)f->at_call);
 	printf(" -v\n");
 	fflush(stdout);
+}
+
+/* Those of the schedule; a process that ends after an error does so by itself. */
+static uint64_t count_kills(const struct sim_schedule *s)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < sim_job.players; i++)
+		n += sim_job.player[i].proc->killed && !s->abrupt[sim_job.player[i].rank];
+	return n;
 }
 
 static bool run(struct sim_schedule *s, const struct options *o, struct tally *t)
@@ -116,6 +130,7 @@ static bool run(struct sim_schedule *s, const struct options *o, struct tally *t
 	why = sim_job_run(s, o->verbose);
 	t->runs++;
 	t->events += sim.events;
+	t->kills += count_kills(s);
 	t->digest = (t->digest ^ sim.digest) * 0x100000001b3u;
 	if (!why)
 		return true;
@@ -195,7 +210,10 @@ static void run_seeds(const struct options *o, struct tally *t)
 			run_everywhere(o->first + i, o, t);
 			continue;
 		}
-		sim_schedule_draw(&s, o->first + i, o->ranks, !o->calm && o->kill_rank < 0);
+		sim_schedule_draw(&s, o->first + i, o->ranks,
+				  !o->calm && !o->uniform && o->kill_rank < 0);
+		if (o->uniform)
+			sim_schedule_draw_kills(&s);
 		if (o->kill_rank >= 0)
 			run_kill(&s, o->kill_rank, o->kill_call, o, t);
 		else
@@ -235,10 +253,11 @@ int main(int argc, char **argv)
 	took = seconds();
 	run_seeds(&o, &t);
 	took = seconds() - took;
-	printf("%llu runs, %llu failed; %llu events; digest %016llx; %.1f s, %.0f runs a second\n",
+	printf("%llu runs, %llu failed; %llu kills; %llu events; digest %016llx; %.1f s, "
+	       "%.0f runs a second\n",
 	       (unsigned long long)t.runs, (unsigned long long)t.bad,
-	       (unsigned long long)t.events, (unsigned long long)t.digest, took,
-	       (double)t.runs / (took > 0 ? took : 1e-9));
+	       (unsigned long long)t.kills, (unsigned long long)t.events,
+	       (unsigned long long)t.digest, took, (double)t.runs / (took > 0 ? took : 1e-9));
 	sim_world_reset(0, false);
 	cx_guard_swap(NULL, NULL); /* of no process any more */
 	sim_fiber_drop_stacks();
