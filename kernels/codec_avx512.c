@@ -106,9 +106,10 @@ ALWAYS void pack8(void *p, const vi32 q[2 * NV], bool around)
 		_mm512_storeu_si512(p, to_bytes(q));
 }
 
-ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
+/* Bytes of two blocks as q4. */
+ALWAYS void put_nibbles(void *p, __m512i bytes, bool around)
 {
-	__m512i v = _mm512_min_epi8(to_bytes(q), _mm512_set1_epi8(7));
+	__m512i v = _mm512_min_epi8(bytes, _mm512_set1_epi8(7));
 	__m256i out;
 
 	v = _mm512_and_si512(v, _mm512_set1_epi8(15));
@@ -118,6 +119,11 @@ ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
 		_mm256_stream_si256(p, out);
 	else
 		_mm256_storeu_si256(p, out);
+}
+
+ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
+{
+	put_nibbles(p, to_bytes(q), around);
 }
 
 ALWAYS void unpack8(vi32 q[NV], const void *p)
