@@ -6,6 +6,8 @@
  *   larger, smaller              of two signed integers; larger_unsigned, larger_short
  *   limit                        to between -top and top; NaN stays
  *   product_of, add_product      of an integer and a scale: exact, not -0; and added
+ *   rounded_product              of an integer of 8 bits and a scale below 2^STEEP, rounded
+ *                                to bf16, not -0
  *   canonical                    any NaN becomes CX_NAN32
  *   turn                         lanes rotated by a bit to the left
  *   fold_max                     the largest lane of each of L unsigned vectors, in a vector
@@ -13,7 +15,7 @@
  *   pack8, pack4                 the integers of two blocks, -128 to 127, to their payloads
  *                                of q8 and, cut to at most 7, q4
  *   unpack8                      and back
- *   decode4                      a block of q4 times its scale: exact, not -0
+ *   decode4                      a block of q4 times its scale, by one of these products
  *   interleave                   two vectors of 64-bit lanes, lane by lane, to memory
  *   upper_halves                 of the lanes of two vectors, in one
  *   join_short                   two halves of a vector
@@ -28,7 +30,6 @@
  */
 #include "kernels/codec_list.h"
 #include "kernels/element.h"
-#include "kernels/words_bf16.h"
 
 #define CACHE_LINE 64
 enum { BLOCKS = CX_TILE / CX_BLOCK };
@@ -153,7 +154,7 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 	vi32 q[NV];
 
 	if (f == CX_Q4) {
-		decode4(y, payload, splat(scale));
+		decode4(y, payload, splat(scale), product_of);
 		return;
 	}
 	if (f == CX_Q8)
@@ -161,6 +162,20 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 	for (unsigned v = 0; v < NV; v++)
 		y[v] = f == CX_BF16 ? load_bf16(payload + v * L * 2) :
 				      product_of(q[v], splat(scale));
+}
+
+/* The same rounded to bf16, of q8 and q4 with scales below 2^STEEP. */
+ALWAYS void decode_rounded(enum cx_format f, vf32 y[NV], const unsigned char *payload, float scale)
+{
+	vi32 q[NV];
+
+	if (f == CX_Q4) {
+		decode4(y, payload, splat(scale), rounded_product);
+		return;
+	}
+	unpack8(q, payload);
+	for (unsigned v = 0; v < NV; v++)
+		y[v] = rounded_product(q[v], splat(scale));
 }
 
 /* As cx_scale_value. Returns whether all but NaN are below 2^exponent. */
@@ -202,7 +217,7 @@ ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in,
 			if (f == CX_Q8)
 				unpack8(q, payload);
 			if (f == CX_Q4)
-				decode4(y, payload, scale);
+				decode4(y, payload, scale, product_of);
 			for (unsigned v = 0; v < NV; v++) {
 				vf32 *to = &x[b * NV + v];
 
@@ -692,28 +707,40 @@ ALWAYS vf32 fit(collx_type type, vf32 y)
 ALWAYS void decode_blocks(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
 			  const float *scale, bool limited, bool around)
 {
+	const bool rounded = f != CX_BF16 && type == COLLX_BFLOAT16 && !limited;
 	const size_t size = bytes_of(type);
 
 	for (unsigned k = 0; k < BLOCKS; k++) {
+		const unsigned char *payload = wire + k * cx_wire_block(f);
 		vf32 y[NV];
 
-		look_ahead(wire + k * cx_wire_block(f), cx_wire_block(f));
-		decode_block(f, y, wire + k * cx_wire_block(f), scale[k]);
+		look_ahead(payload, cx_wire_block(f));
+		if (rounded)
+			decode_rounded(f, y, payload, scale[k]);
+		else
+			decode_block(f, y, payload, scale[k]);
 		for (unsigned v = 0; v < NV && limited; v++)
 			y[v] = fit(type, y[v]);
-		for (unsigned v = 0; v < NV; v += 2)
-			put_as(type, dst + (k * CX_BLOCK + v * L) * size, &y[v], around);
+		for (unsigned v = 0; v < NV; v += 2) {
+			char *to = dst + (k * CX_BLOCK + v * L) * size;
+
+			if (rounded)
+				put(to, upper_halves((vu32)y[v], (vu32)y[v + 1]), around);
+			else
+				put_as(type, to, &y[v], around);
+		}
 	}
 }
 
 ALWAYS void decode_tile(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
 			bool around)
 {
+	const int most = type == COLLX_BFLOAT16 ? STEEP : safe_exponent(type);
 	float scale[BLOCKS] __attribute__((aligned(CACHE_LINE))) = {0};
 	bool safe = true;
 
 	if (f != CX_BF16)
-		safe = scale_values(scale, wire + cx_wire_scales(f, CX_TILE), safe_exponent(type));
+		safe = scale_values(scale, wire + cx_wire_scales(f, CX_TILE), most);
 	if (safe || type == COLLX_FLOAT32)
 		decode_blocks(f, type, dst, wire, scale, false, around);
 	else

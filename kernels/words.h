@@ -60,6 +60,9 @@ enum { CX_STREAM_BYTES = 8 << 20 };
 /* x where the mask, a comparison's result, is true, y elsewhere. */
 #define PICK(mask, x, y) ((__typeof__(x))pick((vu8)(mask), (vu8)(x), (vu8)(y)))
 
+/* One of the codecs' products; see codec_body.h. */
+typedef vf32 product_fn(vi32 q, vf32 scale);
+
 /* How to divide unsigned lanes by a number: the variant's business but for by. */
 struct divider {
 	uint32_t by; /* 0 or 1: not at all */
