@@ -44,15 +44,14 @@ ALWAYS vf32 product_of(vi32 q, vf32 scale)
 
 /*
  * A product P of 16 bits times 65537 is P * 2^16 + P, of 32 bits: rounding to 24 leaves of the
- * second P its upper 8, ties to even, and the first one is then taken away. The scale times
- * 65537 has 24 bits.
+ * second P its upper 8, ties to even, and the first one is then taken away.
  */
 ALWAYS vf32 rounded_product(vi32 q, vf32 scale)
 {
-	__m512 x = _mm512_cvtepi32_ps((__m512i)q);
-	__m512 both = _mm512_mul_ps(x, (__m512)(scale * 65537.0f));
+	const __m512 up = _mm512_set1_ps(65536);
+	__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)q), (__m512)scale);
 
-	return (vf32)_mm512_fmadd_ps(x, (__m512)(scale * -65536.0f), both);
+	return (vf32)_mm512_fnmadd_ps(p, up, _mm512_fmadd_ps(p, up, p));
 }
 
 ALWAYS vf32 canonical(vf32 v)
