@@ -492,9 +492,10 @@ ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src)
 	(void)f, (void)wire, (void)src;
 }
 
-ALWAYS void encode_bfloat(enum cx_format f, unsigned char *wire, const char *src, bool around)
+ALWAYS void encode_shorts(enum cx_format f, collx_type type, unsigned char *wire,
+			  const char *src, size_t tiles, bool around)
 {
-	(void)f, (void)wire, (void)src, (void)around;
+	(void)f, (void)type, (void)wire, (void)src, (void)tiles, (void)around;
 }
 
 ALWAYS void exact_begin(struct exact *x)
@@ -596,10 +597,9 @@ ALWAYS void encode_tile(enum cx_format f, make_fn *make, const collx_type *type,
 			encode_bf16(true, make, wire, t, residual, around);
 		else
 			encode_bf16(false, make, wire, t, residual, around);
-	} else if (HELD > 0 && around && type && *type == COLLX_FLOAT32 && !t->rounding.stochastic) {
+	} else if (HELD > 0 && around && type && *type == COLLX_FLOAT32 &&
+		   !t->rounding.stochastic) {
 		encode_held(f, wire, t->src);
-	} else if (HELD > 0 && type && *type == COLLX_BFLOAT16 && !t->rounding.stochastic) {
-		encode_bfloat(f, wire, t->src, around);
 	} else if (t->rounding.stochastic) {
 		encode_scaled(f, true, make, type, wire, t, residual, around);
 	} else {
@@ -644,6 +644,12 @@ ALWAYS void encode(enum cx_format f, collx_type type, void *wire, const void *sr
 	cx_encode_fn rest = cx_codecs_portable.encode[f][cx_float_slot(type)];
 	unsigned char *w = wire;
 
+	if (HELD > 0 && f != CX_BF16 && type != COLLX_FLOAT32 && !t.rounding.stochastic) {
+		encode_shorts(f, type, w, src, n / CX_TILE, around);
+		w += n / CX_TILE * out;
+		t.src += n / CX_TILE * step;
+		n %= CX_TILE;
+	}
 	for (; n >= CX_TILE; n -= CX_TILE) {
 		encode_tile(f, make, &type, w, &t, NULL, around);
 		t.src += step;

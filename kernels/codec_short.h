@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * BFLOAT16 to q8 and q4, to nearest, for AVX-512; codec_body.h includes this. A block is a
- * vector. Of the four pipes of a Zen 4 two shift, shuffle and pack; what took three quarters
- * of their time is done elsewhere here: elements at even and odd places are told apart by a
- * shift and an "and", and two quanta become a word by an addition.
+ * Short floats to q8 and q4, to nearest, for AVX-512; codec_body.h includes this. A block is a
+ * vector. Of the four pipes of a Zen 4 two shift, shuffle and pack, and were what others waited
+ * for. So BFLOAT16 at even and odd places is told apart by a shift and an "and", and two quanta
+ * become a word by an addition.
  */
 
 /* The largest words of eight blocks: of each 128 bits by themselves, in the blocks' order. */
@@ -39,24 +39,29 @@ ALWAYS __m512i word_keys(enum cx_format f, const char *src)
 	return _mm512_or_si512(_mm512_add_epi16(u, u), _mm512_srli_epi16(u, 15));
 }
 
-/* The first step. */
-ALWAYS void measure_bfloat(enum cx_format f, struct blocks *to, const char *src)
+/* The largest keys of eight blocks. */
+ALWAYS __m512i measure_eight(enum cx_format f, const char *src)
 {
-	__m512i part[4], most;
+	__m512i key[8];
 
-	for (unsigned g = 0; g < 4; g++) {
-		__m512i key[8];
+	for (unsigned b = 0; b < 8; b++)
+		key[b] = word_keys(f, src + b * VEC);
+	return max_of_eight(key);
+}
 
-		for (unsigned b = 0; b < 8; b++, src += VEC)
-			key[b] = word_keys(f, src);
-		part[g] = max_of_eight(key);
-	}
-	most = max_of_lanes(part[0], part[1], part[2], part[3]);
+/* Notes the scales of a tile, from the keys of its blocks. */
+ALWAYS void note_shorts(enum cx_format f, collx_type type, struct blocks *to,
+			const __m512i part[4])
+{
+	__m512i most = max_of_lanes(part[0], part[1], part[2], part[3]);
+
 	to->poisoned = false;
 	for (unsigned g = 0; g < BLOCKS; g += L, most = _mm512_shuffle_i64x2(most, most, 0xe)) {
-		vi32 key = (vi32)_mm512_cvtepu16_epi32(_mm512_castsi512_si256(most));
+		__m256i key = _mm512_castsi512_si256(most);
+		__m256i h = f == CX_Q4 ? _mm256_srli_epi16(key, 1) : key;
 
-		note_keys(f, to, g, (f == CX_Q4 ? key >> 1 : key) << 16, key & 1);
+		note_keys(f, to, g, (vi32)load_as(type, (const char *)&h, 0),
+			  (vi32)_mm512_cvtepu16_epi32(key) & 1);
 	}
 }
 
@@ -80,7 +85,7 @@ ALWAYS __m512i words_of(const char *src, float inverse)
 }
 
 /* Two blocks' bytes. */
-ALWAYS __m512i bytes_from(const char *src, const float inverse[2])
+ALWAYS __m512i bytes_of_bf16(const char *src, const float inverse[2])
 {
 	const __m512i lower = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38,
 					       36, 34, 32, 30, 28, 26, 24, 22, 20, 18, 16, 14, 12,
@@ -91,30 +96,52 @@ ALWAYS __m512i bytes_from(const char *src, const float inverse[2])
 	return _mm512_xor_si512(words, _mm512_set1_epi16(128));
 }
 
-ALWAYS void write_bfloat(enum cx_format f, unsigned char *wire, const char *src,
-			 const struct blocks *b, bool around)
+ALWAYS __m512i bytes_of_f16(const char *src, const float inverse[2])
 {
-	const size_t payload = cx_wire_block(f);
+	vi32 q[PAIR];
 
-	for (unsigned k = 0; k < BLOCKS; k += 2, src += 2 * VEC) {
-		__m512i q = bytes_from(src, b->inverse + k);
-
-		if (f == CX_Q8)
-			put((char *)wire + k * payload, (mem)q, around);
-		else
-			put_nibbles(wire + k * payload, q, around);
-	}
-	put_scales(wire + BLOCKS * payload, b->wire, around);
+	for (unsigned v = 0; v < PAIR; v++)
+		q[v] = nearest(load_f16(src + v * L * 2) * inverse[v / NV]);
+	return to_bytes(q);
 }
 
-/* A tile. */
-ALWAYS void encode_bfloat(enum cx_format f, unsigned char *wire, const char *src, bool around)
+/* Eight blocks. */
+ALWAYS void write_eight(enum cx_format f, collx_type type, unsigned char *wire, const char *src,
+			const float *inverse, bool around)
 {
-	struct blocks b;
+	for (unsigned k = 0; k < 8; k += 2, src += 2 * VEC, wire += 2 * cx_wire_block(f)) {
+		__m512i q = type == COLLX_BFLOAT16 ? bytes_of_bf16(src, inverse + k) :
+						     bytes_of_f16(src, inverse + k);
 
-	measure_bfloat(f, &b, src);
-	if (b.poisoned)
-		write_tile(f, wire, COLLX_BFLOAT16, src, &b, NULL, NULL, around);
-	else
-		write_bfloat(f, wire, src, &b, around);
+		if (f == CX_Q8)
+			put((char *)wire, (mem)q, around);
+		else
+			put_nibbles(wire, q, around);
+	}
+}
+
+/* Tiles: while one is written, the next is measured, so that no division is waited for. */
+ALWAYS void encode_shorts(enum cx_format f, collx_type type, unsigned char *wire,
+			  const char *src, size_t tiles, bool around)
+{
+	const size_t payload = 8 * cx_wire_block(f), step = 8 * VEC;
+	struct blocks b;
+	__m512i part[4];
+
+	for (unsigned g = 0; g < 4 && tiles; g++)
+		part[g] = measure_eight(f, src + g * step);
+	for (; tiles; tiles--, src += 4 * step, wire += cx_wire_bytes(f, CX_TILE)) {
+		note_shorts(f, type, &b, part);
+		for (unsigned g = 0; g < 4; g++) {
+			if (tiles > 1)
+				part[g] = measure_eight(f, src + (4 + g) * step);
+			if (!b.poisoned)
+				write_eight(f, type, wire + g * payload, src + g * step,
+					    b.inverse + g * 8, around);
+		}
+		if (b.poisoned)
+			write_tile(f, wire, type, src, &b, NULL, NULL, around);
+		else
+			put_scales(wire + 4 * payload, b.wire, around);
+	}
 }
