@@ -39,21 +39,30 @@ static int set_fault(struct cx_boot *b, int code, const char *text)
 	return cx_fail(b->fault, "%s", b->text);
 }
 
-/* The same with the thread's error line, which set_fault overwrites. */
-static int pass_on(struct cx_boot *b, int code)
+/* What this rank lacks, others have to be told whose lack it is. */
+static const char *whose(const struct cx_boot *b, int code, const char *text, char who[32])
 {
-	char copy[CX_FAULT_TEXT_MAX];
+	bool own = code == COLLX_ERR_SYSTEM || code == COLLX_ERR_NOMEM || code == COLLX_ERR_NOFILES;
 
-	snprintf(copy, sizeof(copy), "%s", cx_error_text());
-	return set_fault(b, code, copy);
+	if (!own || !strncmp(text, "rank ", 5))
+		return "";
+	snprintf(who, 32, "rank %d: ", b->tree.rank);
+	return who;
 }
 
 void cx_boot_tell(struct cx_boot *b, int code, const char *text)
 {
-	char copy[CX_FAULT_TEXT_MAX];
+	char copy[CX_FAULT_TEXT_MAX], who[32]; /* text may be the thread's error line */
 
-	snprintf(copy, sizeof(copy), "%s", text); /* text may be the thread's error line */
+	snprintf(copy, sizeof(copy), "%s%s", whose(b, code, text, who), text);
 	set_fault(b, code, copy);
+}
+
+/* The same with the thread's error line. */
+static int pass_on(struct cx_boot *b, int code)
+{
+	cx_boot_tell(b, code, cx_error_text());
+	return b->fault;
 }
 
 /* ---- what comes in ---- */

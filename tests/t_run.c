@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -291,6 +292,36 @@ static void play(const struct scene *s, int hosts)
 		cr_expect(strstr(r.text, s->says[i]), "'%s', hosts %d: no '%s' in:\n%s",
 			  s->script, hosts, s->says[i], r.text);
 	run_gone(&r);
+}
+
+/* As under `ulimit -n`. */
+static void run_with_files(struct run *r, rlim_t most, const char *const words[WORDS])
+{
+	struct rlimit all, few;
+
+	getrlimit(RLIMIT_NOFILE, &all);
+	few = (struct rlimit){ most, all.rlim_max };
+	run_prepare(r);
+	setrlimit(RLIMIT_NOFILE, &few);
+	run_start(r, words);
+	setrlimit(RLIMIT_NOFILE, &all);
+	run_read(r, NULL);
+	run_wait(r);
+	run_gone(r);
+}
+
+Test(run, with_few_files, .timeout = 120)
+{
+	static const char *const four[WORDS] = { "-n", "4", "./examples/allreduce" };
+	static const char *const many[WORDS] = { "-n", "16", "./examples/allreduce" };
+	static struct run r;
+
+	run_with_files(&r, 32, four);
+	cr_expect(r.status == 0 && strstr(r.text, "rank 3 of 4: 4"), "%d:\n%s", r.status, r.text);
+	run_with_files(&r, 16, many);
+	cr_expect(r.status && strstr(r.text, "rank ") && strstr(r.text, "(ulimit -n)"), "%d:\n%s",
+		  r.status, r.text);
+	cr_expect(r.ms < 20000, "%d ms", r.ms);
 }
 
 Test(run, scenes_on_one_host, .timeout = 400)

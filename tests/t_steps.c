@@ -27,13 +27,19 @@ struct sweep {
 	int fail_with;
 };
 
+/* Whoever comes again has two lives to bring up, on a machine that others may load. */
+static unsigned timeout_ms(const struct sweep *s)
+{
+	return s->again ? 4 * STEP_TIMEOUT_MS : STEP_TIMEOUT_MS;
+}
+
 static struct party *prepare(const struct sweep *s, int step)
 {
 	struct party *p = party_make();
 	struct guest *v;
 
 	for (int r = 0; r < 6; r++)
-		invite(p, r, 6, r / 3)->timeout_ms = STEP_TIMEOUT_MS;
+		invite(p, r, 6, r / 3)->timeout_ms = timeout_ms(s);
 	/* Rank 3 leads, or the victim, except 5; rank 0 comes in between when it is the one. */
 	for (int r = 0; r < 6; r++)
 		p->guests[r].late_ms = r ? 60 : 30;
@@ -71,7 +77,7 @@ static void judge(const struct party *p, const struct sweep *s, int at)
 
 		if (g == v && s->fate <= STOPPED)
 			continue;
-		EXPECT(g->code <= 0 && g->ms < STEP_TIMEOUT_MS + 1000 + 4000,
+		EXPECT(g->code <= 0 && g->ms < (int)timeout_ms(s) + 1000 + 4000,
 		       "step %d: rank %d: %s after %d ms", at, i, collx_strerror(g->code), g->ms);
 		EXPECT(!g->code || names_victim(p, s, g->text),
 		       "step %d: rank %d does not name rank %d: %s: '%s'", at, i, s->victim,

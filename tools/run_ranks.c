@@ -97,6 +97,8 @@ int run_secret_open(struct run_job *job, const char *text)
 	    fcntl(fd, F_ADD_SEALS, seals))
 		return run_complain("memory for the secret");
 	job->secret = fcntl(fd, F_DUPFD, SECRET_FD_LEAST);
+	if (job->secret < 0 && errno == EINVAL) /* fewer are allowed (ulimit -n) */
+		job->secret = fcntl(fd, F_DUPFD, 3);
 	close(fd);
 	return job->secret < 0 ? run_complain("a descriptor for the secret") : 0;
 }

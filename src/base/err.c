@@ -68,8 +68,9 @@ int cx_fail_errno(int err, const char *fmt, ...)
 	n = vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
 	if (n >= 0 && (size_t)n < sizeof(line))
-		snprintf(line + n, sizeof(line) - (size_t)n, ": %s",
-			 strerror_r(err, text, sizeof(text)));
+		snprintf(line + n, sizeof(line) - (size_t)n, ": %s%s",
+			 strerror_r(err, text, sizeof(text)),
+			 err == EMFILE ? ": raise the limit of open files (ulimit -n)" : "");
 	line_errno = err;
 	if (err == EMFILE || err == ENFILE)
 		return COLLX_ERR_NOFILES;
