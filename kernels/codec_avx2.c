@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The codecs in AVX2. */
 #include "kernels/words_avx2.h"
+#include "kernels/words_bf16.h"
 
-enum { L = VEC / 4, NV = 32 / L };
+enum { L = VEC / 4, NV = 32 / L, STEEP = 120 };
 
 ALWAYS vi32 larger(vi32 x, vi32 y)
 {
@@ -39,6 +40,11 @@ ALWAYS vf32 product_of(vi32 q, vf32 scale)
 ALWAYS vf32 add_product(vf32 sum, vi32 q, vf32 scale)
 {
 	return sum + __builtin_convertvector(q, vf32) * scale;
+}
+
+ALWAYS vf32 rounded_product(vi32 q, vf32 scale)
+{
+	return (vf32)round_bf16(product_of(q, scale));
 }
 
 ALWAYS vf32 canonical(vf32 v)
@@ -134,13 +140,13 @@ ALWAYS void unpack4(vi32 q[NV], const void *p)
 	}
 }
 
-ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale, product_fn *multiply_by)
 {
 	vi32 q[NV];
 
 	unpack4(q, p);
 	for (unsigned v = 0; v < NV; v++)
-		y[v] = product_of(q[v], scale);
+		y[v] = multiply_by(q[v], scale);
 }
 
 ALWAYS void interleave(void *p, vu64 a, vu64 b)

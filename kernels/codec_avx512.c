@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The codecs in AVX-512. */
 #include "kernels/words_avx512.h"
+#include "kernels/words_bf16.h"
 
-enum { L = VEC / 4, NV = 32 / L };
+enum { L = VEC / 4, NV = 32 / L, STEEP = 100 };
 
 ALWAYS vi32 larger(vi32 x, vi32 y)
 {
@@ -39,6 +40,18 @@ ALWAYS vf32 add_product(vf32 sum, vi32 q, vf32 scale)
 ALWAYS vf32 product_of(vi32 q, vf32 scale)
 {
 	return add_product((vf32){0}, q, scale);
+}
+
+/*
+ * A product P of 16 bits times 65537 is P * 2^16 + P, of 32 bits: rounding to 24 leaves of the
+ * second P its upper 8, ties to even, and the first one is then taken away.
+ */
+ALWAYS vf32 rounded_product(vi32 q, vf32 scale)
+{
+	const __m512 up = _mm512_set1_ps(65536);
+	__m512 p = _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)q), (__m512)scale);
+
+	return (vf32)_mm512_fnmadd_ps(p, up, _mm512_fmadd_ps(p, up, p));
 }
 
 ALWAYS vf32 canonical(vf32 v)
@@ -106,9 +119,10 @@ ALWAYS void pack8(void *p, const vi32 q[2 * NV], bool around)
 		_mm512_storeu_si512(p, to_bytes(q));
 }
 
-ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
+/* Bytes of two blocks as q4. */
+ALWAYS void put_nibbles(void *p, __m512i bytes, bool around)
 {
-	__m512i v = _mm512_min_epi8(to_bytes(q), _mm512_set1_epi8(7));
+	__m512i v = _mm512_min_epi8(bytes, _mm512_set1_epi8(7));
 	__m256i out;
 
 	v = _mm512_and_si512(v, _mm512_set1_epi8(15));
@@ -120,6 +134,11 @@ ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
 		_mm256_storeu_si256(p, out);
 }
 
+ALWAYS void pack4(void *p, const vi32 q[2 * NV], bool around)
+{
+	put_nibbles(p, to_bytes(q), around);
+}
+
 ALWAYS void unpack8(vi32 q[NV], const void *p)
 {
 	for (unsigned v = 0; v < NV; v++)
@@ -128,13 +147,13 @@ ALWAYS void unpack8(vi32 q[NV], const void *p)
 }
 
 /* What a lane's lower 4 bits stand for is looked up. */
-ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale)
+ALWAYS void decode4(vf32 y[NV], const void *p, vf32 scale, product_fn *multiply_by)
 {
 	const __m512i eight = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
 	const __m512i down = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8,
 					      4, 0);
 	const vi32 signed_ = { 0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1 };
-	__m512 each = (__m512)product_of(signed_, scale);
+	__m512 each = (__m512)multiply_by(signed_, scale);
 
 	for (unsigned v = 0; v < NV; v++) {
 		__m128i half = _mm_loadl_epi64((const __m128i *)((const char *)p + v * 8));

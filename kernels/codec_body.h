@@ -6,6 +6,8 @@
  *   larger, smaller              of two signed integers; larger_unsigned, larger_short
  *   limit                        to between -top and top; NaN stays
  *   product_of, add_product      of an integer and a scale: exact, not -0; and added
+ *   rounded_product              of an integer of 8 bits and a scale below 2^STEEP, rounded
+ *                                to bf16, not -0
  *   canonical                    any NaN becomes CX_NAN32
  *   turn                         lanes rotated by a bit to the left
  *   fold_max                     the largest lane of each of L unsigned vectors, in a vector
@@ -13,7 +15,7 @@
  *   pack8, pack4                 the integers of two blocks, -128 to 127, to their payloads
  *                                of q8 and, cut to at most 7, q4
  *   unpack8                      and back
- *   decode4                      a block of q4 times its scale: exact, not -0
+ *   decode4                      a block of q4 times its scale, by one of these products
  *   interleave                   two vectors of 64-bit lanes, lane by lane, to memory
  *   upper_halves                 of the lanes of two vectors, in one
  *   join_short                   two halves of a vector
@@ -28,7 +30,6 @@
  */
 #include "kernels/codec_list.h"
 #include "kernels/element.h"
-#include "kernels/words_bf16.h"
 
 #define CACHE_LINE 64
 enum { BLOCKS = CX_TILE / CX_BLOCK };
@@ -153,7 +154,7 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 	vi32 q[NV];
 
 	if (f == CX_Q4) {
-		decode4(y, payload, splat(scale));
+		decode4(y, payload, splat(scale), product_of);
 		return;
 	}
 	if (f == CX_Q8)
@@ -161,6 +162,20 @@ ALWAYS void decode_block(enum cx_format f, vf32 y[NV], const unsigned char *payl
 	for (unsigned v = 0; v < NV; v++)
 		y[v] = f == CX_BF16 ? load_bf16(payload + v * L * 2) :
 				      product_of(q[v], splat(scale));
+}
+
+/* The same rounded to bf16, of q8 and q4 with scales below 2^STEEP. */
+ALWAYS void decode_rounded(enum cx_format f, vf32 y[NV], const unsigned char *payload, float scale)
+{
+	vi32 q[NV];
+
+	if (f == CX_Q4) {
+		decode4(y, payload, splat(scale), rounded_product);
+		return;
+	}
+	unpack8(q, payload);
+	for (unsigned v = 0; v < NV; v++)
+		y[v] = rounded_product(q[v], splat(scale));
 }
 
 /* As cx_scale_value. Returns whether all but NaN are below 2^exponent. */
@@ -202,7 +217,7 @@ ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in,
 			if (f == CX_Q8)
 				unpack8(q, payload);
 			if (f == CX_Q4)
-				decode4(y, payload, scale);
+				decode4(y, payload, scale, product_of);
 			for (unsigned v = 0; v < NV; v++) {
 				vf32 *to = &x[b * NV + v];
 
@@ -465,6 +480,7 @@ ALWAYS void encode_scaled(enum cx_format f, bool stochastic, make_fn *make, cons
 #if VEC == 64
 #include "kernels/codec_exact.h"
 #include "kernels/codec_held.h"
+#include "kernels/codec_short.h"
 #else
 enum { HELD = 0 };
 struct exact {
@@ -474,6 +490,12 @@ struct exact {
 ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src)
 {
 	(void)f, (void)wire, (void)src;
+}
+
+ALWAYS void encode_shorts(enum cx_format f, collx_type type, unsigned char *wire,
+			  const char *src, size_t tiles, bool around)
+{
+	(void)f, (void)type, (void)wire, (void)src, (void)tiles, (void)around;
 }
 
 ALWAYS void exact_begin(struct exact *x)
@@ -622,6 +644,12 @@ ALWAYS void encode(enum cx_format f, collx_type type, void *wire, const void *sr
 	cx_encode_fn rest = cx_codecs_portable.encode[f][cx_float_slot(type)];
 	unsigned char *w = wire;
 
+	if (HELD > 0 && f != CX_BF16 && type != COLLX_FLOAT32 && !t.rounding.stochastic) {
+		encode_shorts(f, type, w, src, n / CX_TILE, around);
+		w += n / CX_TILE * out;
+		t.src += n / CX_TILE * step;
+		n %= CX_TILE;
+	}
 	for (; n >= CX_TILE; n -= CX_TILE) {
 		encode_tile(f, make, &type, w, &t, NULL, around);
 		t.src += step;
@@ -685,28 +713,40 @@ ALWAYS vf32 fit(collx_type type, vf32 y)
 ALWAYS void decode_blocks(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
 			  const float *scale, bool limited, bool around)
 {
+	const bool rounded = f != CX_BF16 && type == COLLX_BFLOAT16 && !limited;
 	const size_t size = bytes_of(type);
 
 	for (unsigned k = 0; k < BLOCKS; k++) {
+		const unsigned char *payload = wire + k * cx_wire_block(f);
 		vf32 y[NV];
 
-		look_ahead(wire + k * cx_wire_block(f), cx_wire_block(f));
-		decode_block(f, y, wire + k * cx_wire_block(f), scale[k]);
+		look_ahead(payload, cx_wire_block(f));
+		if (rounded)
+			decode_rounded(f, y, payload, scale[k]);
+		else
+			decode_block(f, y, payload, scale[k]);
 		for (unsigned v = 0; v < NV && limited; v++)
 			y[v] = fit(type, y[v]);
-		for (unsigned v = 0; v < NV; v += 2)
-			put_as(type, dst + (k * CX_BLOCK + v * L) * size, &y[v], around);
+		for (unsigned v = 0; v < NV; v += 2) {
+			char *to = dst + (k * CX_BLOCK + v * L) * size;
+
+			if (rounded)
+				put(to, upper_halves((vu32)y[v], (vu32)y[v + 1]), around);
+			else
+				put_as(type, to, &y[v], around);
+		}
 	}
 }
 
 ALWAYS void decode_tile(enum cx_format f, collx_type type, char *dst, const unsigned char *wire,
 			bool around)
 {
+	const int most = type == COLLX_BFLOAT16 ? STEEP : safe_exponent(type);
 	float scale[BLOCKS] __attribute__((aligned(CACHE_LINE))) = {0};
 	bool safe = true;
 
 	if (f != CX_BF16)
-		safe = scale_values(scale, wire + cx_wire_scales(f, CX_TILE), safe_exponent(type));
+		safe = scale_values(scale, wire + cx_wire_scales(f, CX_TILE), most);
 	if (safe || type == COLLX_FLOAT32)
 		decode_blocks(f, type, dst, wire, scale, false, around);
 	else
@@ -896,98 +936,5 @@ ALWAYS void sum(enum cx_format format, collx_type type, void *dst, const struct 
 		sum_rest(format, type, d, f, t.at, n - t.at);
 }
 
-/* ---- top-k ---- */
-
-/* What is chosen from, and which lanes were unfit; the sums are to be where gradients were given
- * and something is left. */
-ALWAYS vu32 to_choose(const struct cx_select *s, collx_type type, bool given, bool left, size_t i,
-		      vi32 *unfit)
-{
-	vf32 e = left ? load_float(s->residual + i) : splat(0);
-	vf32 a = given ? load_as(type, s->gradient, i) : e;
-
-	if (given && left)
-		a += s->decay * e;
-	*unfit = ((vi32)a & INT32_MAX) >= (int32_t)CX_INF32;
-	return PICK(*unfit, (vu32)e, (vu32)a);
-}
-
-/* Takes what is to be kept of a block; what is left is in the residual by now. */
-ALWAYS void take_block(struct cx_select *s, collx_type type, bool left, size_t at)
-{
-	for (unsigned v = 0; v < NV; v++, at += L) {
-		vi32 unfit;
-		vu32 b = to_choose(s, type, !left, left, at, &unfit);
-		vi32 key = (vi32)b & INT32_MAX;
-		vi32 taken = (key > (int32_t)s->least - 1) & (vi32)(key < (int32_t)CX_INF32);
-		unsigned lanes = lanes_of(taken);
-
-		if (left)
-			*(mem *)(s->residual + at) = (mem)(b & (vu32)~taken);
-		keep(s->bits + s->found, s->index + s->found, b, (uint32_t)at, lanes);
-		s->found += (unsigned)__builtin_popcount(lanes);
-	}
-}
-
-static void count_unfit(struct cx_select *s, vu32 lanes)
-{
-	for (unsigned i = 0; i < L; i++)
-		s->unfit += lanes[i];
-}
-
-/*
- * Blocks are gone through up to a tile's of them at a time, then once more those in which there
- * are candidates: nobody foresees which, and a wrong guess costs as much as a block.
- */
-ALWAYS void choose_stretch(struct cx_select *s, collx_type type, bool given, bool left,
-			   unsigned blocks)
-{
-	unsigned list[BLOCKS], listed = 0;
-	vu32 unfit = {0};
-
-	for (unsigned k = 0; k < blocks; k++) {
-		vi32 some = {0};
-
-		for (unsigned v = 0; v < NV; v++) {
-			size_t i = s->at + k * CX_BLOCK + v * L;
-			vi32 mine;
-			vu32 b = to_choose(s, type, given, left, i, &mine);
-
-			some |= ((vi32)b & INT32_MAX) > (int32_t)s->least - 1;
-			unfit -= (vu32)mine;
-			if (left)
-				*(mem *)(s->residual + i) = (mem)b;
-		}
-		list[listed] = k;
-		listed += lanes_of(some) != 0;
-	}
-	for (unsigned k = 0; k < listed; k++)
-		take_block(s, type, left, s->at + list[k] * CX_BLOCK);
-	if (lanes_of((vi32)(unfit != 0)))
-		count_unfit(s, unfit);
-	s->at += blocks * CX_BLOCK;
-}
-
-ALWAYS void choose_blocks(struct cx_select *s, collx_type type, bool given, bool left)
-{
-	while (s->at + CX_BLOCK <= s->n && s->room - s->found >= CX_SELECT_ROOM) {
-		size_t blocks = (s->n - s->at) / CX_BLOCK;
-		size_t room = (s->room - s->found - CX_SELECT_ROOM) / CX_BLOCK + 1;
-
-		blocks = blocks < room ? blocks : room;
-		choose_stretch(s, type, given, left, blocks < BLOCKS ? (unsigned)blocks : BLOCKS);
-	}
-}
-
-ALWAYS void choose(struct cx_select *s, collx_type type)
-{
-	if (s->gradient && s->residual)
-		choose_blocks(s, type, true, true);
-	else if (s->gradient)
-		choose_blocks(s, type, true, false);
-	else
-		choose_blocks(s, type, false, true);
-	cx_codecs_portable.select[cx_float_slot(type)](s);
-}
-
+#include "kernels/codec_choose.h"
 #include "kernels/codec_table.h"

@@ -195,27 +195,41 @@ ALWAYS vi32 fold_lines(enum cx_format f, const vu32 *m)
 	return (vi32)_mm512_permutexvar_epi32(q8, a);
 }
 
-/* What is known of a line: its blocks' largest sum and smallest, without their signs. */
+/* What is known of a line: its blocks' largest sum and smallest, without their signs; of q8 the
+ * larger one of these, as a float. */
 struct range {
 	vu32 most[16], least[16]; /* of each line of a tile */
 };
 
-ALWAYS void sum_line(enum cx_format f, __m512i *room, struct range *to, const struct factors *by,
-		     unsigned line)
+/* Sums of q8 are floats from here on: the largest of floats is found whatever their signs. */
+ALWAYS void sum_line_q8(__m512i *room, struct range *to, const struct factors *by, unsigned line)
 {
-	const unsigned vectors = f == CX_Q8 ? LINE_Q8 : LINE_Q4, step = f == CX_Q8 ? 2 : 4;
+	enum { MAGNITUDE = 11 };
+	__m512i s[LINE_Q4];
+	__m512 x[LINE_Q8];
+
+	add_line(CX_Q8, s, by, line * 2);
+	for (unsigned v = 0; v < LINE_Q8; v++) {
+		x[v] = _mm512_cvtepi32_ps(s[v]);
+		room[line * LINE_Q8 + v] = _mm512_castps_si512(x[v]);
+	}
+	to->most[line] = (vu32)_mm512_range_ps(_mm512_range_ps(x[0], x[1], MAGNITUDE),
+					       _mm512_range_ps(x[2], x[3], MAGNITUDE), MAGNITUDE);
+}
+
+ALWAYS void sum_line_q4(__m512i *room, struct range *to, const struct factors *by, unsigned line)
+{
 	__m512i s[LINE_Q4], high, low;
 
-	add_line(f, s, by, line * step);
-	high = low = f == CX_Q8 ? _mm512_abs_epi32(s[0]) : s[0];
-	for (unsigned v = 0; v < vectors; v++) {
-		room[line * vectors + v] = s[v];
-		high = _mm512_max_epi32(high, f == CX_Q8 ? _mm512_abs_epi32(s[v]) : s[v]);
-		low = f == CX_Q8 ? low : _mm512_min_epi32(low, s[v]);
+	add_line(CX_Q4, s, by, line * 4);
+	high = low = s[0];
+	for (unsigned v = 0; v < LINE_Q4; v++) {
+		room[line * LINE_Q4 + v] = s[v];
+		high = _mm512_max_epi32(high, s[v]);
+		low = _mm512_min_epi32(low, s[v]);
 	}
 	to->most[line] = (vu32)larger((vi32)high, (vi32){0});
-	if (f == CX_Q4)
-		to->least[line] = (vu32)larger(-(vi32)low, (vi32){0});
+	to->least[line] = (vu32)larger(-(vi32)low, (vi32){0});
 }
 
 /* Notes the scales of a tile; inverses are those of sums. */
@@ -226,12 +240,12 @@ ALWAYS void note_exact(enum cx_format f, struct blocks *to, const struct range *
 
 	to->poisoned = false;
 	for (unsigned g = 0; g < BLOCKS; g += L) {
-		vf32 unit = load_float(units + g);
+		vf32 unit = load_float(units + g), most;
 		vi32 pos = fold_lines(f, range->most + g / step);
 		vi32 neg = f == CX_Q8 ? pos : fold_lines(f, range->least + g / step);
-		vf32 most = __builtin_convertvector(larger(pos, neg), vf32) * unit;
 
-		note_scales(to, g, scales_of(f, false, (vi32)most, neg),
+		most = f == CX_Q8 ? (vf32)pos : __builtin_convertvector(larger(pos, neg), vf32);
+		note_scales(to, g, scales_of(f, false, (vi32)(most * unit), neg),
 			    f == CX_Q8 ? (vi32){0} : (vi32)(pos > neg));
 		*(mem *)(to->inverse + g) = (mem)(load_float(to->inverse + g) * unit);
 	}
@@ -270,8 +284,11 @@ ALWAYS void write_line(enum cx_format f, unsigned char *wire, const __m512i *roo
 	__m512i q[LINE_Q4], out;
 
 	room += line * vectors;
-	for (unsigned v = 0; v < vectors; v++)
-		q[v] = (__m512i)nearest((vf32)_mm512_cvtepi32_ps(room[v]) * inverse);
+	for (unsigned v = 0; v < vectors; v++) {
+		vf32 x = f == CX_Q8 ? (vf32)room[v] : (vf32)_mm512_cvtepi32_ps(room[v]);
+
+		q[v] = (__m512i)nearest(x * inverse);
+	}
 	out = pack_line(f, q);
 	if (around)
 		_mm512_stream_si512((__m512i *)wire + line, out);
@@ -287,7 +304,7 @@ struct exact {
 	unsigned char *wire; /* where the one before goes, NULL: there is none */
 	struct factors by;
 	struct blocks b;
-	__m512i room[2][SUMS];
+	__m512i room[2][SUMS + 10];
 	unsigned now; /* the room of the one before */
 };
 
@@ -306,8 +323,10 @@ ALWAYS void exact_lines(enum cx_format f, struct exact *x, struct range *range, 
 	const __m512i *from = x->room[x->now];
 
 	for (unsigned i = 0; i < lines; i++) {
-		if (next)
-			sum_line(f, room, range, &x->by, i);
+		if (next && f == CX_Q8)
+			sum_line_q8(room, range, &x->by, i);
+		else if (next)
+			sum_line_q4(room, range, &x->by, i);
 		if (before)
 			write_line(f, x->wire, from, &x->b, i, around);
 	}

@@ -240,6 +240,22 @@ static bool far_from(const char *dst, const char *const *in, unsigned count, siz
 	return len >= CX_STREAM_BYTES && (uintptr_t)dst % VEC == 0;
 }
 
+/* Two inputs to a result in memory. For all the compiler knows f is stored to: what is needed of
+ * it is copied. */
+ALWAYS void stream_two(step_fn *step, collx_op op, char *dst, const struct fold *f, size_t end)
+{
+	const char *a = f->in[0], *b = f->in[1];
+	const struct divider d = f->divider;
+
+	for (size_t at = 0; at < end; at += VEC) {
+		const mem x = load_far(a + at), y = load_far(b + at);
+		mem out;
+
+		step(&out, &x, &y, op, 0, &d);
+		stream(dst + at, out);
+	}
+}
+
 ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, bool wide, size_t size,
 		     char *dst, const struct fold *f, size_t n, uint32_t divisor)
 {
@@ -247,6 +263,10 @@ ALWAYS void run_fold(cx_fold_fn self, step_fn *step, collx_op op, bool wide, siz
 	size_t at = 0;
 
 	if (far_from(dst, f->in, f->count, n * size)) {
+		if (f->count == 2) {
+			stream_two(step, op, dst, f, end);
+			at = end;
+		}
 		for (; at < end; at += VEC)
 			stream(dst + at, fold_vector(step, op, wide, f, at));
 		stream_end();

@@ -10,6 +10,7 @@
  *   divider_init                        prepared for lanes of so many bits
  *   load_short, narrow_short            VEC / 4 elements of 16 bits to and from 32
  *   load_f16, narrow_f16                and from FLOAT16 to and from float
+ *   load_far                            a vector from memory rather than from a cache
  *   stream, stream_half, stream_end     stores around the caches, to aligned
  *                                       addresses, and what orders them
  *   machine_usable                      has this processor what it takes
@@ -58,6 +59,9 @@ enum { CX_STREAM_BYTES = 8 << 20 };
 
 /* x where the mask, a comparison's result, is true, y elsewhere. */
 #define PICK(mask, x, y) ((__typeof__(x))pick((vu8)(mask), (vu8)(x), (vu8)(y)))
+
+/* One of the codecs' products; see codec_body.h. */
+typedef vf32 product_fn(vi32 q, vf32 scale);
 
 /* How to divide unsigned lanes by a number: the variant's business but for by. */
 struct divider {

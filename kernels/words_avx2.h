@@ -54,6 +54,11 @@ ALWAYS vshort narrow_f16(vf32 v)
 	return (vshort)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 }
 
+ALWAYS mem load_far(const void *p)
+{
+	return *(const mem *)p;
+}
+
 ALWAYS void stream(void *p, mem v)
 {
 	_mm256_stream_si256(p, (__m256i)v);

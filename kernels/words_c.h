@@ -74,6 +74,11 @@ ALWAYS vshort narrow_f16(vf32 v)
 	return narrow_short((vu32)(sign | h));
 }
 
+ALWAYS mem load_far(const void *p)
+{
+	return *(const mem *)p;
+}
+
 /* Where the compiler knows no way around the caches, a store is a store. */
 ALWAYS void stream(void *p, mem v)
 {
