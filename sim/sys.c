@@ -215,6 +215,11 @@ static int sys_setopt(int fd, int level, int name, int value)
 	return (int)end(p, "setopt", fd, sim_fd_get(p, fd) ? 0 : -EBADF);
 }
 
+static void sys_insist(int fd)
+{
+	(void)fd;
+}
+
 static int sys_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct sim_proc *p = begin();
@@ -507,6 +512,7 @@ const struct cx_sys sim_sys = {
 	.finish = sys_finish,
 	.connected = sys_connected,
 	.setopt = sys_setopt,
+	.insist = sys_insist,
 	.local_name = sys_local_name,
 	.peer_name = sys_peer_name,
 	.say = sys_say,

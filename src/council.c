@@ -275,6 +275,8 @@ static uint64_t missed_ns(const struct cx_council *c, int r)
 {
 	uint64_t from = cx_max(c->since_ns, c->seat[r].left_ns);
 
+	if (c->rank == 0 && c->seat[r].grace_ns) /* nobody goes elsewhere before */
+		return from + c->seat[r].grace_ns;
 	return from + c->patience_ns * (2 + cx_min((size_t)c->rank, 2));
 }
 
@@ -541,6 +543,14 @@ void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns)
 	if (rank == c->rank)
 		return;
 	cx_set_add(&c->silent, rank);
+	settle(c, now_ns);
+}
+
+void cx_council_doubt(struct cx_council *c, int rank, uint64_t grace_ns, uint64_t now_ns)
+{
+	if (rank == c->rank || c->seat[rank].sits)
+		return;
+	c->seat[rank].grace_ns = grace_ns;
 	settle(c, now_ns);
 }
 

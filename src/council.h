@@ -130,6 +130,7 @@ struct cx_councillor {
 	uint64_t flags;
 	collx_unique_id id;
 	uint64_t left_ns;     /* when it last parted */
+	uint64_t grace_ns;    /* how long rank 0 waits for it; 0: as for others */
 };
 
 struct cx_council {
@@ -188,6 +189,10 @@ void cx_council_begin(struct cx_council *c, uint64_t now_ns);
  * before the session, too. */
 void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns);
 void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns);
+
+/* Whom that rank hung on is silent, so it may be out of reach with it: as rank 0 this one waits
+ * for it no longer than that. Who lives knows of that silence by then, and comes. */
+void cx_council_doubt(struct cx_council *c, int rank, uint64_t grace_ns, uint64_t now_ns);
 
 /* This rank was stopped itself: that nobody came meanwhile says nothing, and what came may
  * not have been heard yet. Those who are waited for get their time anew. */

@@ -529,6 +529,11 @@ int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 	return rc == COLLX_ERR_PEER_DEAD ? turned_away(v) : rc;
 }
 
+bool cx_visit_is_unanswered(const struct cx_visit *v)
+{
+	return v->place && !has_several(v) && v->step == CONNECTING && !v->err;
+}
+
 void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 {
 	char why[96];
@@ -537,7 +542,7 @@ void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 		snprintf(text, len, "it was at none of %d places from %s on (%s)%s",
 			 cx_place_count(v->place), v->place->name,
 			 strerror_r(v->err, why, sizeof(why)), v->stranger);
-	else if (v->step == CONNECTING && !v->err) /* else the last try's end tells more */
+	else if (cx_visit_is_unanswered(v)) /* else the last try's end tells more */
 		snprintf(text, len, "%s did not answer before the deadline: is it the right "
 			 "address, and not cut off?", v->place->name);
 	else if (v->step > CONNECTING)

@@ -89,6 +89,8 @@ void cx_visit_watch(struct cx_visit *v, struct cx_poll *p);
 int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p);
 /* Is somebody listening there, as far as this visit came? */
 bool cx_visit_is_through(const struct cx_visit *v);
+/* Was nothing heard of the place, not even a refusal? Of a single one. */
+bool cx_visit_is_unanswered(const struct cx_visit *v);
 /* Why it is not in yet, with the place. */
 void cx_visit_why(const struct cx_visit *v, char *text, size_t len);
 void cx_visit_end(struct cx_visit *v);

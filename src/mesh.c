@@ -12,6 +12,8 @@
 
 enum { SLICE_MS = 50, HEAR_NS = 20000000, HEARSAY_NS = 500000000 };
 
+static const uint64_t answers_ns = 1200000000; /* TCP asks again after a second */
+
 struct mesh {
 	const struct cx_meeting *m;
 	struct cx_boot *boot;
@@ -27,6 +29,7 @@ struct mesh {
 	struct cx_visit visit;
 	struct cx_poll poll;
 	uint64_t heard_ns;
+	uint64_t out_ns;           /* when the visit began */
 };
 
 static int seat(void *ctx, const struct cx_claim *claim, int fd)
@@ -61,9 +64,11 @@ static int set_out(struct mesh *w)
 	claim.conn = (uint32_t)(w->next % w->lanes);
 	w->names[r][CX_MEET_MAX - 1] = '\0';
 	rc = claim.conn ? 0 : cx_place_parse(&w->place, w->names[r]);
-	if (!rc)
-		cx_visit_begin(&w->visit, &w->place, &w->secret, &claim);
-	return rc;
+	if (rc)
+		return rc;
+	cx_visit_begin(&w->visit, &w->place, &w->secret, &claim);
+	w->out_ns = cx_now_ns();
+	return 0;
 }
 
 static int enter(struct mesh *w)
@@ -81,19 +86,30 @@ static int is_done(const struct mesh *w)
 	return !w->missing && !w->visit.place;
 }
 
+/* The first rank that has not made all its connections. */
+static int first_missing(const struct mesh *w)
+{
+	for (int r = w->m->rank + 1; r < w->m->ranks; r++)
+		for (int l = 0; w->wanted[r] && l < w->lanes; l++)
+			if (w->fds[r * w->lanes + l] < 0)
+				return r;
+	return w->m->ranks;
+}
+
 static int overdue(const struct mesh *w)
 {
 	char why[192] = "";
 
 	if (w->visit.place) {
 		cx_visit_why(&w->visit, why, sizeof(why));
-		return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: connecting to rank %d: %s",
+		return cx_fail(COLLX_ERR_INIT_TIMEOUT,
+			       "creation: rank %d connecting to rank %d: %s", w->m->rank,
 			       w->next / w->lanes, why);
 	}
 	cx_door_strangers(w->door, why, sizeof(why));
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
-		       "creation: %d connections to rank %d were not made before the deadline%s",
-		       w->missing, w->m->rank, why);
+		       "creation: rank %d did not connect to rank %d at %s before the deadline%s",
+		       first_missing(w), w->m->rank, w->names[w->m->rank], why);
 }
 
 static int mesh_round(struct mesh *w)
@@ -193,6 +209,9 @@ int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, 
 		cx_door_tell(w.door);
 		cx_door_close(w.door);
 	}
+	if (rc && m->unreached && cx_visit_is_unanswered(&w.visit) &&
+	    cx_now_ns() - w.out_ns >= answers_ns)
+		*m->unreached = true;
 	cx_visit_end(&w.visit);
 	for (int i = 0; rc && i < m->ranks * lanes; i++) {
 		if (fds[i] >= 0)

@@ -95,7 +95,7 @@ static int rank_among(const struct cx_set *out, int r)
 }
 
 static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix, int joiners,
-		      uint64_t until_ns, struct collx_comm **out)
+		      uint64_t until_ns, bool *unreached, struct collx_comm **out)
 {
 	struct cx_losses losses = { c->guard, cx_set_count(&m->out) };
 	struct cx_meeting meeting = {
@@ -104,6 +104,7 @@ static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix,
 		.deadline_ns = until_ns,
 		.stop = cx_guard_lost_more,
 		.stop_ctx = &losses,
+		.unreached = unreached,
 	};
 	int rc = cx_uid_read(&m->id, &meeting);
 
@@ -150,6 +151,12 @@ static uint64_t patience_ns(const struct collx_comm *c)
 	       1000000;
 }
 
+static int be_left(const struct collx_comm *c, const char *why)
+{
+	return cx_fail(COLLX_ERR_EXCLUDED, "the other ranks go on without rank %d%s%.300s", c->rank,
+		       why ? ": " : "", why ? why : "");
+}
+
 enum { TRIES = 8 /* at a next communicator that does not come about */ };
 
 int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64_t until_ns,
@@ -158,10 +165,13 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK, .out = *exclude }, m;
 	char why[CX_FAULT_TEXT_MAX] = "a rank failed to";
 	struct collx_comm *next;
+	bool all, unreached = false;
 	int rc, made, tries = 0;
-	bool all;
 
 	for (;;) {
+		/* Of two that cannot connect, though both reach the chair, the higher one goes. */
+		if (unreached)
+			cx_set_add(&vote.out, c->rank);
 		rc = offer(c, &vote);
 		if (!rc)
 			rc = decide(c, "shrink", &vote, until_ns, &m);
@@ -172,12 +182,11 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 		/* It must not come, in the place of the first one who is to. */
 		if (cx_set_has(&m.out, c->rank)) {
 			cx_uid_drop(&vote.id);
-			return cx_fail(COLLX_ERR_EXCLUDED, "the other ranks go on without rank %d",
-				       c->rank);
+			return be_left(c, unreached ? why : NULL);
 		}
 		next = NULL;
 		made = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
-				  &next);
+				  &unreached, &next);
 		if (made)
 			snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
 		cx_uid_drop(&vote.id);
@@ -221,7 +230,7 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 			       "grow: the ranks differ in the number of joiners");
 	if (cx_set_count(&m.out))
 		return cx_fail(COLLX_ERR_PEER_DEAD, "grow: a rank has failed: shrink first");
-	made = meet_again(c, &m, false, joiners, until_ns, &next);
+	made = meet_again(c, &m, false, joiners, until_ns, NULL, &next);
 	if (made)
 		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
 	/* Its time is over where somebody did not come, and the last word needs some. */

@@ -119,6 +119,19 @@ static bool blames(const struct cx_cause *c, int rank)
 	return rank == c->about || (rank < CX_COUNCIL_RANKS && cx_set_has(&c->who, rank));
 }
 
+/* Who hangs on a silent rank may be cut off with it. If not, its own clock says so within some
+ * heartbeats. */
+static void doubt_behind(struct cx_ward *w, int rank, uint64_t now_ns)
+{
+	const struct cx_rally *r = w->rally;
+	uint64_t least = r ? r->silence_ns / 2 : 0;
+
+	for (int i = 0; r && r->silence_ns != UINT64_MAX && i < w->tree.ranks; i++)
+		if (i != rank && w->tree.leader[i] == rank)
+			cx_council_doubt(&w->rally->council, i,
+					 cx_max(least, r->silence_ns - r->beat_ns), now_ns);
+}
+
 /* The others gave this rank up. */
 static void be_excluded(struct cx_ward *w, struct cx_cause *c)
 {
@@ -163,8 +176,10 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 	for (int r = 0; r < w->tree.ranks; r++) {
 		if (blames(&c, r) && c.code == COLLX_ERR_PEER_DEAD)
 			cx_ward_mark(w, r, COLLX_RANK_DEAD, now_ns);
-		if (blames(&c, r) && c.code == COLLX_ERR_PEER_SILENT)
+		if (blames(&c, r) && c.code == COLLX_ERR_PEER_SILENT) {
 			cx_ward_mark(w, r, COLLX_RANK_SILENT, now_ns);
+			doubt_behind(w, r, now_ns);
+		}
 	}
 	if (c.code == COLLX_ERR_ABORTED && w->rally)
 		cx_council_bar(&w->rally->council, c.code);

@@ -26,6 +26,7 @@ static void take_wire(struct cx_ward *w, struct cx_wire *from, int rank, uint64_
 	if (from->fd < 0)
 		return;
 	cx_strand_open(s, rank, -1, now_ns);
+	cx_sys->insist(from->fd);
 	atomic_init(&w->news[rank].heard_ns, now_ns);
 	s->wire = *from;
 	s->room = w->out_room;

@@ -98,10 +98,11 @@ for f in "${c_files[@]}" "${scripts[@]}" "${pages[@]}"; do
 done >>"$bad"
 
 # Every test that doc/CASES names is there.
-grep -on 'trial:[A-Za-z0-9-]*\|t_[a-z0-9]*:[a-z0-9_/]*\|tests/[a-z_.]*' doc/CASES |
+grep -on '\(trial\|cut\):[A-Za-z0-9-]*\|t_[a-z0-9]*:[a-z0-9_/]*\|tests/[a-z_.]*' doc/CASES |
 	while IFS=: read -r line file name; do
 		case $file in
 		trial) grep -q "{ \"$name\", " tests/trials.c ;;
+		cut) grep -q "{ \"$name\", " tests/cut_cases.c ;;
 		t_*) grep -q "^Test(${name%/*}, ${name#*/}[,)]" "tests/$file.c" ;;
 		*) [ -f "$file" ] ;;
 		esac || echo "doc/CASES:$line: no test $file $name"

@@ -272,6 +272,11 @@ static int fake_setopt(int fd, int level, int name, int value)
 	return 0;
 }
 
+static void fake_insist(int fd)
+{
+	(void)fd;
+}
+
 static int fake_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET };
@@ -367,6 +372,7 @@ static void fake_fill(void)
 	fake.recvmsg = fake_recvmsg;
 	fake.connected = fake_connected;
 	fake.setopt = fake_setopt;
+	fake.insist = fake_insist;
 	fake.local_name = fake.peer_name = fake_local_name;
 	fake.say = fake_say;
 	fake.peer_uid = fake_peer_uid;

@@ -301,6 +301,27 @@ static struct cx_motion decide_by(uint32_t first, uint32_t second, uint64_t flag
 }
 
 /* One rank is at the end of a careful call, others repair, or agree. */
+/* As rank 0; who comes to another chair may have looked elsewhere first. */
+Test(council, a_doubted_rank_has_less_time)
+{
+	for (int rank = 0; rank < 2; rank++) {
+		struct cx_council c = chair(rank, 5);
+
+		cx_council_silent(&c, 3, 0);
+		cx_council_doubt(&c, 4, PATIENCE / 2, 0);
+		cr_assert(join(&c, 2, 0, 0, 0));
+		if (!rank)
+			cr_assert(join(&c, 1, 0, 0, 0));
+		cx_council_tick(&c, PATIENCE / 2 - 1);
+		cr_assert(!cx_set_has(&c.silent, 4));
+		cx_council_tick(&c, PATIENCE / 2);
+		cr_assert_eq(cx_set_has(&c.silent, 4), rank == 0);
+		cr_assert(join(&c, 4, 0, 0, PATIENCE / 2)); /* who comes is there */
+		cr_assert(!cx_set_has(&c.silent, 4));
+		cx_council_fini(&c);
+	}
+}
+
 Test(council, a_repair_outvotes_a_commit)
 {
 	const uint32_t pairs[][4] = {

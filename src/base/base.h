@@ -67,6 +67,9 @@ struct cx_sys {
 	int (*finish)(int fd);                             /* sends no more; 0 or -errno */
 	int (*connected)(int fd);                          /* after EINPROGRESS; 0 or -errno */
 	int (*setopt)(int fd, int level, int name, int value);
+	/* Of a connection that says little, and waits for answers: what the network loses is sent
+	 * again soon, and soon again. As far as this system can. */
+	void (*insist)(int fd);
 	int (*local_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_name)(int fd, struct sockaddr *addr, socklen_t *len);
 	int (*peer_uid)(int fd, uint32_t *uid);            /* of a unix socket; 0 or -errno */

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -123,6 +125,21 @@ static int real_connected(int fd)
 static int real_setopt(int fd, int level, int name, int value)
 {
 	return setsockopt(fd, level, name, &value, sizeof(value)) ? -errno : 0;
+}
+
+/* By default TCP sends again after 200 ms at least, then after twice that, and twice that; a
+ * network that fails for 200 ms now and then is silent for a second so. Linear times need a
+ * congestion control with a threshold, which bbr is not. */
+static void real_insist(int fd)
+{
+	enum { RTO_MIN_US = 45, DELACK_MAX_US = 46 }; /* of Linux 6.15; libc does not name them */
+	const int soon_us = 50000, ack_us = 10000;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+	real_setopt(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
+	real_setopt(fd, IPPROTO_TCP, RTO_MIN_US, soon_us);
+	/* Acknowledgements that take their time would count as a slow way. */
+	real_setopt(fd, IPPROTO_TCP, DELACK_MAX_US, ack_us);
 }
 
 static int real_local_name(int fd, struct sockaddr *addr, socklen_t *len)
@@ -452,6 +469,7 @@ const struct cx_sys cx_sys_real = {
 	.finish = real_finish,
 	.connected = real_connected,
 	.setopt = real_setopt,
+	.insist = real_insist,
 	.local_name = real_local_name,
 	.peer_name = real_peer_name,
 	.peer_uid = real_peer_uid,
