@@ -236,6 +236,13 @@ static bool left_before(const struct sim_player *p)
 	return false;
 }
 
+/* Rank 0 holds it for a second one with its number, and it rank 0's list for nonsense. */
+static bool is_one_too_many(const struct sim_player *p)
+{
+	return p->code == COLLX_ERR_INVALID ||
+	       (p->code == COLLX_ERR_CORRUPT && strstr(p->text, "has a wrong seat for rank"));
+}
+
 /* A rank that lost its leader came anew before rank 0 heard of the leader's end. */
 static bool outran_the_end_of(int leader, const struct sim_player *p)
 {
@@ -251,7 +258,7 @@ static bool outran_the_end_of(int leader, const struct sim_player *p)
 	if (!cut && p->error_ns - p->proc->paused_ns > ended + most_ns)
 		return false;
 	for (int r = 1; r < sim_job.plan->ranks; r++)
-		if (sim_job_leads(leader) && p->code == COLLX_ERR_INVALID && !p->created &&
+		if (sim_job_leads(leader) && is_one_too_many(p) && !p->created &&
 		    host[r] == host[leader] && names(p, p->text, r) && r != leader)
 			return true;
 	return false;

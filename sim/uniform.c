@@ -66,6 +66,8 @@ int sim_uniform_call(struct sim_player *p, uint64_t seq)
 	if (!h) {
 		h = sim_memory(sizeof(*h));
 		h->comm.guard = p->at->ward;
+		h->comm.rank = sim_comm_seat(p->at->comm, p->rank);
+		h->comm.size = p->at->comm->ranks;
 		h->player = p;
 		p->at->handle = &h->comm;
 	}
