@@ -386,8 +386,9 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 		return (p->code == COLLX_ERR_MISMATCH && names(p, p->text, r)) ||
 		       (p->code == COLLX_ERR_TIMEOUT && left_before(p)) ||
 		       (p->code == COLLX_ERR_LINK && !f->meets && left_before(p));
-	case SIM_LEAVE_EARLY:
-		return p->code == COLLX_ERR_PEER_LEFT && names(p, p->text, r);
+	case SIM_LEAVE_EARLY: /* who is the last to be told may find all gone who knew of it */
+		return (p->code == COLLX_ERR_PEER_LEFT && names(p, p->text, r)) ||
+		       (p->code == COLLX_ERR_REVOKED && sim_job.plan->uniform && left_before(p));
 	case SIM_GARBLE:
 		return is_garbled(p, r);
 	case SIM_ROGUE:

@@ -253,9 +253,7 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_NOFILES:
 	case COLLX_ERR_INIT_TIMEOUT: /* on the others, when all tries to go on have failed */
 	case COLLX_ERR_PEER_DEAD:
-		/* Nor is there a next one where two reach the chair, and not each other. */
-		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES) ||
-		       any_kind(SIM_CUT_PAIR, SIM_CUT_PAIR);
+		return any_kind(SIM_NO_MEMORY, SIM_FEW_FILES);
 	default:
 		return false;
 	}

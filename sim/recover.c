@@ -391,6 +391,7 @@ static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t 
 	rc = describe_next(p, c, m, until_ns, &meeting);
 	meeting.stop = cx_guard_lost_more;
 	meeting.stop_ctx = &losses;
+	meeting.unreached = &p->rescue.unreached;
 	if (!rc)
 		rc = sim_job_create(p, *next, &meeting);
 	sim_judge_duration(p, "another creation", since,
@@ -484,9 +485,11 @@ int sim_shrink(struct sim_player *p, struct sim_stay **next)
 	add_excluded(p, &vote.out);
 	r->tried = true;
 	r->begun_ns = sim.now;
-	do /* others may have called agree, not knowing of the error yet */
+	do { /* others may have called agree, not knowing of the error yet */
+		if (r->unreached)
+			cx_set_add(&vote.out, sim_comm_seat(p->at->comm, p->rank));
 		rc = shrink_once(p, &vote, until, next, &all);
-	while ((rc == COLLX_ERR_MISMATCH || (!rc && !all && ++tries < TRIES)) &&
+	} while ((rc == COLLX_ERR_MISMATCH || (!rc && !all && ++tries < TRIES)) &&
 	       cx_now_ns() < until);
 	if (!rc && !all && tries == TRIES)
 		rc = cx_fail(r->code ? r->code : COLLX_ERR_PEER_DEAD, "tried %d times: %s",
