@@ -490,9 +490,8 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	memcpy(&b, s->wire.body, len);
 	if (b.code >= 0 || b.about < -1 || b.about >= w->tree.ranks || b.hearsay > 1)
 		return false;
-	/* Who was given up speaks of what it did not hear itself: of a pair one is enough. */
-	if (b.code == COLLX_ERR_PEER_SILENT && b.about != r.origin &&
-	    atomic_load_explicit(&w->news[r.origin].fate, memory_order_relaxed) != COLLX_RANK_ALIVE)
+	/* Of a pair one is enough. */
+	if (b.code == COLLX_ERR_PEER_SILENT && b.about != r.origin && cx_ward_lost(w, r.origin))
 		return true;
 	r.about = b.about;
 	r.code = b.code;

@@ -199,6 +199,14 @@ static inline bool cx_ward_is_below(const struct cx_ward *w, const struct cx_str
 	return !cx_ward_is_up(w, s) && !s->beside;
 }
 
+/* Was that rank given up? Then it speaks of what it did not hear itself. Who has left does not. */
+static inline bool cx_ward_lost(const struct cx_ward *w, int rank)
+{
+	int fate = atomic_load_explicit(&w->news[rank].fate, memory_order_relaxed);
+
+	return fate == COLLX_RANK_SILENT || fate == COLLX_RANK_DEAD;
+}
+
 void cx_ward_tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kind, int arg,
 		  const void *body, size_t len, uint64_t now_ns);
 /* That rank's fate, where it is known as a fact or by its silence. Is it news? */

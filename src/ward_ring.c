@@ -37,7 +37,8 @@ static uint64_t heard_ns(const struct cx_ward *w, int rank, uint64_t now_ns)
 		const struct cx_strand *s = &w->strands[i];
 
 		if (s->rank == rank && s->beside && !s->quiet && s->wire.fd >= 0)
-			return cx_max(s->heard_ns, now_ns + patience_ns(w) - w->rally->silence_ns);
+			return cx_max(s->heard_ns + w->rally->silence_ns,
+				      now_ns + patience_ns(w)) - w->rally->silence_ns;
 	}
 	return now_ns;
 }
@@ -137,8 +138,7 @@ bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 		return false;
 	if (who == w->tree.rank)
 		cx_ward_open_ring(w, now_ns); /* and all will hear that it is not */
-	/* Who was given up speaks of what it did not hear itself. */
-	if (atomic_load_explicit(&w->news[s->rank].fate, memory_order_relaxed) != COLLX_RANK_ALIVE)
+	if (cx_ward_lost(w, s->rank))
 		return true;
 	if (!w->rally ||
 	    atomic_load_explicit(&w->news[who].fate, memory_order_relaxed) == COLLX_RANK_SILENT)

@@ -370,6 +370,29 @@ Test(trees, who_left_passes_on_what_those_below_say)
 				}
 }
 
+/* Its guard goes on, and hears those below: of their silence nobody else can tell. */
+Test(trees, who_left_tells_of_silence_below)
+{
+	const int leader[] = { 0, 0, 2, 2 };
+	struct grove g;
+	struct cx_ward *w;
+
+	grove_open(&g, 4, leader, 1);
+	grove_leave(&g, 2);
+	grove_run(&g, 100);
+	w = g.ward[2];
+	cr_assert(w && cx_guard_has_left(g.ward[0], 2));
+	for (int i = 0; i < w->nstrands; i++)
+		if (w->strands[i].rank == 3)
+			cx_ward_give_up_on(w, &w->strands[i], COLLX_ERR_PEER_SILENT,
+					   "rank 3 is silent", cx_now_ns());
+	g.due[2] = 0;
+	grove_run(&g, 600);
+	cr_expect_eq(grove_code(&g, 0), COLLX_ERR_PEER_SILENT);
+	cr_expect_eq(grove_code(&g, 1), COLLX_ERR_PEER_SILENT);
+	grove_close(&g);
+}
+
 /* The caller has what it gave back as soon as the farewell is said. */
 Test(trees, who_left_keeps_nothing_of_its_caller)
 {
