@@ -64,7 +64,7 @@ struct sim_stay {
 /* How the way to the next communicator went. */
 struct sim_rescue {
 	bool tried, done;
-	bool unreached;          /* a lower rank did not answer this one */
+	int unreached;           /* 1 + a lower rank that did not answer this one */
 	int code;                /* 0: there is a next one */
 	uint64_t begun_ns, ended_ns;
 	char text[CX_FAULT_TEXT_MAX];

@@ -391,9 +391,12 @@ static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t 
 	rc = describe_next(p, c, m, until_ns, &meeting);
 	meeting.stop = cx_guard_lost_more;
 	meeting.stop_ctx = &losses;
+	p->rescue.unreached = 0;
 	meeting.unreached = &p->rescue.unreached;
 	if (!rc)
 		rc = sim_job_create(p, *next, &meeting);
+	if (p->rescue.unreached) /* as this communicator counts */
+		p->rescue.unreached = 1 + cx_set_nth_but(&m->out, p->rescue.unreached - 1);
 	sim_judge_duration(p, "another creation", since,
 			   (until_ns > begun ? until_ns - begun : 0) + 2500 * SIM_MS);
 	sim_trace(p->proc, rc ? "NO NEXT ONE: %s" : "has the next one%s",
@@ -486,8 +489,7 @@ int sim_shrink(struct sim_player *p, struct sim_stay **next)
 	r->tried = true;
 	r->begun_ns = sim.now;
 	do { /* others may have called agree, not knowing of the error yet */
-		if (r->unreached)
-			cx_set_add(&vote.out, sim_comm_seat(p->at->comm, p->rank));
+		vote.unreached = (uint64_t)r->unreached;
 		rc = shrink_once(p, &vote, until, next, &all);
 	} while ((rc == COLLX_ERR_MISMATCH || (!rc && !all && ++tries < TRIES)) &&
 	       cx_now_ns() < until);

@@ -27,8 +27,8 @@ struct cx_meeting {
 	uint64_t deadline_ns;
 	int (*stop)(void *ctx); /* a code and its line once creation is to end; NULL: never */
 	void *stop_ctx;
-	bool *unreached;       /* set where a lower rank did not answer this one, which wanted
-				* a connection of its own with it; NULL: nobody asks */
+	int *unreached;        /* set to 1 + a lower rank that did not answer this one, which
+				* wanted a connection of its own with it; NULL: nobody asks */
 	unsigned wrong_proofs; /* set: connections that came with one while the ranks met */
 };
 

@@ -16,6 +16,15 @@ int cx_set_count(const struct cx_set *s)
 	return n;
 }
 
+int cx_set_nth_but(const struct cx_set *s, int n)
+{
+	int r = 0;
+
+	while (r < CX_COUNCIL_RANKS && (cx_set_has(s, r) || n--))
+		r++;
+	return r;
+}
+
 static void unite(struct cx_set *s, const struct cx_set *more)
 {
 	for (size_t i = 0; i < sizeof(s->word) / sizeof(s->word[0]); i++)
@@ -206,6 +215,18 @@ static uint32_t kind_of(uint32_t kinds, uint64_t committed, uint32_t *outvoted)
 	return CX_MOTION_COMMIT;
 }
 
+/* Who could not connect with a lower rank goes, for the sake of that one: not where it has died or
+ * fallen silent since, or goes itself, or those who lost one rank would all go. */
+static void part_pairs(const struct cx_council *c, struct cx_set *out)
+{
+	for (int r = 0; r < c->ranks; r++) {
+		uint64_t lower = r == c->rank ? c->vote.unreached : c->seat[r].unreached;
+
+		if (lower && !cx_set_has(out, (int)lower - 1))
+			cx_set_add(out, r);
+	}
+}
+
 /* From the votes of all who are here. */
 static void make_motion(const struct cx_council *c, struct cx_motion *m)
 {
@@ -232,6 +253,8 @@ static void make_motion(const struct cx_council *c, struct cx_motion *m)
 	if (m->kind <= CX_MOTION_COMMIT)
 		return;
 	unite(&m->out, &c->exclude);
+	if (m->kind == CX_MOTION_SHRINK)
+		part_pairs(c, &m->out);
 	for (r = 0; r < c->ranks && cx_set_has(&m->out, r); r++)
 		;
 	if (r < c->ranks)
@@ -275,9 +298,11 @@ static uint64_t missed_ns(const struct cx_council *c, int r)
 {
 	uint64_t from = cx_max(c->since_ns, c->seat[r].left_ns);
 
+	uint64_t until = from + c->patience_ns * (2 + cx_min((size_t)c->rank, 2));
+
 	if (c->rank == 0 && c->seat[r].grace_ns) /* nobody goes elsewhere before */
-		return from + c->seat[r].grace_ns;
-	return from + c->patience_ns * (2 + cx_min((size_t)c->rank, 2));
+		until = cx_min(until, cx_max(from, c->seat[r].doubted_ns) + c->seat[r].grace_ns);
+	return until;
 }
 
 static bool is_missing(const struct cx_council *c, int r)
@@ -387,10 +412,12 @@ static bool hear_vote(struct cx_council *c, int rank, const struct cx_council_vo
 	const struct cx_motion *m = &v->motion;
 
 	if (rank < c->rank || !is_motion(c, m) || m->kind > CX_MOTION_GROW ||
-	    m->number > c->decided + 1)
+	    m->number > c->decided + 1 ||
+	    m->unreached > (m->kind == CX_MOTION_SHRINK ? (uint64_t)rank : 0))
 		return false;
 	if (m->number <= c->decided)
 		return true;
+	s->unreached = m->unreached;
 	s->voted = true;
 	s->kind = m->kind;
 	s->flags = m->flags;
@@ -551,6 +578,7 @@ void cx_council_doubt(struct cx_council *c, int rank, uint64_t grace_ns, uint64_
 	if (rank == c->rank || c->seat[rank].sits)
 		return;
 	c->seat[rank].grace_ns = grace_ns;
+	c->seat[rank].doubted_ns = now_ns;
 	settle(c, now_ns);
 }
 

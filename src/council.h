@@ -77,6 +77,8 @@ static inline void cx_set_drop(struct cx_set *s, int r)
 }
 
 int cx_set_count(const struct cx_set *s);
+/* The n-th rank that is not in it, from 0 on. */
+int cx_set_nth_but(const struct cx_set *s, int n);
 
 /* What a motion is about. The numbers go over the wire. */
 enum cx_motion_kind {
@@ -98,6 +100,8 @@ struct cx_motion {
 	uint64_t number;      /* 1, 2, ... of the communicator's decisions */
 	uint64_t flags;
 	struct cx_set out;    /* AGREE: who failed */
+	uint64_t unreached;   /* of a vote, SHRINK: 1 + the lower rank that this one could not
+			       * connect with; 0: none. Where both are here the voter goes. */
 	collx_unique_id id;   /* SHRINK: of the lowest rank that is not out */
 };
 
@@ -127,10 +131,11 @@ struct cx_councillor {
 	bool sits;            /* is connected with us, as a member, and has joined */
 	bool voted, accepted; /* for the next decision; what we propose */
 	uint32_t kind;
-	uint64_t flags;
+	uint64_t flags, unreached;
 	collx_unique_id id;
 	uint64_t left_ns;     /* when it last parted */
 	uint64_t grace_ns;    /* how long rank 0 waits for it; 0: as for others */
+	uint64_t doubted_ns;  /* since then */
 };
 
 struct cx_council {
@@ -191,7 +196,8 @@ void cx_council_dead(struct cx_council *c, int rank, uint64_t now_ns);
 void cx_council_silent(struct cx_council *c, int rank, uint64_t now_ns);
 
 /* Whom that rank hung on is silent, so it may be out of reach with it: as rank 0 this one waits
- * for it no longer than that. Who lives knows of that silence by then, and comes. */
+ * for it no longer than that from now on. Who lives knows of that silence by then, and comes: of
+ * a session that began before it may not have heard. */
 void cx_council_doubt(struct cx_council *c, int rank, uint64_t grace_ns, uint64_t now_ns);
 
 /* This rank was stopped itself: that nobody came meanwhile says nothing, and what came may

@@ -457,7 +457,8 @@ static int fail_dropped(void)
 }
 
 /* A millisecond; how much longer it took, where that is much: this process was stopped, or
- * its clock jumped, and the verdict may be here in a moment. */
+ * its clock jumped, and the verdict may be here in a moment. What counts is enough to end a wait
+ * on a processor that is so busy each time. */
 static uint64_t nap(void)
 {
 	const uint64_t much_ns = 100000000;
@@ -465,7 +466,7 @@ static uint64_t nap(void)
 
 	cx_sys->poll(NULL, 0, 1);
 	took = cx_now_ns() - before;
-	return took > much_ns ? took : 0;
+	return took > much_ns ? took - much_ns : 0;
 }
 
 int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
@@ -672,6 +673,7 @@ static uint64_t patience_ns(const struct cx_ward *w, const struct cx_motion *vot
 {
 	const uint64_t most_ns = 10000000000, some_ns = 1000000000;
 	uint64_t silence_ns = w->rally ? w->rally->silence_ns : 0;
+	uint64_t usual_ns = 2 * cx_min(silence_ns, most_ns) + some_ns;
 	/* Two for each chair that falls silent in its turn, and four until the last one goes on
 	 * without who is missing. */
 	uint64_t silences = 2 * (uint64_t)w->tree.ranks + 4;
@@ -679,7 +681,7 @@ static uint64_t patience_ns(const struct cx_ward *w, const struct cx_motion *vot
 	/* Who gave up before the others have committed would fail what they did. */
 	if (vote->kind == CX_MOTION_COMMIT && silence_ns < UINT64_MAX / 2 / silences)
 		return silences * silence_ns + some_ns;
-	return cx_min(2 * silence_ns + some_ns, most_ns);
+	return cx_min(usual_ns, most_ns);
 }
 
 int cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,

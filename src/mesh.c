@@ -108,8 +108,8 @@ static int overdue(const struct mesh *w)
 	}
 	cx_door_strangers(w->door, why, sizeof(why));
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
-		       "creation: rank %d did not connect to rank %d at %s before the deadline%s",
-		       first_missing(w), w->m->rank, w->names[w->m->rank], why);
+		       "creation: rank %d did not connect to rank %d at %.*s before the deadline%s",
+		       first_missing(w), w->m->rank, CX_MEET_MAX, w->names[w->m->rank], why);
 }
 
 static int mesh_round(struct mesh *w)
@@ -211,7 +211,7 @@ int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, 
 	}
 	if (rc && m->unreached && cx_visit_is_unanswered(&w.visit) &&
 	    cx_now_ns() - w.out_ns >= answers_ns)
-		*m->unreached = true;
+		*m->unreached = 1 + w.next / lanes;
 	cx_visit_end(&w.visit);
 	for (int i = 0; rc && i < m->ranks * lanes; i++) {
 		if (fds[i] >= 0)

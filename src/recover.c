@@ -94,8 +94,14 @@ static int rank_among(const struct cx_set *out, int r)
 	return n;
 }
 
+/* The next communicator's rank, and 1, as this one counts. */
+static uint64_t as_here(const struct cx_motion *m, int unreached)
+{
+	return 1 + (uint64_t)cx_set_nth_but(&m->out, unreached - 1);
+}
+
 static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix, int joiners,
-		      uint64_t until_ns, bool *unreached, struct collx_comm **out)
+		      uint64_t until_ns, int *unreached, struct collx_comm **out)
 {
 	struct cx_losses losses = { c->guard, cx_set_count(&m->out) };
 	struct cx_meeting meeting = {
@@ -151,10 +157,12 @@ static uint64_t patience_ns(const struct collx_comm *c)
 	       1000000;
 }
 
-static int be_left(const struct collx_comm *c, const char *why)
+static int be_left(const struct collx_comm *c, const struct cx_motion *vote, const char *why)
 {
+	bool known = vote->unreached != 0;
+
 	return cx_fail(COLLX_ERR_EXCLUDED, "the other ranks go on without rank %d%s%.300s", c->rank,
-		       why ? ": " : "", why ? why : "");
+		       known ? ": " : "", known ? why : "");
 }
 
 enum { TRIES = 8 /* at a next communicator that does not come about */ };
@@ -165,30 +173,29 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 	struct cx_motion vote = { .kind = CX_MOTION_SHRINK, .out = *exclude }, m;
 	char why[CX_FAULT_TEXT_MAX] = "a rank failed to";
 	struct collx_comm *next;
-	bool all, unreached = false;
-	int rc, made, tries = 0;
+	int rc, made, unreached, tries = 0;
+	bool all;
 
 	for (;;) {
-		/* Of two that cannot connect, though both reach the chair, the higher one goes. */
-		if (unreached)
-			cx_set_add(&vote.out, c->rank);
 		rc = offer(c, &vote);
 		if (!rc)
 			rc = decide(c, "shrink", &vote, until_ns, &m);
 		if (rc) {
 			cx_uid_drop(&vote.id);
-			return rc;
+			return rc == COLLX_ERR_EXCLUDED ? be_left(c, &vote, why) : rc;
 		}
 		/* It must not come, in the place of the first one who is to. */
 		if (cx_set_has(&m.out, c->rank)) {
 			cx_uid_drop(&vote.id);
-			return be_left(c, unreached ? why : NULL);
+			return be_left(c, &vote, why);
 		}
 		next = NULL;
+		unreached = 0;
 		made = meet_again(c, &m, true, 0, cx_min(until_ns, cx_now_ns() + patience_ns(c)),
 				  &unreached, &next);
 		if (made)
 			snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
+		vote.unreached = made && unreached ? as_here(&m, unreached) : 0;
 		cx_uid_drop(&vote.id);
 		rc = all_have(c, !made, &m.out, until_ns, &all);
 		if (!rc && all) {

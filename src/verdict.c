@@ -630,7 +630,7 @@ void cx_verdict_left(struct cx_verdict *v, int rank, uint64_t seq, uint64_t now_
 
 void cx_verdict_wait_on(struct cx_verdict *v, uint64_t more_ns)
 {
-	if (v->code || v->phase == CX_WATCHING)
+	if (v->code || v->phase == CX_WATCHING || v->due_ns == UINT64_MAX)
 		return;
 	v->due_ns += more_ns;
 	v->settle_ns += more_ns;

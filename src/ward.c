@@ -119,12 +119,12 @@ static bool blames(const struct cx_cause *c, int rank)
 	return rank == c->about || (rank < CX_COUNCIL_RANKS && cx_set_has(&c->who, rank));
 }
 
-/* Who hangs on a silent rank may be cut off with it. If not, its own clock says so within some
- * heartbeats. */
+/* Who hangs on a silent rank may be cut off with it. If not, its own clock says so within two
+ * heartbeats: it may have heard one more, and waits for others for another one. */
 static void doubt_behind(struct cx_ward *w, int rank, uint64_t now_ns)
 {
 	const struct cx_rally *r = w->rally;
-	uint64_t least = r ? r->silence_ns / 2 : 0;
+	uint64_t least = r ? 2 * r->beat_ns + r->silence_ns / 4 : 0;
 
 	for (int i = 0; r && r->silence_ns != UINT64_MAX && i < w->tree.ranks; i++)
 		if (i != rank && w->tree.leader[i] == rank)

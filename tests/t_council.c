@@ -300,7 +300,6 @@ static struct cx_motion decide_by(uint32_t first, uint32_t second, uint64_t flag
 	return c.last;
 }
 
-/* One rank is at the end of a careful call, others repair, or agree. */
 /* As rank 0; who comes to another chair may have looked elsewhere first. */
 Test(council, a_doubted_rank_has_less_time)
 {
@@ -322,6 +321,47 @@ Test(council, a_doubted_rank_has_less_time)
 	}
 }
 
+static bool vote_unreached(struct cx_council *c, int rank, int lower)
+{
+	struct cx_council_vote v = { 0, motion(CX_MOTION_SHRINK, 1, 0) };
+
+	v.motion.unreached = 1 + (uint64_t)lower;
+	return cx_council_hear(c, rank, CX_FRAME_VOTE, &v, sizeof(v), 0) && join(c, rank, 0, 0, 0);
+}
+
+/* Ranks that lost one and the same rank do not all go for its sake. */
+/* Whom it hung on has told it nothing since it stopped, nor that there is a session. */
+Test(council, a_doubt_begins_late_in_a_session)
+{
+	struct cx_council c = chair(0, 3);
+
+	cr_assert(join(&c, 1, 0, 0, 0));
+	cx_council_doubt(&c, 2, PATIENCE / 2, PATIENCE);
+	cr_assert(!cx_set_has(&c.silent, 2));
+	cx_council_tick(&c, PATIENCE + PATIENCE / 2 - 1);
+	cr_assert(!cx_set_has(&c.silent, 2));
+	cx_council_tick(&c, PATIENCE + PATIENCE / 2);
+	cr_assert(cx_set_has(&c.silent, 2));
+	cx_council_fini(&c);
+}
+
+Test(council, who_cannot_connect_goes_where_the_other_one_is_here)
+{
+	struct cx_motion own = motion(CX_MOTION_SHRINK, 1, 0);
+	struct cx_council c = chair(0, 5);
+
+	cx_council_silent(&c, 1, 0);
+	cx_council_vote(&c, &own, PATIENCE, 0);
+	cr_assert(vote_unreached(&c, 2, 1), "rank 1 is not here");
+	cr_assert(vote_unreached(&c, 4, 3), "rank 3 goes itself");
+	cr_assert(!vote_unreached(&c, 3, 3), "no lower one");
+	cr_assert(vote_unreached(&c, 3, 2));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 3);
+	cr_assert_eq(sent.proposal.motion.out.word[0], 1 << 1 | 1 << 3);
+	cx_council_fini(&c);
+}
+
+/* One rank is at the end of a careful call, others repair, or agree. */
 Test(council, a_repair_outvotes_a_commit)
 {
 	const uint32_t pairs[][4] = {
