@@ -120,16 +120,16 @@ static bool blames(const struct cx_cause *c, int rank)
 }
 
 /* Who hangs on a silent rank may be cut off with it. If not, its own clock says so within two
- * heartbeats: it may have heard one more, and waits for others for another one. */
+ * heartbeats: it may have heard one more, and waits for others for another one. They are those of
+ * its host, a third of the silence each at most. */
 static void doubt_behind(struct cx_ward *w, int rank, uint64_t now_ns)
 {
 	const struct cx_rally *r = w->rally;
-	uint64_t least = r ? 2 * r->beat_ns + r->silence_ns / 4 : 0;
 
 	for (int i = 0; r && r->silence_ns != UINT64_MAX && i < w->tree.ranks; i++)
 		if (i != rank && w->tree.leader[i] == rank)
 			cx_council_doubt(&w->rally->council, i,
-					 cx_max(least, r->silence_ns - r->beat_ns), now_ns);
+					 r->silence_ns - r->silence_ns / 12, now_ns);
 }
 
 /* The others gave this rank up. */
