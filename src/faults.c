@@ -74,9 +74,12 @@ collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 
 int collx_comm_event_fd(collx_comm_t comm)
 {
-	int rc = check(&comm, "event_fd");
+	int rc = check(&comm, "event_fd"), was = cx_cancel_hold();
 
-	return rc ? rc : cx_guard_bell(comm->guard, CX_BELL_PROGRAM);
+	if (!rc)
+		rc = cx_guard_bell(comm->guard, CX_BELL_PROGRAM);
+	cx_cancel_release(was);
+	return rc;
 }
 
 /* The callback looks for itself: whoever polls is to be told, too. */
@@ -97,7 +100,7 @@ static void read_straggler(const struct collx_comm *c, collx_straggler *out)
 
 collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler)
 {
-	int rc = check(&comm, "straggler");
+	int rc = check(&comm, "straggler"), was;
 	size_t size;
 
 	if (rc)
@@ -107,18 +110,23 @@ collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler)
 	size = straggler->size;
 	*straggler = (collx_straggler)COLLX_STRAGGLER_INIT;
 	straggler->size = size;
+	was = cx_cancel_hold();
 	read_straggler(comm, straggler);
+	cx_cancel_release(was);
 	return COLLX_OK;
 }
 
 collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx)
 {
 	collx_comm_t handle = comm;
-	int rc = check(&comm, "set_callback");
+	int rc = check(&comm, "set_callback"), was = cx_cancel_hold();
 
 	if (!rc && !fn)
 		rc = cx_fail(COLLX_ERR_INVALID, "set_callback: fn is NULL");
-	return rc ? rc : cx_herald_start(handle, fn, ctx);
+	if (!rc)
+		rc = cx_herald_start(handle, fn, ctx);
+	cx_cancel_release(was);
+	return rc;
 }
 
 collx_result collx_comm_health(collx_comm_t comm, collx_rank_health *health, int n)
@@ -234,9 +242,12 @@ collx_result collx_comm_abort(collx_comm_t comm)
 
 void collx_comm_abort_from_signal(collx_comm_t comm)
 {
+	int was = cx_cancel_hold(); /* no more than two words of the thread's own */
+
 	comm = cx_comm_now(comm);
 	if (comm && comm->forks == cx_fork_count())
 		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
+	cx_cancel_release(was);
 }
 
 collx_result collx_comm_revoke(collx_comm_t comm)
