@@ -155,7 +155,7 @@ static int idle(struct collx_comm *c, struct wait *w, uint64_t timeout_ns, int *
 	return doze(c, moved);
 }
 
-static int wait_until_done(struct collx_comm *c, struct wait *w, uint64_t timeout_ns)
+static int wait_for_call(struct collx_comm *c, struct wait *w, uint64_t timeout_ns)
 {
 	int moved, rc;
 
@@ -170,16 +170,6 @@ static int wait_until_done(struct collx_comm *c, struct wait *w, uint64_t timeou
 		if (rc)
 			return rc < 0 ? rc : 0;
 	}
-}
-
-static int wait_for_call(struct collx_comm *c, uint64_t timeout_ns)
-{
-	struct wait w = { 0 };
-	int rc = wait_until_done(c, &w, timeout_ns);
-
-	if (w.held)
-		cx_cancel_release(w.was);
-	return rc;
 }
 
 /* ---- the first error ---- */
@@ -241,33 +231,31 @@ int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
 	return cx_exec_start(&c->exec, &call);
 }
 
-static int run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
+static int fail(struct collx_comm *c, const struct cx_request *r, int rc)
 {
-	int rc = cx_comm_start(c, r), was;
-
-	if (!rc)
-		rc = wait_for_call(c, timeout_ns);
-	if (!rc) {
-		cx_comm_finish(c);
-		return 0;
-	}
-	was = cx_cancel_hold();
 	if (r->coll > CX_NCOLL)
 		rc = cx_p2p_explain(c, r, rc);
-	rc = cx_comm_die(c, r, rc);
-	cx_cancel_release(was);
-	return rc;
+	return cx_comm_die(c, r, rc);
 }
 
 int cx_comm_run(struct collx_comm *c, const struct cx_request *r, uint64_t timeout_ns)
 {
-	int rc, was;
+	struct wait w = { 0 };
+	int rc;
 
 	/* Shared memory makes no system call that is a cancellation point, but to wait. */
-	if (!c->nmedia || !c->media[c->nmedia - 1].transport->wants_connection)
-		return run(c, r, timeout_ns);
-	was = cx_cancel_hold();
-	rc = run(c, r, timeout_ns);
-	cx_cancel_release(was);
+	if (c->wired)
+		hold(&w);
+	rc = cx_comm_start(c, r);
+	if (!rc)
+		rc = wait_for_call(c, &w, timeout_ns);
+	if (rc) {
+		hold(&w);
+		rc = fail(c, r, rc);
+	} else {
+		cx_comm_finish(c);
+	}
+	if (w.held)
+		cx_cancel_release(w.was);
 	return rc;
 }

@@ -46,6 +46,7 @@ struct collx_comm {
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t seq;          /* collectives begun */
 	uint64_t chain;        /* a hash of them all: ranks that differ once differ for ever */
+	bool wired;            /* some ranks are connected: calls send and receive */
 	struct cx_terms terms;
 	struct cx_wait_limits limits;
 	unsigned spin_ns;      /* of the next wait: less after spinning in vain */

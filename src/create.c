@@ -358,6 +358,7 @@ static int open_ports(struct collx_comm *c, const struct hello *zero,
 	t = forced ? forced : cx_transport_find("tcp");
 	if (!rc && far)
 		rc = open_port(c, t, &attr);
+	c->wired = far && t->wants_connection;
 	return rc;
 }
 

@@ -735,9 +735,13 @@ void trial_h7(struct trial *t, int i)
 
 static void *be_cancelled(void *arg)
 {
+	collx_straggler late = COLLX_STRAGGLER_INIT;
 	struct waiter *k = arg;
 
 	k->rc = call_what(k->w, k->what);
+	/* These do not wait, but read and write. */
+	EXPECT(collx_comm_event_fd(k->w->c) >= 0 && !collx_comm_straggler(k->w->c, &late),
+	       "rank %d: %s", k->w->me, collx_last_error(NULL));
 	k->failures = expect_failures();
 	__atomic_store_n(&k->back_ns, trial_now_ns(), __ATOMIC_RELEASE);
 	pthread_testcancel();
