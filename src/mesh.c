@@ -209,7 +209,8 @@ int cx_mesh_open(struct cx_boot *b, const struct cx_meeting *m, uint64_t nonce, 
 		cx_door_tell(w.door);
 		cx_door_close(w.door);
 	}
-	if (rc && m->unreached && cx_visit_is_unanswered(&w.visit) &&
+	/* Where it failed for another reason, that one may answer next time. */
+	if (rc == COLLX_ERR_INIT_TIMEOUT && m->unreached && cx_visit_is_unanswered(&w.visit) &&
 	    cx_now_ns() - w.out_ns >= answers_ns)
 		*m->unreached = 1 + w.next / lanes;
 	cx_visit_end(&w.visit);
