@@ -602,6 +602,7 @@ int cx_council_losses(const struct cx_council *c)
 	struct cx_set lost = c->dead;
 
 	unite(&lost, &c->silent);
+	unite(&lost, &c->gone);
 	return cx_set_count(&lost);
 }
 

@@ -204,7 +204,7 @@ void cx_council_doubt(struct cx_council *c, int rank, uint64_t grace_ns, uint64_
  * not have been heard yet. Those who are waited for get their time anew. */
 void cx_council_forgive(struct cx_council *c, uint64_t now_ns);
 
-/* How many are dead or silent. */
+/* How many are dead, silent or out by a decision. Who is out and alive must not hide a death. */
 int cx_council_losses(const struct cx_council *c);
 
 /* This rank takes no part, as others decided without it; for good. */

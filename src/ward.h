@@ -96,7 +96,7 @@ struct cx_ward {
 	_Atomic uint64_t decisions; /* how many are known */
 	struct cx_motion decision;
 	_Atomic uint64_t answered;  /* the vote of that number; behind it: by that decision */
-	_Atomic int losses;     /* ranks that are dead or silent, once it is convened */
+	_Atomic int losses;     /* of the council, once it is convened */
 	_Atomic int barred;     /* why there will be none; 0 */
 	_Atomic int bell[CX_BELLS]; /* rung with the verdict, and a straggler; -1: not asked for */
 	struct cx_ward_straggler straggler;

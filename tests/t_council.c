@@ -329,6 +329,19 @@ static bool vote_unreached(struct cx_council *c, int rank, int lower)
 	return cx_council_hear(c, rank, CX_FRAME_VOTE, &v, sizeof(v), 0) && join(c, rank, 0, 0, 0);
 }
 
+/* Else they wait for each other where the next communicator is made. */
+Test(council, a_death_is_seen_beside_who_was_voted_out)
+{
+	struct cx_council c = chair(0, 4);
+
+	cr_assert(join(&c, 1, 0, 0, 0));
+	cr_assert(tell_decided(&c, 1, CX_MOTION_SHRINK, 1, 1 << 3));
+	cr_assert_eq(cx_council_losses(&c), 1);
+	cx_council_dead(&c, 2, 0);
+	cr_assert_eq(cx_council_losses(&c), 2);
+	cx_council_fini(&c);
+}
+
 /* Ranks that lost one and the same rank do not all go for its sake. */
 /* Whom it hung on has told it nothing since it stopped, nor that there is a session. */
 Test(council, a_doubt_begins_late_in_a_session)
