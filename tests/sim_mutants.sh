@@ -57,7 +57,7 @@ s/if \(agreed == COLLX_ERR_EXCLUDED\)/if (0)/
 guard: a commit is not waited for | guard.c | 10000 --uniform
 /^static uint64_t patience_ns/,/^}/s/vote->kind == CX_MOTION_COMMIT/0/
 guard: its own stop is the silence of rank 0 | guard.c | 20000
-/^static uint64_t nap/,/^}/s/return took > much_ns \? took : 0/return 0/
+/^static uint64_t nap/,/^}/s/return took > much_ns \? took - much_ns : 0/return 0/
 ward: its own stop is the silence of all | ward_beat.c | 20000
 /^static void wait_on/,/^}/s/if \(late_ns < much_ns\)/if (1)/
 ward: a straggler is told of at once | ward.c | 10000
