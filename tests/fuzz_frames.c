@@ -175,7 +175,7 @@ static int said(int peer, int who, const uint8_t *got)
 	for (size_t at = 0; at + HEAD <= script_len[peer]; at += HEAD + head.len) {
 		memcpy(&head, s + at, HEAD);
 		if (head.kind == CX_FRAME_RECORD && head.arg == who && head.len == RECORD &&
-		    !memcmp(s + at + HEAD, got, RECORD))
+		    at + HEAD + RECORD <= script_len[peer] && !memcmp(s + at + HEAD, got, RECORD))
 			return 1;
 	}
 	return 0;
