@@ -220,6 +220,8 @@ static void sys_insist(int fd)
 	(void)fd;
 }
 
+static void sys_hurry(void) {}
+
 static int sys_local_name(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct sim_proc *p = begin();
@@ -530,6 +532,7 @@ const struct cx_sys sim_sys = {
 	.list = sys_list,
 	.spawn = sys_spawn,
 	.join = sys_join,
+	.hurry = sys_hurry,
 	.thread_id = sys_thread_id,
 	.yield = sys_yield,
 	.bell = sys_bell,

@@ -131,6 +131,7 @@ static void *run(void *arg)
 	struct watch t = { .due_ns = UINT64_MAX };
 
 	(void)arg;
+	cx_sys->hurry();
 	t.poll.fds = &t.bell;
 	cx_error_clear(); /* its line is there from now on, without an allocation */
 	while (!t.last && !atomic_load_explicit(&guard.stop, memory_order_acquire)) {

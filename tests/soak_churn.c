@@ -34,23 +34,18 @@ static int load(const char *path, struct state *s)
 	return n == 8 ? 0 : -1;
 }
 
-static void print(FILE *f, const struct state *s)
+static void describe(const struct state *s, char text[256])
 {
-	fprintf(f, form, s->segment, s->minutes, s->kills, s->grown, s->steps, s->failed, s->ops,
-		s->gap_ms);
+	snprintf(text, 256, form, s->segment, s->minutes, s->kills, s->grown, s->steps, s->failed,
+		 s->ops, s->gap_ms);
 }
 
 static int save(const char *path, const struct state *s)
 {
-	char tmp[4096];
-	FILE *f;
-	int n = snprintf(tmp, sizeof(tmp), "%s.new", path);
+	char text[256];
 
-	f = n > 0 && (size_t)n < sizeof(tmp) ? fopen(tmp, "w") : NULL;
-	if (!f)
-		return -1;
-	print(f, s);
-	return fclose(f) || rename(tmp, path) ? -1 : 0;
+	describe(s, text);
+	return file_replace(path, text);
 }
 
 static void run(struct state *s, const char *id, struct trial *t)
@@ -75,6 +70,7 @@ int main(int argc, char **argv)
 	struct trial *t = trial_make();
 	int minutes = argc > 2 ? atoi(argv[2]) : 0;
 	struct state s;
+	char text[256];
 
 	if (minutes < 1 || load(argv[1], &s)) {
 		fprintf(stderr, "usage: soak_churn STATE-FILE MINUTES\n");
@@ -86,7 +82,8 @@ int main(int argc, char **argv)
 		run(&s, "I4", t);
 		s.segment++;
 		s.minutes++;
-		print(stdout, &s);
+		describe(&s, text);
+		fputs(text, stdout);
 		fflush(stdout);
 		if (save(argv[1], &s)) {
 			perror(argv[1]);

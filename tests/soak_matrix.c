@@ -34,16 +34,11 @@ static int load(const char *path, struct state *s)
 
 static int save(const char *path, const struct state *s)
 {
-	char tmp[4096];
-	FILE *f;
-	int n = snprintf(tmp, sizeof(tmp), "%s.new", path);
+	char text[128];
 
-	f = n > 0 && (size_t)n < sizeof(tmp) ? fopen(tmp, "w") : NULL;
-	if (!f)
-		return -1;
-	fprintf(f, "group %d passed %ld failed %ld skipped %ld\n", s->group, s->passed, s->failed,
-		s->skipped);
-	return fclose(f) || rename(tmp, path) ? -1 : 0;
+	snprintf(text, sizeof(text), "group %d passed %ld failed %ld skipped %ld\n", s->group,
+		 s->passed, s->failed, s->skipped);
+	return file_replace(path, text);
 }
 
 /* Roots that are the same rank are one case. */

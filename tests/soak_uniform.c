@@ -33,15 +33,10 @@ static int load(const char *path, struct state *s)
 
 static int save(const char *path, const struct state *s)
 {
-	char tmp[4096];
-	FILE *f;
-	int n = snprintf(tmp, sizeof(tmp), "%s.new", path);
+	char text[128];
 
-	f = n > 0 && (size_t)n < sizeof(tmp) ? fopen(tmp, "w") : NULL;
-	if (!f)
-		return -1;
-	fprintf(f, form, s->kills, s->failed, s->ops);
-	return fclose(f) || rename(tmp, path) ? -1 : 0;
+	snprintf(text, sizeof(text), form, s->kills, s->failed, s->ops);
+	return file_replace(path, text);
 }
 
 static void run(struct state *s, const char *id, int variation, struct trial *t)

@@ -125,6 +125,21 @@ void guard_begins(collx_comm_t comm)
 		nap_ms(1);
 }
 
+/* ---- files ---- */
+
+int file_replace(const char *path, const char *text)
+{
+	char tmp[4096];
+	FILE *f;
+	int n = snprintf(tmp, sizeof(tmp), "%s.new", path), wrong;
+
+	f = n > 0 && (size_t)n < sizeof(tmp) ? fopen(tmp, "w") : NULL;
+	if (!f)
+		return -1;
+	wrong = fputs(text, f) < 0;
+	return fclose(f) || wrong || rename(tmp, path) ? -1 : 0;
+}
+
 /* ---- the folder ---- */
 
 int folder_make(char base[64])

@@ -42,6 +42,9 @@ int folder_make(char base[64]);
 /* 0 when nothing is left in the folder; removes it. */
 int folder_gone(const char *base);
 
+/* The file has this text then, all of it, or what it had. 0, or -1 and errno. */
+int file_replace(const char *path, const char *text);
+
 /* fork; the child dies with its parent and forgets earlier failures. */
 pid_t rank_fork(void);
 /* Ends a forked rank with what EXPECT found. */

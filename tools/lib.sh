@@ -116,3 +116,16 @@ totals() {
 
 # lines RESULT LOG...: the tests with that result, as `make check` printed them.
 lines() { grep -hE "^($1): " "${@:2}" | sed 's/^/      /'; }
+
+# reasons LOG...: what the programs wrote in which those tests failed.
+reasons() {
+	local log program
+	for log in "$@"; do
+		sed -nE 's/^(FAIL|ERROR|XPASS): ([^ ]+).*/\2/p' "$log" | uniq |
+		while read -r program; do
+			echo "      $program:"
+			grep -vE '^(ok |PASS: |#$)' "$(dirname "$log")/${program%.sh}.log" |
+				tail -n 30 | sed 's/^/        /'
+		done
+	done
+}

@@ -91,6 +91,7 @@ struct cx_sys {
 	/* threads, and a descriptor that one wakes the other by */
 	int (*spawn)(pthread_t *thread, void *(*run)(void *arg), void *arg); /* signals blocked */
 	void (*join)(pthread_t thread);
+	void (*hurry)(void);                     /* this thread seldom runs; then, soon, please */
 	int (*thread_id)(void);                  /* no other thread of this host has it */
 	void (*yield)(void);
 	int (*bell)(void);                       /* readable once it was rung; fd or -errno */

@@ -259,18 +259,13 @@ struct scheduling {
 	uint64_t runtime_ns, deadline_ns, period_ns;
 };
 
-struct beginning {
-	void *(*run)(void *arg);
-	void *arg;
-};
-
 /*
  * Asks for slices as short as there are (Linux from 6.12 on; before, it is ignored): the shorter
  * they are, the sooner a thread that wakes has its turn. On a processor that 16 processes of
  * nice -10 and six other sessions want, a rank was silent for a second in 6 of 7 runs of 7 to
  * 10 s without this, in 1 of 7 with it (trial B7).
  */
-static void be_prompt(void)
+static void real_hurry(void)
 {
 	struct scheduling s = { .size = sizeof(s) };
 
@@ -281,30 +276,15 @@ static void be_prompt(void)
 	syscall(SYS_sched_setattr, 0, &s, 0);
 }
 
-static void *begin(void *arg)
-{
-	struct beginning b = *(struct beginning *)arg;
-
-	free(arg);
-	be_prompt();
-	return b.run(b.arg);
-}
-
 static int real_spawn(pthread_t *thread, void *(*run)(void *arg), void *arg)
 {
-	struct beginning *b = malloc(sizeof(*b));
 	sigset_t all, before;
 	int rc;
 
-	if (!b)
-		return -ENOMEM;
-	*b = (struct beginning){ run, arg };
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = create_thread(thread, begin, b);
+	rc = create_thread(thread, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (rc)
-		free(b);
 	return rc;
 }
 
@@ -486,6 +466,7 @@ const struct cx_sys cx_sys_real = {
 	.list = real_list,
 	.spawn = real_spawn,
 	.join = real_join,
+	.hurry = real_hurry,
 	.thread_id = real_thread_id,
 	.yield = real_yield,
 	.bell = real_bell,
