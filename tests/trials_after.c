@@ -684,6 +684,7 @@ static void destroy_beside(struct worker *w)
 	int rc;
 
 	EXPECT(!pthread_create(&thread, NULL, wait_beside, &k), "no thread");
+	call_begins(c);
 	nap_ms(60 + trial_draw(w->t, 6, 100));
 	if (w->t->seed / BESIDES % 2) /* which does not end it in the call */
 		EXPECT(!pthread_cancel(thread), "cancel");
@@ -755,6 +756,7 @@ static void cancel_beside(struct worker *w, enum beside what)
 	void *ended = NULL;
 
 	EXPECT(!pthread_create(&thread, NULL, be_cancelled, &k), "no thread");
+	call_begins(w->c);
 	nap_ms(60 + trial_draw(w->t, 6, 100));
 	EXPECT(!pthread_cancel(thread), "cancel");
 	nap_ms(50);

@@ -179,6 +179,7 @@ static int destroyed_in_a_call(void)
 		pthread_join(thread, &other);
 		if (!other || pthread_create(&thread, NULL, wait_in_a_call, &p))
 			return 1;
+		call_begins(p.c);
 		nap_ms(100);
 		if (pthread_create(&second, NULL, destroy_it, p.c))
 			return 1;

@@ -125,6 +125,15 @@ void guard_begins(collx_comm_t comm)
 		nap_ms(1);
 }
 
+void call_begins(collx_comm_t comm)
+{
+	uint64_t end = now_ms() + 10000;
+
+	while (!atomic_load(&comm->inside) && cx_calls_state(&comm->calls) % 2 == 0 &&
+	       now_ms() < end)
+		nap_ms(1);
+}
+
 /* ---- files ---- */
 
 int file_replace(const char *path, const char *text)
