@@ -471,6 +471,7 @@ static void two_communicators(const collx_unique_id *id, int rank, int size, voi
 	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL));
 	rc = collx_barrier(three, NULL);
 	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(three));
+	ranks_meet(size);
 	if (rank == 2)
 		raise(SIGKILL);
 	while (!cx_guard_verdict(three->guard))

@@ -72,6 +72,9 @@ int threads_end(void);
 /* Before a fork: until the guard's thread has begun with this communicator. A sanitizer's
  * allocator does not bear a fork beside a thread that begins. */
 void guard_begins(collx_comm_t comm);
+/* Until all of a world's ranks are here, without the library: whoever then ends or stops does
+ * so in nobody's call. */
+void ranks_meet(int size);
 /* Until another thread is in a call with it, which had to be started first. */
 void call_begins(collx_comm_t comm);
 uint64_t mix64(uint64_t x);
