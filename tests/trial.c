@@ -352,8 +352,10 @@ static void on_signal(int sig)
 /* A data loader, say, which lives on. */
 static void leave_child(struct worker *w)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	guard_begins(w->c);
+	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, 0);
 		store(&w->t->note[w->me].child, getpid());
