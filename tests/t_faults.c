@@ -640,15 +640,15 @@ static void talk_behind_a_back(collx_comm_t c, int rank, int size, void *arg)
 	int32_t x = 7, y = 0;
 	int rc;
 
-	(void)size;
 	(void)arg;
 	EXPECT(!collx_barrier(c, NULL), "rank %d: %s", rank, collx_last_error(c));
 	if (rank == 2) {
-		nap_ms(50);
+		ranks_meet(size);
 		return;
 	}
 	rc = collx_broadcast(&x, &y, 1, COLLX_INT32, 0, c, NULL);
 	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(c));
+	ranks_meet(size);
 	nap_ms(rank ? 400 : 200); /* rank 0 waits, knowing of the leave */
 	if (rank)
 		rc = collx_send(&x, 1, COLLX_INT32, 0, c, NULL);
