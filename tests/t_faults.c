@@ -235,7 +235,7 @@ static void kill_some(struct notes *n, unsigned victims, uint64_t seed)
 {
 	char base[64];
 	collx_unique_id id;
-	pid_t pids[RANKS];
+	pid_t pids[RANKS], group;
 	int tiny = own_dev_shm();
 
 	n->victim = __builtin_ctz(victims);
@@ -250,13 +250,13 @@ static void kill_some(struct notes *n, unsigned victims, uint64_t seed)
 			rank_exit();
 		}
 	}
+	group = ranks_group(pids, RANKS, victims);
+	cr_assert_neq(group, 0, "setpgid: %s", strerror(errno));
 	for (int tries = 0; !all_have_begun(n) && tries < 60000; tries++)
 		nap_ms(1);
 	nap_ms((unsigned)(mix64(seed) % 50));
 	n->killed_ms = now_ms();
-	for (int r = 0; r < RANKS; r++)
-		if (victims >> r & 1)
-			kill(pids[r], SIGKILL);
+	kill(group, SIGKILL);
 	cr_assert_eq(ranks_wait(pids, RANKS, victims, 60), 0, "%s, victims %x, idle %x",
 		     n->transport, victims, n->idle);
 	cr_assert_eq(folder_gone(base), 0);

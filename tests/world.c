@@ -234,6 +234,20 @@ void rank_exit(void)
 	_exit(leaks() ? 2 : 0);
 }
 
+pid_t ranks_group(const pid_t *pids, int n, unsigned who)
+{
+	pid_t first = 0;
+
+	for (int r = 0; r < n; r++) {
+		if (!(who >> r & 1) || pids[r] <= 0)
+			continue;
+		first = first ? first : pids[r];
+		if (setpgid(pids[r], first))
+			return 0;
+	}
+	return -first;
+}
+
 /* 0 when that is how rank r was to end. */
 static int judge(int r, int status, unsigned killed)
 {

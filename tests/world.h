@@ -49,6 +49,9 @@ int file_replace(const char *path, const char *text);
 pid_t rank_fork(void);
 /* Ends a forked rank with what EXPECT found. */
 _Noreturn void rank_exit(void);
+/* Makes those of the n whose bit is set a process group; the number for kill(), which then has
+ * them all at one time, however soon the caller loses its processor. 0: there are none. */
+pid_t ranks_group(const pid_t *pids, int n, unsigned who);
 /* Waits for n ranks; kills the rest when one fails or the deadline passes. Those
  * in `killed` must die by SIGKILL, the others must exit with 0. */
 int ranks_wait(pid_t *pids, int n, unsigned killed, unsigned deadline_s);
