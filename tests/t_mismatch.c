@@ -18,10 +18,10 @@
 
 enum { RANKS_MOST = 9, COUNT = 700, OTHER = 300, BYTES = 8 * RANKS_MOST * COUNT, FILL = 0xa5 };
 
-enum field { OF_COUNT, OF_TYPE, OF_OP, OF_ROOT, OF_COLL, OF_SKIPPED, FIELDS };
+enum field { OF_COUNT, OF_TYPE, OF_OP, OF_ROOT, OF_COLL, OF_PROMISE, OF_SKIPPED, FIELDS };
 
 static const char *const field_names[FIELDS] = { "count", "type", "op", "root", "collective",
-						 "skipped call" };
+						 "promise", "skipped call" };
 
 static bool has_field(enum cx_coll coll, enum field f)
 {
@@ -32,6 +32,8 @@ static bool has_field(enum cx_coll coll, enum field f)
 		return coll == CX_ALLREDUCE || coll == CX_REDUCE_SCATTER || coll == CX_REDUCE;
 	case OF_ROOT:
 		return coll == CX_BROADCAST || coll == CX_REDUCE;
+	case OF_PROMISE:
+		return coll == CX_ALLREDUCE || coll == CX_BROADCAST || coll == CX_BARRIER;
 	default:
 		return true;
 	}
@@ -43,14 +45,15 @@ struct call {
 	collx_type type;
 	collx_op op;
 	int root;
+	bool uniform;
 };
 
 static struct call base_call(enum cx_coll coll, int size)
 {
-	struct call k = { coll, COUNT, COLLX_FLOAT32, COLLX_SUM, 0 };
+	struct call k = { coll, COUNT, COLLX_FLOAT32, COLLX_SUM, 0, false };
 
 	if (coll == CX_BARRIER)
-		k = (struct call){ coll, 1, COLLX_UINT8, COLLX_SUM, 0 };
+		k = (struct call){ coll, 1, COLLX_UINT8, COLLX_SUM, 0, false };
 	if (has_field(coll, OF_ROOT))
 		k.root = 1 % size;
 	return k;
@@ -64,6 +67,7 @@ static struct call other_call(struct call k, enum field f, int size)
 	case OF_TYPE: k.type = COLLX_INT32; break;
 	case OF_OP: k.op = COLLX_MAX; break;
 	case OF_ROOT: k.root = (k.root + 1) % size; break;
+	case OF_PROMISE: k.uniform = true; break;
 	case OF_COLL: return base_call((enum cx_coll)((k.coll + 1) % CX_NCOLL), size);
 	default: return base_call(CX_ALLREDUCE, size); /* what comes after the skipped one */
 	}
@@ -81,8 +85,10 @@ static struct call call_after_skipped(int size)
 static int make_call(collx_comm_t c, const struct call *k, const void *in, void *out)
 {
 	const struct cx_request r = { k->coll, in, out, k->count, k->type, k->op, k->root };
+	collx_opts opts = COLLX_OPTS_INIT;
 
-	return case_call(c, &r, NULL);
+	opts.flags = k->uniform ? COLLX_UNIFORM : 0;
+	return case_call(c, &r, &opts);
 }
 
 /* ---- the line that must come ---- */
@@ -96,7 +102,7 @@ static void words(const struct call *k, char *text, size_t len)
 	int n;
 
 	if (k->coll == CX_BARRIER) {
-		snprintf(text, len, "barrier()");
+		snprintf(text, len, k->uniform ? "barrier(uniform)" : "barrier()");
 		return;
 	}
 	n = snprintf(text, len, "%s(count %zu, %s", names[k->coll], k->count, type);
@@ -104,7 +110,7 @@ static void words(const struct call *k, char *text, size_t len)
 		n += snprintf(text + n, len - (size_t)n, ", %s", op);
 	if (has_field(k->coll, OF_ROOT))
 		n += snprintf(text + n, len - (size_t)n, ", root %d", k->root);
-	snprintf(text + n, len - (size_t)n, ")");
+	snprintf(text + n, len - (size_t)n, k->uniform ? ", uniform)" : ")");
 }
 
 /* "rank 0", "ranks 0, 1, 3-5": all but `odd`. */

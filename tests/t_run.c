@@ -411,6 +411,25 @@ Test(hosts, ranks_get_what_they_need)
 	}
 }
 
+/* What was exported for other jobs is not this one's, and stays where it is. */
+Test(hosts, another_job_s_secret_is_not_handed_on)
+{
+	static const char *const here[WORDS] = { "-n", "2", "sh", "-c",
+						 "echo \"${COLLX_SECRET-none}\"" };
+	static const char *const hosts[WORDS] = { "--hosts", "a,b", "--agent", "AGENT", "sh", "-c",
+						  "echo \"${COLLX_SECRET-none}\"" };
+	static struct run r;
+
+	setenv("COLLX_SECRET", "0123", 1);
+	setenv("COLLX_SECRET_FILE", "/none", 1);
+	run_whole(&r, here);
+	cr_assert_eq(r.status, 0, "%s", r.text);
+	cr_expect_str_eq(r.text, "none\nnone\n");
+	run_whole(&r, hosts);
+	cr_assert_eq(r.status, 0, "%s", r.text);
+	cr_expect(strstr(r.text, "none") && !strstr(r.text, "0123"), "%s", r.text);
+}
+
 /* grep -f: its own command line does not hold it. */
 Test(hosts, the_secret_is_in_no_command_line_environment_or_file)
 {
