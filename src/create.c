@@ -320,7 +320,7 @@ static int sort_out(struct collx_comm *c, const struct cx_transport *forced, str
 	for (int r = 0; r < c->size; r++) {
 		if (forced && !all_far && !is_near(c, 0, r))
 			return cx_fail(COLLX_ERR_INVALID,
-				       "COLLX_TRANSPORT=%s: rank %d is not of rank 0's host",
+				       "rank 0: COLLX_TRANSPORT=%s: rank %d is not of its host",
 				       forced->name, r);
 		way->far[r] = r != c->rank && (all_far || !is_near(c, c->rank, r));
 	}
@@ -379,8 +379,8 @@ static int find_forced(const struct hello *zero, const struct cx_transport **out
 	name[sizeof(name) - 1] = '\0';
 	*out = cx_transport_find(name);
 	if (*name && (!*out || !strcmp(name, "sim")))
-		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
-			       name);
+		return cx_fail(COLLX_ERR_INVALID,
+			       "rank 0: COLLX_TRANSPORT=%s: there is no such transport", name);
 	return 0;
 }
 

@@ -426,6 +426,34 @@ Test(hosts, ranks_get_what_they_need)
 	}
 }
 
+/* A name, an address, the network of one. */
+Test(hosts, the_place_to_meet_is_where_the_interface_says)
+{
+	static const struct {
+		const char *wish, *at;
+	} cases[] = {
+		{ "lo", "tcp:127.0.0.1:" },
+		{ "127.0.0.1", "tcp:127.0.0.1:" },
+		{ "127.0.0.0/8", "tcp:127.0.0.1:" },
+	};
+	static const char *const words[WORDS] = { "--hosts", "a,b", "--agent", "AGENT", "sh", "-c",
+						  "echo meets at $COLLX_ADDR" };
+	static struct run r;
+	char line[64];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		run_prepare(&r);
+		setenv("COLLX_INTERFACE", cases[i].wish, 1);
+		run_start(&r, words);
+		run_read(&r, NULL);
+		run_wait(&r);
+		snprintf(line, sizeof(line), "meets at %s", cases[i].at);
+		cr_expect(r.status == 0 && strstr(r.text, line), "%s: status %d: %s",
+			  cases[i].wish, r.status, r.text);
+		run_gone(&r);
+	}
+}
+
 /* What was exported for other jobs is not this one's, and stays where it is. */
 Test(hosts, another_job_s_secret_is_not_handed_on)
 {
@@ -547,6 +575,8 @@ static const struct mistake mistakes[] = {
 	{ "a,junk", { NULL }, { NULL }, 1, "host junk: what comes from it is not collx-run's" },
 	{ "a,mute", { "--timeout", "6" }, { NULL }, 124, "no answer in time from mute" },
 	{ "a,b", { NULL }, { "COLLX_INTERFACE", "nope" }, 1, "host a: COLLX_INTERFACE=nope: no " },
+	{ "a,b", { NULL }, { "COLLX_INTERFACE", "198.51.100.0/24" }, 1,
+	  "host a: COLLX_INTERFACE=198.51.100.0/24: no usable address: " },
 	{ "a,b", { NULL }, { "COLLX_PORT_RANGE", "9-8" }, 1, "COLLX_PORT_RANGE=9-8 is not LOW" },
 	{ "a,b", { NULL }, { "COLLX_PORT", "many" }, 1, "COLLX_PORT=many is not a port" },
 	{ "die,b", { NULL }, { NULL }, 1, "was killed by signal 9 before its ranks had ended" },
