@@ -21,6 +21,9 @@ static const uint64_t full_ns = 10000000;  /* between looks for room at a crowde
 					    * for descriptors */
 static const uint64_t nap_min_ns = 200000, nap_max_ns = 20000000;
 static const uint64_t turn_min_ns = 100000000; /* twice as long in each round */
+/* A single place that does not answer is tried anew: on its own, TCP asks after 1, 2, 4... s,
+ * and may sleep when the way opens. */
+static const uint64_t knock_min_ns = 1200000000, knock_max_ns = 3200000000;
 
 /* A connection that has not proved itself yet. */
 struct pending {
@@ -342,7 +345,8 @@ void cx_visit_begin(struct cx_visit *v, const struct cx_place *place,
 		    const struct cx_secret *secret, const struct cx_claim *claim)
 {
 	*v = (struct cx_visit){ .place = place, .secret = secret, .claim = *claim, .fd = -1,
-				.number = -1, .nap_ns = nap_min_ns, .turn_ns = turn_min_ns };
+				.number = -1, .nap_ns = nap_min_ns };
+	v->turn_ns = has_several(v) ? turn_min_ns : knock_min_ns;
 	cx_place_nth(place, 0, &v->at);
 }
 
@@ -366,6 +370,12 @@ bool cx_visit_is_through(const struct cx_visit *v)
 	return v->place && v->step > (has_several(v) ? CHALLENGED : CONNECTING);
 }
 
+/* Is its time limited? A single one that has taken the connection may take what it needs. */
+static bool has_limit(const struct cx_visit *v)
+{
+	return has_several(v) || v->step == CONNECTING;
+}
+
 void cx_visit_watch(struct cx_visit *v, struct cx_poll *p)
 {
 	v->number = -1;
@@ -375,7 +385,7 @@ void cx_visit_watch(struct cx_visit *v, struct cx_poll *p)
 		p->until_ns = 0;
 	if (v->fd < 0)
 		p->until_ns = cx_min(p->until_ns, v->next_ns);
-	else if (has_several(v))
+	else if (has_limit(v))
 		p->until_ns = cx_min(p->until_ns, v->until_ns);
 	if (v->fd >= 0)
 		v->number = cx_poll_add(p, v->fd, v->step == CONNECTING ? POLLOUT : POLLIN);
@@ -493,9 +503,23 @@ static int be_confirmed(struct cx_visit *v)
 	return 1;
 }
 
+static int knock(struct cx_visit *v)
+{
+	v->fd = cx_place_knock(&v->at);
+	v->step = CONNECTING;
+	v->number = -1;
+	v->until_ns = cx_now_ns() + v->turn_ns;
+	return v->fd < 0 ? not_taken(v, -v->fd) : 0;
+}
+
 /* The turn is over. */
 static int be_silent(struct cx_visit *v)
 {
+	if (!has_several(v)) {
+		hang_up(v);
+		v->turn_ns = cx_min(2 * v->turn_ns, knock_max_ns);
+		return knock(v);
+	}
 	if (v->step == CONNECTING) {
 		v->err = ETIMEDOUT;
 		return next_turn(v);
@@ -509,17 +533,12 @@ int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 
 	if (!v->place || (v->fd < 0 && cx_now_ns() < v->next_ns))
 		return 0;
-	if (v->fd < 0) {
-		v->fd = cx_place_knock(&v->at);
-		v->step = CONNECTING;
-		v->number = -1;
-		v->until_ns = cx_now_ns() + v->turn_ns;
-		return v->fd < 0 ? not_taken(v, -v->fd) : 0;
-	}
+	if (v->fd < 0)
+		return knock(v);
 	if (v->step == HELD && v->hold)
 		return 0;
 	if (v->step != HELD && !cx_poll_came(p, v->number))
-		return has_several(v) && cx_now_ns() >= v->until_ns ? be_silent(v) : 0;
+		return has_limit(v) && cx_now_ns() >= v->until_ns ? be_silent(v) : 0;
 	if (v->step == CONNECTING)
 		return connected(v);
 	rc = v->step == CHALLENGED ? prove(v) : v->step == HELD ? show_proof(v) : be_confirmed(v);

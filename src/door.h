@@ -63,7 +63,7 @@ struct cx_visit {
 	struct cx_place at;    /* the one of them whose turn it is */
 	int turn;
 	uint64_t turn_ns;      /* how long a turn may take */
-	uint64_t until_ns;     /* when this one ends; of several alone */
+	uint64_t until_ns;     /* when this one ends; of a single place, the try to connect */
 	char stranger[256];    /* what the last one that answered did wrong */
 	const struct cx_secret *secret;
 	struct cx_claim claim;

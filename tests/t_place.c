@@ -497,6 +497,35 @@ Test(several, without_rank_0_the_last_answer_is_told)
 	close(talks);
 }
 
+/* A way that is dead for 7.5 s: TCP's own next question would come after 11 s or more. */
+Test(single, is_tried_anew_when_nobody_answers, .timeout = 60)
+{
+	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
+	struct guest g = { .ms = 10600 };
+	int missing = 1, dead, fill[8];
+	pthread_t guest;
+	struct cx_door *d;
+
+	clear();
+	dead = occupy(&g.place);
+	cr_assert(!listen(dead, 0) && !cx_secret_init(&g.secret, key));
+	for (int i = 0; i < 8; i++)
+		fill[i] = cx_place_try(&g.place, in_ms(20));
+	cr_assert(!pthread_create(&guest, NULL, enter, &g));
+	nap_ms(7500);
+	for (int i = 0; i < 8; i++)
+		if (fill[i] >= 0)
+			close(fill[i]);
+	close(dead);
+	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 1, take_seat, &missing), 0, "%s",
+		     cx_error_text());
+	cr_expect_eq(let_in(d, &missing), 0, "%s", cx_error_text());
+	pthread_join(guest, NULL);
+	cr_expect_geq(g.fd, 0, "%s", g.line);
+	close(g.fd);
+	cx_door_close(d);
+}
+
 /* ---- here or elsewhere ---- */
 
 Test(here, is_what_an_interface_or_the_host_says)
