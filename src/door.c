@@ -13,13 +13,14 @@
 #include "wire.h"
 
 enum { STRANGERS_MAX = 64 /* connections without proof beyond two for each expected one */ };
-enum { ENTER_TRIES = 3 };
+enum { REFUSALS_MAX = 3, CLOSINGS_MIN = 3 };
 enum { LET_IN_ROUND = 32 };
 static const uint64_t handshake_ns = 2000000000;
 static const uint64_t grace_ns = 50000000; /* that everybody gets for a proof */
 static const uint64_t full_ns = 10000000;  /* between looks for room at a crowded door, or
 					    * for descriptors */
 static const uint64_t nap_min_ns = 200000, nap_max_ns = 20000000;
+static const uint64_t rest_min_ns = 1000000, rest_max_ns = 100000000; /* closed on */
 static const uint64_t turn_min_ns = 100000000; /* twice as long in each round */
 /* A single place that does not answer is tried anew: on its own, TCP asks after 1, 2, 4... s,
  * and may sleep when the way opens. */
@@ -78,8 +79,9 @@ bool cx_poll_came(const struct cx_poll *p, int number)
 	return number >= 0 && p->fds[number].revents;
 }
 
-/* Reads on towards `want` bytes. 1: they are here; 0: not yet; or an error. */
-static int pull(int fd, unsigned char *buf, size_t want, size_t *have)
+/* Reads on towards `want` bytes. 1: they are here; 0: not yet; or an error, and then
+ * whether the other end closed, having taken all that it was sent; NULL: nobody asks. */
+static int pull(int fd, unsigned char *buf, size_t want, size_t *have, bool *ended)
 {
 	struct iovec v = { buf + *have, want - *have };
 	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
@@ -87,8 +89,11 @@ static int pull(int fd, unsigned char *buf, size_t want, size_t *have)
 
 	if (n == -EAGAIN)
 		return 0;
-	if (n <= 0)
+	if (n <= 0) {
+		if (ended)
+			*ended = n == 0 && !cx_sys->untaken(fd);
 		return COLLX_ERR_PEER_DEAD;
+	}
 	*have += (size_t)n;
 	return *have == want;
 }
@@ -216,7 +221,7 @@ static int hear(struct cx_door *d, unsigned i)
 {
 	struct pending *p = &d->pending[i];
 	struct cx_claim claim;
-	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have);
+	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have, NULL);
 
 	if (rc < 0)
 		refuse(d, i, "a connection closed before its proof");
@@ -345,7 +350,7 @@ void cx_visit_begin(struct cx_visit *v, const struct cx_place *place,
 		    const struct cx_secret *secret, const struct cx_claim *claim)
 {
 	*v = (struct cx_visit){ .place = place, .secret = secret, .claim = *claim, .fd = -1,
-				.number = -1, .nap_ns = nap_min_ns };
+				.number = -1, .nap_ns = nap_min_ns, .rest_ns = rest_min_ns };
 	v->turn_ns = has_several(v) ? turn_min_ns : knock_min_ns;
 	cx_place_nth(place, 0, &v->at);
 }
@@ -441,17 +446,28 @@ static int not_taken(struct cx_visit *v, int err)
 	return 0;
 }
 
-/* Perhaps we were too slow, or crowded out by strangers; but then it still listens. */
+/* A door that takes a whole proof and closes does not want it, and will not next time. One
+ * that closes before may be a tunnel's without an end yet, or strangers crowd it. */
 static int turned_away(struct cx_visit *v)
 {
+	uint64_t now = cx_now_ns();
+
 	hang_up(v);
-	v->gone_ns = cx_now_ns() + handshake_ns;
-	if (++v->closings < ENTER_TRIES)
+	v->gone_ns = now + handshake_ns;
+	v->next_ns = now + v->rest_ns;
+	v->rest_ns = cx_min(2 * v->rest_ns, rest_max_ns);
+	if (v->refused && ++v->refusals < REFUSALS_MAX)
 		return 0;
-	return cx_fail(COLLX_ERR_AUTH,
-		       "%s turned rank %u away: do all ranks have the same secret, or is the place "
-		       "flooded?",
-		       v->place->name, v->claim.rank);
+	if (v->refused)
+		return cx_fail(COLLX_ERR_AUTH,
+			       "%s turned rank %u's proof away: do all ranks have the same secret, "
+			       "and is this their job?", v->place->name, v->claim.rank);
+	if (!v->closings++)
+		v->closing_ns = now;
+	if (v->gives_up && v->closings >= CLOSINGS_MIN && now - v->closing_ns >= handshake_ns)
+		return cx_fail(COLLX_ERR_AUTH, "%s closed %u connections before it judged a proof",
+			       v->place->name, v->closings);
+	return 0;
 }
 
 static int connected(struct cx_visit *v)
@@ -465,24 +481,27 @@ static int connected(struct cx_visit *v)
 			       v->place->name);
 	v->step = CHALLENGED;
 	v->have = 0;
+	v->refused = false;
+	v->until_ns = has_several(v) ? v->until_ns : cx_now_ns() + handshake_ns;
 	return 0;
 }
 
 static int show_proof(struct cx_visit *v)
 {
-	v->step = PROVED;
 	v->have = 0;
 	/* Has the form of a door: who would go on might be taken for one that came and died. */
 	v->until_ns = cx_now_ns() + handshake_ns;
+	v->step = PROVED;
 	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
 }
 
 static int prove(struct cx_visit *v)
 {
-	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have);
+	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have, NULL);
 
 	if (rc != 1)
 		return rc;
+	v->challenged = true;
 	rc = cx_auth_prove(v->secret, v->challenge, &v->claim, v->proof);
 	if (rc || !v->hold)
 		return rc ? rc : show_proof(v);
@@ -492,7 +511,7 @@ static int prove(struct cx_visit *v)
 
 static int be_confirmed(struct cx_visit *v)
 {
-	int rc = pull(v->fd, v->answer, sizeof(v->answer), &v->have);
+	int rc = pull(v->fd, v->answer, sizeof(v->answer), &v->have, &v->refused);
 
 	if (rc != 1)
 		return rc;
@@ -550,7 +569,7 @@ int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 
 bool cx_visit_is_unanswered(const struct cx_visit *v)
 {
-	return v->place && !has_several(v) && v->step == CONNECTING && !v->err;
+	return v->place && !has_several(v) && v->step == CONNECTING && !v->err && !v->closings;
 }
 
 void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
@@ -564,6 +583,10 @@ void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 	else if (cx_visit_is_unanswered(v)) /* else the last try's end tells more */
 		snprintf(text, len, "%s did not answer before the deadline: is it the right "
 			 "address, and not cut off?", v->place->name);
+	else if (v->closings && (v->step <= CONNECTING || cx_now_ns() < v->until_ns))
+		snprintf(text, len, "%s closed %u connections before it %s", v->place->name,
+			 v->closings, v->challenged ? "judged a proof: is it flooded?"
+			 : "said a word: a tunnel to nobody yet, or another service?");
 	else if (v->step > CONNECTING)
 		snprintf(text, len, "%s took the connection and said nothing before the deadline: "
 			 "is its process stopped?", v->place->name);

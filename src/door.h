@@ -73,7 +73,13 @@ struct cx_visit {
 	int number;            /* in the round's poll */
 	int err;               /* why the last try to connect failed */
 	unsigned absent;       /* tries that found nobody there */
-	unsigned closings;     /* doors that closed on us */
+	bool gives_up;         /* where the door keeps closing without judging */
+	bool refused;          /* the last one took the proof, and closed */
+	bool challenged;       /* has one ever said what a door says? */
+	unsigned refusals;     /* of proofs that were taken */
+	unsigned closings;     /* other ones, */
+	uint64_t closing_ns;   /* since then, */
+	uint64_t rest_ns;      /* the next time with such a pause */
 	uint64_t gone_ns;      /* somebody was there: nobody from then on is an end; 0: not yet */
 	uint64_t next_ns, nap_ns;
 	size_t have;

@@ -214,6 +214,7 @@ static void visit(struct meet *t, int way)
 
 	cx_visit_begin(&t->visits[way], way == LOCAL ? &t->m->local : &t->m->place, &t->m->secret,
 		       &claim);
+	t->visits[way].gives_up = way == LOCAL;
 	if (t->was_in && (way == PLACE || t->here))
 		t->visits[way].gone_ns = cx_now_ns() + again_ns;
 }

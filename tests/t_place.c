@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -524,6 +525,111 @@ Test(single, is_tried_anew_when_nobody_answers, .timeout = 60)
 	cr_expect_geq(g.fd, 0, "%s", g.line);
 	close(g.fd);
 	cx_door_close(d);
+}
+
+/* How a listener that is no rank 0 ends the connections that it takes. */
+enum manner { AT_ONCE, ASKED /* after a challenge */, JUDGED /* after a proof */ };
+
+struct closer {
+	int fd;
+	enum manner manner;
+	atomic_uint taken;
+	pthread_t thread;
+};
+
+static void *take_and_close(void *arg)
+{
+	struct closer *c = arg;
+	int fd;
+
+	while ((fd = accept(c->fd, NULL, NULL)) >= 0 || errno == EAGAIN) {
+		unsigned char challenge[CX_CHALLENGE_BYTES], proof[CX_PROOF_BYTES];
+
+		nap_ms(fd < 0);
+		if (fd < 0)
+			continue;
+		if (c->manner != AT_ONCE &&
+		    (cx_auth_challenge(challenge) || write(fd, challenge, sizeof(challenge)) < 0))
+			abort();
+		if (c->manner == JUDGED)
+			recv(fd, proof, sizeof(proof), MSG_WAITALL);
+		close(fd);
+		atomic_fetch_add(&c->taken, 1);
+	}
+	return NULL;
+}
+
+static void closer_start(struct closer *c, struct guest *g)
+{
+	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
+
+	clear();
+	c->fd = occupy(&g->place);
+	cr_assert(!cx_secret_init(&g->secret, key));
+	cr_assert(!pthread_create(&c->thread, NULL, take_and_close, c));
+}
+
+static void closer_end(struct closer *c)
+{
+	shutdown(c->fd, SHUT_RDWR);
+	pthread_join(c->thread, NULL);
+	close(c->fd);
+}
+
+/* A tunnel with nobody behind it yet; a door that strangers crowd. */
+Test(single, is_not_given_up_for_a_door_that_did_not_judge, .timeout = 60)
+{
+	for (enum manner m = AT_ONCE; m <= ASKED; m++) {
+		struct closer c = { .manner = m };
+		struct guest g = { .ms = 30000 };
+		int missing = 1;
+		pthread_t guest;
+		struct cx_door *d;
+
+		closer_start(&c, &g);
+		cr_assert(!pthread_create(&guest, NULL, enter, &g));
+		nap_ms(2500);
+		closer_end(&c);
+		/* Soon in vain at first, and more and more seldom. */
+		cr_expect(c.taken > 5 && c.taken < 60, "%u connections", c.taken);
+		cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 1, take_seat, &missing), 0,
+			     "%s", cx_error_text());
+		cr_expect_eq(let_in(d, &missing), 0, "%s", cx_error_text());
+		pthread_join(guest, NULL);
+		cr_expect_geq(g.fd, 0, "%s", g.line);
+		close(g.fd);
+		cx_door_close(d);
+	}
+}
+
+Test(single, tells_of_a_door_that_did_not_judge)
+{
+	static const char *const lines[] = { "before it said a word", "before it judged a proof" };
+
+	for (enum manner m = AT_ONCE; m <= ASKED; m++) {
+		struct closer c = { .manner = m };
+		struct guest g = { .ms = 500 };
+
+		closer_start(&c, &g);
+		enter(&g);
+		closer_end(&c);
+		cr_expect(g.fd == COLLX_ERR_INIT_TIMEOUT && strstr(g.line, lines[m]) &&
+			  strstr(g.line, g.place.name), "%d: %s", g.fd, g.line);
+	}
+}
+
+Test(single, that_judged_is_believed_soon)
+{
+	struct closer c = { .manner = JUDGED };
+	struct guest g = { .ms = 30000 };
+	uint64_t began = now_ms();
+
+	closer_start(&c, &g);
+	enter(&g);
+	closer_end(&c);
+	cr_expect(g.fd == COLLX_ERR_AUTH && strstr(g.line, "same secret"), "%d: %s", g.fd, g.line);
+	cr_expect_eq(c.taken, 3);
+	cr_expect_lt(now_ms() - began, 1500);
 }
 
 /* ---- here or elsewhere ---- */
