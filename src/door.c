@@ -413,10 +413,15 @@ static int next_turn(struct cx_visit *v)
 	return 0;
 }
 
-/* Somebody else than the one that is looked for. */
+/* Somebody else than the one that is looked for. One that knows what a proof is tells more
+ * than those that do not. */
 static int pass_over(struct cx_visit *v, const char *why)
 {
-	snprintf(v->stranger, sizeof(v->stranger), "; %s answered, but: %.120s", v->at.name, why);
+	if (v->refused)
+		v->refusals++;
+	if (v->refused || !v->refusals)
+		snprintf(v->stranger, sizeof(v->stranger), "; %s answered, but: %.120s",
+			 v->at.name, why);
 	return next_turn(v);
 }
 
@@ -562,8 +567,10 @@ int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 		return connected(v);
 	rc = v->step == CHALLENGED ? prove(v) : v->step == HELD ? show_proof(v) : be_confirmed(v);
 	if (rc < 0 && has_several(v))
-		return pass_over(v, rc == COLLX_ERR_PEER_DEAD ? "it closed the connection"
-							      : cx_error_text());
+		return pass_over(v, v->refused ? "it turned our proof away: another secret, or "
+						 "another job"
+				    : rc == COLLX_ERR_PEER_DEAD ? "it closed the connection"
+								: cx_error_text());
 	return rc == COLLX_ERR_PEER_DEAD ? turned_away(v) : rc;
 }
 

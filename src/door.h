@@ -64,7 +64,8 @@ struct cx_visit {
 	int turn;
 	uint64_t turn_ns;      /* how long a turn may take */
 	uint64_t until_ns;     /* when this one ends; of a single place, the try to connect */
-	char stranger[256];    /* what the last one that answered did wrong */
+	char stranger[256];    /* what the last one that answered did wrong; or turned our proof
+				* away */
 	const struct cx_secret *secret;
 	struct cx_claim claim;
 	bool hold;             /* connect, but do not prove anything yet */

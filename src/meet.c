@@ -580,7 +580,7 @@ static int nobody_there(const struct meet *t)
 	cx_visit_why(v, why, sizeof(why));
 	/* A late rank 0 and a job that is over look alike. */
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s%s", why,
-		       v->absent ? "; did it not start, or is this job over?" : "");
+		       v->absent && !v->refusals ? "; did it not start, or is this job over?" : "");
 }
 
 static int overdue(struct meet *t)
