@@ -225,10 +225,10 @@ int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CH
 {
 	int rc = check_head(challenge);
 
-	if (rc)
-		return rc;
 	memset(out, 0, CX_PROOF_BYTES);
 	put_head(out);
+	if (rc)
+		return rc;
 	memcpy(out + PROOF_JOB, s->job, CX_JOB_BYTES);
 	put32(out + PROOF_CLAIM, claim->rank);
 	put32(out + PROOF_CLAIM + 4, claim->ranks);

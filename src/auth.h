@@ -55,7 +55,8 @@ int cx_secret_from_text(struct cx_secret *s, const char *text);
 void cx_secret_wipe(struct cx_secret *s);
 
 int cx_auth_challenge(unsigned char out[CX_CHALLENGE_BYTES]);
-/* COLLX_ERR_VERSION when the server speaks another version. */
+/* COLLX_ERR_VERSION when the server speaks another version; `out` then proves nothing, and
+ * shows that server the version of this one. */
 int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
 		  const struct cx_claim *claim, unsigned char out[CX_PROOF_BYTES]);
 /* Does it look like one, of this version? */

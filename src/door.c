@@ -43,7 +43,8 @@ struct cx_door {
 	int fd;
 	int number;       /* of the listener in the round's poll; those of pending follow */
 	unsigned refused; /* strangers so far */
-	char why[128];    /* why the last one was */
+	char why[160];    /* why the last one was; or the first one of another version */
+	bool foreign;
 	unsigned liars;   /* those of them whose proof was wrong */
 	char liar[CX_MEET_MAX]; /* the last one's address */
 	uint64_t rest_ns; /* nobody is let in before: there were no descriptors */
@@ -121,7 +122,8 @@ static int take(struct cx_door *d, unsigned i)
 static void refuse(struct cx_door *d, unsigned i, const char *why)
 {
 	d->refused++;
-	snprintf(d->why, sizeof(d->why), "%s", why);
+	if (!d->foreign)
+		snprintf(d->why, sizeof(d->why), "%s", why);
 	cx_sys->close(take(d, i));
 }
 
@@ -227,11 +229,13 @@ static int hear(struct cx_door *d, unsigned i)
 		refuse(d, i, "a connection closed before its proof");
 	if (rc <= 0)
 		return 0;
-	if (!cx_auth_check(d->secret, p->challenge, p->proof, &claim))
+	rc = cx_auth_check(d->secret, p->challenge, p->proof, &claim);
+	if (!rc)
 		return confirm(d, i, &claim);
 	if (cx_auth_is_proof(p->proof))
 		note_liar(d, p->fd);
 	refuse(d, i, cx_error_text());
+	d->foreign |= rc == COLLX_ERR_VERSION; /* more telling than what may come after it */
 	return 0;
 }
 
@@ -268,7 +272,8 @@ void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
 {
 	text[0] = '\0';
 	if (d->refused)
-		snprintf(text, len, "; %u connections refused, the last: %s", d->refused, d->why);
+		snprintf(text, len, "; %u connections refused, %s: %s", d->refused,
+			 d->foreign ? "one of them" : "the last", d->why);
 }
 
 unsigned cx_door_tell(const struct cx_door *d)
@@ -500,6 +505,15 @@ static int show_proof(struct cx_visit *v)
 	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
 }
 
+/* So that the door can name both versions, too. Whatever becomes of it: our line is said. */
+static void show_version(struct cx_visit *v)
+{
+	struct iovec all = { v->proof, sizeof(v->proof) };
+	struct msghdr msg = { .msg_iov = &all, .msg_iovlen = 1 };
+
+	cx_sys->sendmsg(v->fd, &msg);
+}
+
 static int prove(struct cx_visit *v)
 {
 	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have, NULL);
@@ -508,6 +522,8 @@ static int prove(struct cx_visit *v)
 		return rc;
 	v->challenged = true;
 	rc = cx_auth_prove(v->secret, v->challenge, &v->claim, v->proof);
+	if (rc == COLLX_ERR_VERSION)
+		show_version(v);
 	if (rc || !v->hold)
 		return rc ? rc : show_proof(v);
 	v->step = HELD;

@@ -328,3 +328,88 @@ Test(single, that_judged_is_believed_soon)
 	cr_expect_eq(c.taken, 3);
 	cr_expect_lt(now_ms() - began, 1500);
 }
+
+/* ---- other versions ---- */
+
+/* A door of version 9, to one visitor: is it shown ours? */
+static void *ask_in_9(void *arg)
+{
+	unsigned char bytes[CX_PROOF_BYTES] = { 0 };
+	int fd;
+
+	while ((fd = accept(*(int *)arg, NULL, NULL)) < 0 && errno == EAGAIN)
+		nap_ms(1);
+	EXPECT(fd >= 0 && !cx_auth_challenge(bytes), "no visitor");
+	bytes[4] = 9;
+	EXPECT(write(fd, bytes, CX_CHALLENGE_BYTES) == CX_CHALLENGE_BYTES, "write");
+	EXPECT(recv(fd, bytes, sizeof(bytes), MSG_WAITALL) == sizeof(bytes) &&
+	       cx_auth_is_proof(bytes), "it left without a word");
+	close(fd);
+	return (void *)(intptr_t)expect_failures();
+}
+
+Test(version, of_a_visitor_is_shown_to_a_door_of_another)
+{
+	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
+	struct guest g = { .ms = 30000 };
+	pthread_t other;
+	void *bad;
+	int fd;
+
+	clear();
+	fd = occupy(&g.place);
+	cr_assert(!cx_secret_init(&g.secret, key));
+	cr_assert(!pthread_create(&other, NULL, ask_in_9, &fd));
+	enter(&g);
+	pthread_join(other, &bad);
+	cr_expect(!bad && g.fd == COLLX_ERR_VERSION && strstr(g.line, "wire version 9"), "%d: %s",
+		  g.fd, g.line);
+	close(fd);
+}
+
+/* Strangers come, each with that many bytes of what a rank of version 9 shows. */
+static void come_as_9(const struct cx_place *place, size_t len)
+{
+	unsigned char bytes[CX_PROOF_BYTES] = { 0 };
+	int fd = cx_place_try(place, in_ms(20000));
+
+	cr_assert(fd >= 0 && !cx_auth_challenge(bytes));
+	bytes[4] = 9;
+	cr_assert_eq(write(fd, bytes, len), (ssize_t)len);
+	close(fd);
+}
+
+Test(version, of_a_stranger_is_told_of_and_ends_nothing)
+{
+	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
+	struct guest g = { .ms = 30000 };
+	int missing = 1;
+	pthread_t guest;
+	struct cx_door *d;
+	char line[192] = "";
+
+	clear();
+	close(occupy(&g.place));
+	cr_assert(!cx_secret_init(&g.secret, key));
+	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 1, take_seat, &missing), 0);
+	come_as_9(&g.place, CX_PROOF_BYTES);
+	come_as_9(&g.place, 8);
+	for (int i = 0; i < 2000 && !strstr(line, "2 connections"); i++) {
+		struct pollfd fds[80];
+		struct cx_poll p = { .fds = fds };
+
+		cr_assert_leq(cx_door_room(1), 80);
+		cx_poll_begin(&p, 10);
+		cx_door_watch(d, &p);
+		cr_assert(!cx_poll_wait(&p) && !cx_door_serve(d, &p));
+		cx_door_strangers(d, line, sizeof(line));
+	}
+	cr_expect(strstr(line, "2 connections refused, one of them: a peer speaks wire version 9"),
+		  "%s", line);
+	cr_assert(!pthread_create(&guest, NULL, enter, &g));
+	cr_expect_eq(let_in(d, &missing), 0, "%s", cx_error_text());
+	pthread_join(guest, NULL);
+	cr_expect_geq(g.fd, 0, "%s", g.line);
+	close(g.fd);
+	cx_door_close(d);
+}
