@@ -38,6 +38,7 @@ struct pending {
 struct cx_door {
 	struct cx_place place;
 	const struct cx_secret *secret;
+	uint32_t rank;    /* the owner's; or CX_TO_ANY */
 	cx_seat_fn seat;
 	void *ctx;
 	int fd;
@@ -230,6 +231,8 @@ static int hear(struct cx_door *d, unsigned i)
 	if (rc <= 0)
 		return 0;
 	rc = cx_auth_check(d->secret, p->challenge, p->proof, &claim);
+	if (!rc && claim.to != d->rank)
+		rc = cx_fail(COLLX_ERR_AUTH, "a connection is for another rank's door");
 	if (!rc)
 		return confirm(d, i, &claim);
 	if (cx_auth_is_proof(p->proof))
@@ -310,7 +313,7 @@ static int door_alloc(struct cx_door **out, int expected)
 }
 
 int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_secret *secret,
-		 int expected, cx_seat_fn seat, void *ctx)
+		 uint32_t rank, int expected, cx_seat_fn seat, void *ctx)
 {
 	struct cx_door *d;
 	int rc = door_alloc(&d, expected);
@@ -325,6 +328,7 @@ int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_s
 	d->fd = rc;
 	d->place = *place;
 	d->secret = secret;
+	d->rank = rank;
 	d->seat = seat;
 	d->ctx = ctx;
 	*out = d;

@@ -39,9 +39,10 @@ typedef int (*cx_seat_fn)(void *ctx, const struct cx_claim *claim, int fd);
 
 struct cx_door;
 
-/* Listens at place; `expected` connections will come. */
+/* Listens at place, as that rank (or CX_TO_ANY): a proof for another one's door is none.
+ * `expected` connections will come. */
 int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_secret *secret,
-		 int expected, cx_seat_fn seat, void *ctx);
+		 uint32_t rank, int expected, cx_seat_fn seat, void *ctx);
 /* How many descriptors such a door waits for, at most. */
 unsigned cx_door_room(int expected);
 void cx_door_watch(struct cx_door *d, struct cx_poll *p);

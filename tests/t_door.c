@@ -137,7 +137,7 @@ Test(several, the_one_that_proves_itself_is_rank_0, .timeout = 60)
 	cr_assert(!pthread_create(&talker, NULL, babble, &talks));
 	cr_assert(!pthread_create(&guest, NULL, enter, &g));
 	nap_ms(300); /* rank 0 comes late */
-	cr_assert_eq(cx_door_open(&d, &place, &secret, 1, take_seat, &missing), 0, "%s",
+	cr_assert_eq(cx_door_open(&d, &place, &secret, 0, 1, take_seat, &missing), 0, "%s",
 		     cx_error_text());
 	cr_assert_eq(let_in(d, &missing), 0, "%s", cx_error_text());
 	pthread_join(guest, NULL);
@@ -190,7 +190,7 @@ Test(single, is_tried_anew_when_nobody_answers, .timeout = 60)
 		if (fill[i] >= 0)
 			close(fill[i]);
 	close(dead);
-	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 1, take_seat, &missing), 0, "%s",
+	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 0, 1, take_seat, &missing), 0, "%s",
 		     cx_error_text());
 	cr_expect_eq(let_in(d, &missing), 0, "%s", cx_error_text());
 	pthread_join(guest, NULL);
@@ -264,7 +264,7 @@ Test(single, is_not_given_up_for_a_door_that_did_not_judge, .timeout = 60)
 		closer_end(&c);
 		/* Soon in vain at first, and more and more seldom. */
 		cr_expect(c.taken > 5 && c.taken < 60, "%u connections", c.taken);
-		cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 1, take_seat, &missing), 0,
+		cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 0, 1, take_seat, &missing), 0,
 			     "%s", cx_error_text());
 		cr_expect_eq(let_in(d, &missing), 0, "%s", cx_error_text());
 		pthread_join(guest, NULL);
@@ -379,6 +379,18 @@ static void come_as_9(const struct cx_place *place, size_t len)
 	close(fd);
 }
 
+/* For a moment. */
+static void serve(struct cx_door *d)
+{
+	struct pollfd fds[80];
+	struct cx_poll p = { .fds = fds };
+
+	cr_assert_leq(cx_door_room(1), 80);
+	cx_poll_begin(&p, 10);
+	cx_door_watch(d, &p);
+	cr_assert(!cx_poll_wait(&p) && !cx_door_serve(d, &p));
+}
+
 Test(version, of_a_stranger_is_told_of_and_ends_nothing)
 {
 	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
@@ -391,17 +403,11 @@ Test(version, of_a_stranger_is_told_of_and_ends_nothing)
 	clear();
 	close(occupy(&g.place));
 	cr_assert(!cx_secret_init(&g.secret, key));
-	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 1, take_seat, &missing), 0);
+	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 0, 1, take_seat, &missing), 0);
 	come_as_9(&g.place, CX_PROOF_BYTES);
 	come_as_9(&g.place, 8);
 	for (int i = 0; i < 2000 && !strstr(line, "2 connections"); i++) {
-		struct pollfd fds[80];
-		struct cx_poll p = { .fds = fds };
-
-		cr_assert_leq(cx_door_room(1), 80);
-		cx_poll_begin(&p, 10);
-		cx_door_watch(d, &p);
-		cr_assert(!cx_poll_wait(&p) && !cx_door_serve(d, &p));
+		serve(d);
 		cx_door_strangers(d, line, sizeof(line));
 	}
 	cr_expect(strstr(line, "2 connections refused, one of them: a peer speaks wire version 9"),
@@ -411,5 +417,32 @@ Test(version, of_a_stranger_is_told_of_and_ends_nothing)
 	pthread_join(guest, NULL);
 	cr_expect_geq(g.fd, 0, "%s", g.line);
 	close(g.fd);
+	cx_door_close(d);
+}
+
+/* ---- another one's door ---- */
+
+/* A visitor that was sent to rank 0 finds rank 3 there. */
+Test(owner, another_rank_takes_no_proof_for_its_own)
+{
+	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
+	struct guest g = { .ms = 30000 };
+	int missing = 1;
+	pthread_t guest;
+	struct cx_door *d;
+	char line[192] = "";
+
+	clear();
+	close(occupy(&g.place));
+	cr_assert(!cx_secret_init(&g.secret, key));
+	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 3, 1, take_seat, &missing), 0);
+	cr_assert(!pthread_create(&guest, NULL, enter, &g));
+	for (int i = 0; i < 2000 && !strstr(line, "3 connections"); i++) {
+		serve(d);
+		cx_door_strangers(d, line, sizeof(line));
+	}
+	pthread_join(guest, NULL);
+	cr_expect(g.fd == COLLX_ERR_AUTH && missing && strstr(line, "another rank's door"),
+		  "%d: %s%s", g.fd, g.line, line);
 	cx_door_close(d);
 }
