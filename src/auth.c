@@ -228,15 +228,16 @@ int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CH
 {
 	int rc = check_head(challenge);
 
-	if (rc)
-		return rc;
 	memset(out, 0, CX_PROOF_BYTES);
 	put_head(out);
+	if (rc)
+		return rc;
 	memcpy(out + PROOF_JOB, s->job, CX_JOB_BYTES);
 	put32(out + PROOF_CLAIM, claim->rank);
 	put32(out + PROOF_CLAIM + 4, claim->ranks);
 	put32(out + PROOF_CLAIM + 8, claim->kind);
 	put32(out + PROOF_CLAIM + 12, claim->conn);
+	put32(out + PROOF_CLAIM + 16, claim->to);
 	rc = cx_sys->random(out + PROOF_NONCE, NONCE_BYTES);
 	if (rc)
 		return cx_fail_errno(-rc, "random numbers");
@@ -262,6 +263,7 @@ int cx_auth_check(const struct cx_secret *s, const unsigned char challenge[CX_CH
 	claim->ranks = get32(proof + PROOF_CLAIM + 4);
 	claim->kind = get32(proof + PROOF_CLAIM + 8);
 	claim->conn = get32(proof + PROOF_CLAIM + 12);
+	claim->to = get32(proof + PROOF_CLAIM + 16);
 	return 0;
 }
 

@@ -335,12 +335,12 @@ Test(wrong, a_claim, .timeout = 60)
 		struct cx_claim claim;
 		const char *line;
 	} wrong[] = {
-		{ { 4, 4, CX_CONN_CONTROL, 0 }, "rank 4 of 4" },
-		{ { UINT32_MAX, 4, CX_CONN_CONTROL, 0 }, "rank 4294967295 of 4" },
-		{ { 0, 4, CX_CONN_CONTROL, 0 }, "rank 0 is taken twice" },
-		{ { 1, 4, CX_CONN_LANE, 0 }, "a connection of kind 2" },
-		{ { 1, 4, 0, 0 }, "a connection of kind 0" },
-		{ { 1, UINT32_MAX, CX_CONN_CONTROL, 0 }, "rank 1 says 4294967295 ranks" },
+		{ { 4, 4, CX_CONN_CONTROL, 0, 0 }, "rank 4 of 4" },
+		{ { UINT32_MAX, 4, CX_CONN_CONTROL, 0, 0 }, "rank 4294967295 of 4" },
+		{ { 0, 4, CX_CONN_CONTROL, 0, 0 }, "rank 0 is taken twice" },
+		{ { 1, 4, CX_CONN_LANE, 0, 0 }, "a connection of kind 2" },
+		{ { 1, 4, 0, 0, 0 }, "a connection of kind 0" },
+		{ { 1, UINT32_MAX, CX_CONN_CONTROL, 0, 0 }, "rank 1 says 4294967295 ranks" },
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
