@@ -122,11 +122,12 @@ struct span {
 	size_t len;
 };
 
+/* By the distance, since a caller's length may reach beyond the end of memory. */
 static int overlap(const struct span *a, const struct span *b)
 {
 	uintptr_t x = (uintptr_t)a->at, y = (uintptr_t)b->at;
 
-	return a->len && b->len && x < y + b->len && y < x + a->len;
+	return a->len && b->len && (x < y ? y - x < a->len : x - y < b->len);
 }
 
 /* a is written; b may not overlap it. Neither may be NULL while it has bytes. */
