@@ -342,7 +342,8 @@ Test(topk, every_lie_of_the_table_is_seen)
 /* A length that reaches beyond the end of memory hides no overlap: neither first, nor second. */
 Test(topk, endless_lengths_overlap)
 {
-	size_t n = 1000, len[2] = { SIZE_MAX, 0 }, whole = topk_of(msg + 500, n, 30, COLLX_FLOAT32, 1);
+	size_t n = 1000, len[2] = { SIZE_MAX, 0 };
+	size_t whole = topk_of(msg + 500, n, 30, COLLX_FLOAT32, 1);
 	const void *in[2] = { msg + 500, sum };
 	static unsigned char was[sizeof(msg)];
 
