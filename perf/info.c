@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "info.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/kernel.h"
 #include "plan.h"
 #include "select.h"
@@ -77,6 +78,7 @@ static int show_all(const struct query *q)
 		printf(" %s%s", cx_kernel_variants[i]->name,
 		       cx_kernel_variants[i] == best ? " (used)"
 		       : cx_kernel_variants[i]->usable() ? "" : " (not on this processor)");
+	printf("\nGPU kernels %s", cx_cuda_built() ? "built in" : "not in this build");
 	printf("\ntransports ");
 	for (i = 0; cx_transports[i]; i++)
 		printf(" %s", cx_transports[i]->name);

@@ -122,11 +122,12 @@ struct span {
 	size_t len;
 };
 
+/* By the distance, since a caller's length may reach beyond the end of memory. */
 static int overlap(const struct span *a, const struct span *b)
 {
 	uintptr_t x = (uintptr_t)a->at, y = (uintptr_t)b->at;
 
-	return a->len && b->len && x < y + b->len && y < x + a->len;
+	return a->len && b->len && (x < y ? y - x < a->len : x - y < b->len);
 }
 
 /* a is written; b may not overlap it. Neither may be NULL while it has bytes. */
@@ -149,6 +150,25 @@ static int check_buffers(const char *name, struct span out, struct span in, cons
 
 	rc = rc ? rc : check_apart(name, &out, &left);
 	return rc ? rc : check_apart(name, &left, &in);
+}
+
+/* May who does the work, the processor or the GPU of this stream, touch them? NULL aside. */
+static int check_reach(const char *name, collx_memory memory, void *stream, const void *const *p,
+		       int n)
+{
+	const void *device;
+
+	if (memory == COLLX_MEMORY_CUDA)
+		return cx_cuda_reach(p, (unsigned)n, stream);
+	device = cx_cuda_memory(p, n);
+	if (!device)
+		return 0;
+	if (!cx_cuda_built())
+		return cx_fail(COLLX_ERR_UNSUPPORTED, "%s: %p is device memory, and this libcollx "
+			       "was built without its GPU kernels; copy to host memory", name,
+			       device);
+	return cx_fail(COLLX_ERR_INVALID, "%s: %p is device memory; set memory of opts to "
+		       "COLLX_MEMORY_CUDA, and stream", name, device);
 }
 
 static struct cx_rounding rounding_of(const collx_codec_opts *o)
@@ -184,17 +204,18 @@ collx_result collx_encode(void *out, size_t out_len, const void *in, size_t coun
 				   (struct span){ "in", in, count * collx_type_size(type) },
 				   o.residual, count);
 	rc = rc ? rc : kernels_of(NULL, &c);
+	if (!rc && count)
+		rc = check_reach(name, o.memory, o.stream,
+				 (const void *[]){ out, in, o.residual }, 3);
 	if (rc || count == 0)
 		return rc;
 	slot = cx_float_slot(type);
 	r = rounding_of(&o);
-	if (o.memory == COLLX_MEMORY_CUDA) {
-		rc = cx_cuda_reach((const void *[]){ out, in, o.residual }, 3, o.stream);
-		return rc ? rc : o.residual ?
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return o.residual ?
 			cx_cuda_feedback((enum cx_format)format, type, out, in, o.residual, count,
 					 o.decay, &r, o.stream) :
 			cx_cuda_encode((enum cx_format)format, type, out, in, count, &r, o.stream);
-	}
 	if (o.residual)
 		c->feedback[format][slot](out, in, o.residual, count, o.decay, &r);
 	else
@@ -220,14 +241,14 @@ collx_result collx_decode(void *out, size_t count, collx_type type, const void *
 				   (struct span){ "in", in, collx_encoded_size(count, format) },
 				   NULL, count);
 	rc = rc ? rc : kernels_of(NULL, &c);
+	if (!rc && count)
+		rc = check_reach(name, o.memory, o.stream, (const void *[]){ out, in }, 2);
 	if (rc || count == 0)
 		return rc;
-	if (o.memory == COLLX_MEMORY_CUDA) {
-		rc = cx_cuda_reach((const void *[]){ out, in }, 2, o.stream);
-		return rc ? rc : o.flags & COLLX_ACCUMULATE ?
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return o.flags & COLLX_ACCUMULATE ?
 			cx_cuda_accumulate((enum cx_format)format, out, in, count, o.stream) :
 			cx_cuda_decode((enum cx_format)format, type, out, in, count, o.stream);
-	}
 	if (o.flags & COLLX_ACCUMULATE)
 		c->accumulate[format](out, in, count);
 	else
@@ -237,13 +258,12 @@ collx_result collx_decode(void *out, size_t count, collx_type type, const void *
 
 /* ---- several inputs ---- */
 
-/* May the GPU of this stream touch them all? */
-static int reach_all(const void *out, const void *const *in, int inputs, const void *residual,
-		     void *stream)
+static int check_reach_all(const char *name, collx_memory memory, void *stream, const void *out,
+			   const void *const *in, int inputs, const void *residual)
 {
-	int rc = cx_cuda_reach((const void *[]){ out, residual }, 2, stream);
+	int rc = check_reach(name, memory, stream, (const void *[]){ out, residual }, 2);
 
-	return rc ? rc : cx_cuda_reach(in, (unsigned)inputs, stream);
+	return rc ? rc : check_reach(name, memory, stream, in, inputs);
 }
 
 collx_result collx_reduce_local(void *out, const void *const *in, int inputs, size_t count,
@@ -267,13 +287,13 @@ collx_result collx_reduce_local(void *out, const void *const *in, int inputs, si
 			rc = check_apart(name, &a, &b);
 	}
 	rc = rc ? rc : kernels_of(&k, NULL);
+	if (!rc && count)
+		rc = check_reach_all(name, o.memory, o.stream, out, in, inputs, NULL);
 	if (rc || count == 0)
 		return rc;
-	if (o.memory == COLLX_MEMORY_CUDA) {
-		rc = reach_all(out, in, inputs, NULL, o.stream);
-		return rc ? rc : cx_cuda_fold(out, in, (unsigned)inputs, count, type, op,
-					      (uint32_t)inputs, o.stream);
-	}
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return cx_cuda_fold(out, in, (unsigned)inputs, count, type, op, (uint32_t)inputs,
+				    o.stream);
 	k->fold[type][op](out, in, (unsigned)inputs, count, (uint32_t)inputs);
 	return COLLX_OK;
 }
@@ -334,6 +354,8 @@ collx_result collx_reduce_encoded(void *out, size_t out_len, const void *const *
 	}
 	rc = rc ? rc : check_fuse(name, &o, to, in, inputs, count, format);
 	rc = rc ? rc : kernels_of(NULL, &c);
+	if (!rc && count)
+		rc = check_reach_all(name, o.memory, o.stream, out, in, inputs, o.residual);
 	if (rc || count == 0)
 		return rc;
 	f = (struct cx_fuse){ .inputs = in, .count = (unsigned)inputs,
@@ -342,12 +364,10 @@ collx_result collx_reduce_encoded(void *out, size_t out_len, const void *const *
 			      .divisor = op == COLLX_AVG ? (uint32_t)inputs : 1,
 			      .residual = o.residual, .decay = o.decay,
 			      .rounding = rounding_of(&o) };
-	if (o.memory == COLLX_MEMORY_CUDA) {
-		rc = reach_all(out, in, inputs, o.residual, o.stream);
-		return rc ? rc : o.flags & COLLX_DECODED ?
+	if (o.memory == COLLX_MEMORY_CUDA)
+		return o.flags & COLLX_DECODED ?
 			cx_cuda_sum((enum cx_format)format, o.out_type, out, &f, count, o.stream) :
 			cx_cuda_fuse((enum cx_format)format, out, &f, count, o.stream);
-	}
 	if (o.flags & COLLX_DECODED)
 		c->sum[format][cx_float_slot(o.out_type)](out, &f, count);
 	else
@@ -408,8 +428,13 @@ static int check_work(const char *name, const collx_topk_opts *o, size_t need)
 /* In device memory its size is not looked at. */
 static int check_info(const char *name, const collx_topk_info *info, collx_memory memory)
 {
-	if (!info || memory != COLLX_MEMORY_HOST || info->size >= sizeof(*info))
+	int rc;
+
+	if (!info || memory != COLLX_MEMORY_HOST)
 		return 0;
+	rc = check_reach(name, memory, NULL, (const void *[]){ info }, 1);
+	if (rc || info->size >= sizeof(*info))
+		return rc;
 	return cx_fail(COLLX_ERR_INVALID, "%s: info has unknown members; begin with "
 		       "COLLX_TOPK_INFO_INIT", name);
 }
@@ -454,10 +479,8 @@ static int choose_on_gpu(void *out, const struct cx_topk *t, const collx_topk_op
 				  .floor = cx_abs_bits(o->floor), .keep = o->hint == 0,
 				  .hint = cx_abs_bits(o->hint * 0.9f), .msg = out,
 				  .value_type = o->value_type, .info = info, .work = o->work };
-	const void *const used[] = { out, o->work, info, t->gradient, o->residual };
-	int rc = cx_cuda_reach(used, t->n ? 5 : 3, o->stream);
 
-	return rc ? rc : cx_cuda_topk(&g, o->stream);
+	return cx_cuda_topk(&g, o->stream);
 }
 
 collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count, collx_type type,
@@ -482,6 +505,10 @@ collx_result collx_topk(void *out, size_t out_len, const void *in, size_t count,
 			(struct span){ "out", out, collx_sparse_size(count, k, o.value_type) },
 			(struct span){ "in", in, count * collx_type_size(type) }, count, k);
 	rc = rc ? rc : kernels_of(NULL, &t.codecs);
+	if (!rc)
+		rc = check_reach(name, o.memory, o.stream,
+				 (const void *[]){ out, o.work, info, in, o.residual },
+				 count ? 5 : 3);
 	if (!rc && o.memory == COLLX_MEMORY_CUDA)
 		return choose_on_gpu(out, &t, &o, info);
 	if (!rc && !o.work) {
@@ -533,13 +560,14 @@ static int check_sparse(const char *name, const collx_topk_opts *o, struct span 
 
 		rc = check_apart(name, &out, &a);
 		rc = rc ? rc : check_apart(name, &work, &a);
-		if (!rc && !on_gpu)
-			rc = check_message(name, in[k], in_len[k], count);
 	}
-	if (rc || !on_gpu)
-		return rc;
-	rc = cx_cuda_reach((const void *[]){ o->work, info }, 2, o->stream);
-	return rc ? rc : reach_all(out.len ? out.at : NULL, in, inputs, NULL, o->stream);
+	if (!rc && on_gpu)
+		rc = check_reach(name, o->memory, o->stream, (const void *[]){ o->work, info }, 2);
+	rc = rc ? rc : check_reach_all(name, o->memory, o->stream, out.len ? out.at : NULL, in,
+				       inputs, NULL);
+	for (int k = 0; !rc && !on_gpu && k < inputs; k++)
+		rc = check_message(name, in[k], in_len[k], count);
+	return rc;
 }
 
 static struct cx_sparse_head head_of(const void *msg)

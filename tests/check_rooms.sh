@@ -44,6 +44,7 @@ src/tree.[ch]           $base src/wire.h src/tree.h
 src/sign.[ch]           $base src/plan.h src/sign.h
 src/verdict.[ch]        $base src/wire.h src/sign.h src/council.h src/verdict.h
 src/guard.[ch]|src/ward* $base $guarding $meeting src/door.h src/guard.h src/ward.h
+perf/info.c             $base $contracts kernels/cuda/cuda.h src/topo.h src/select.h perf/info*.h
 perf/info*              $base $contracts $meeting src/net.h src/topo.h src/select.h perf/info*.h
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The public symbols are the same in collx.h, in collx.map and in the built library;
 # what the static library adds begins with cx_; a transport shows its table alone.
-# Runs in the build folder.
+# The library stays below 20 MiB. Runs in the build folder.
 set -u
 export LC_ALL=C
 src=${srcdir:-$(dirname "$0")/..}
@@ -28,6 +28,12 @@ same() {
 [ -s "$dir/header" ] || { echo "include/collx.h:1: no prototypes found"; bad=1; }
 same header map
 same map library
+
+# With its GPU kernels and without what a debugger alone reads, below 20 MiB.
+size=$(size -A .libs/libcollx.so | awk '$1 !~ /^\.debug/ && $1 ~ /^\./ && $1 != ".comment" {
+	if ($1 !~ /bss/) n += $2 } END { print n + 0 }')
+[ "$size" -gt 0 ] && [ "$size" -lt $((20 << 20)) ] ||
+	{ echo ".libs/libcollx.so: $size bytes, not below 20 MiB"; bad=1; }
 
 # Defined globals of object files as "file symbol kind".
 globals() { nm -A -g --defined-only "$@" | sed 's/^\([^ ]*\):[0-9a-f]* \(.\) \(.*\)/\1 \3 \2/'; }

@@ -420,6 +420,60 @@ static void test_host_pointers(void)
 	NEED(fake->launches == 0 && !memcmp(mine, out.host, MOST) && same(&out));
 }
 
+/* Device memory in a call for the host: each place of each function, nothing read or written. */
+static void test_device_pointers(void)
+{
+	static collx_topk_info info = COLLX_TOPK_INFO_INIT;
+	collx_codec_opts o = COLLX_CODEC_OPTS_INIT;
+	collx_topk_opts t = COLLX_TOPK_OPTS_INIT;
+	collx_result no = COLLX_ERR_INVALID;
+	const void *mixed[2];
+	void *there;
+
+	begin();
+	mixed[0] = in[0].host;
+	mixed[1] = in[1].gpu;
+	there = gpu_make(&info, sizeof(info), 0);
+	NEED(collx_encode(out.gpu, MOST, in[0].host, N, COLLX_FLOAT32, COLLX_Q8, NULL) == no);
+	NEED(strstr(cx_error_text(), "COLLX_MEMORY_CUDA"));
+	NEED(collx_encode(out.host, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, NULL) == no);
+	o.residual = residual.gpu;
+	NEED(collx_encode(out.host, MOST, in[0].host, N, COLLX_FLOAT32, COLLX_Q8, &o) == no);
+	NEED(collx_decode(out.gpu, N, COLLX_FLOAT32, wire[0].host, MOST, COLLX_Q8, NULL) == no);
+	NEED(collx_decode(out.host, N, COLLX_FLOAT32, wire[0].gpu, MOST, COLLX_Q8, NULL) == no);
+	NEED(collx_reduce_local(out.host, mixed, 2, N, COLLX_FLOAT32, COLLX_SUM, NULL) == no);
+	NEED(collx_reduce_encoded(out.host, MOST, mixed, 2, N, COLLX_Q8, COLLX_SUM, NULL) == no);
+	NEED(collx_topk(out.host, MOST, in[0].gpu, N, COLLX_FLOAT32, K, NULL, &info) == no);
+	NEED(collx_topk(out.host, MOST, in[0].host, N, COLLX_FLOAT32, K, NULL, there) == no);
+	t.residual = residual.gpu;
+	NEED(collx_topk(out.host, MOST, in[0].host, N, COLLX_FLOAT32, K, &t, &info) == no);
+	NEED(same(&out) && same(&in[0]) && same(&residual));
+	fake->managed = 1;
+	NEED(collx_encode(out.host, MOST, in[0].gpu, N, COLLX_FLOAT32, COLLX_Q8, NULL) == 0);
+	fake->managed = 0;
+}
+
+static void test_device_messages(void)
+{
+	collx_result no = COLLX_ERR_INVALID;
+	const void *mixed[2];
+	size_t len[2];
+
+	begin_sparse(LONG, 0);
+	for (int i = 0; i < 2; i++) {
+		mixed[i] = i ? msg[i].gpu : msg[i].host;
+		len[i] = msg[i].len;
+	}
+	NEED(collx_sparse_add(sum.gpu, LONG, msg[0].host, len[0], NULL, NULL) == no);
+	NEED(collx_sparse_add((float *)(void *)sum.host, LONG, msg[0].gpu, len[0], NULL,
+			      NULL) == no);
+	NEED(collx_sparse_add((float *)(void *)sum.host, LONG, msg[0].host, len[0], NULL,
+			      told) == no);
+	NEED(collx_sparse_merge(out.host, MOST, mixed, len, 2, LONG, NULL, NULL) == no);
+	NEED(collx_sparse_merge(out.gpu, MOST, mixed, len, 1, LONG, NULL, NULL) == no);
+	NEED(same(&out) && same(&sum));
+}
+
 static void test_topk_refused(void)
 {
 	collx_topk_opts g = COLLX_TOPK_OPTS_INIT;
@@ -516,6 +570,8 @@ int main(void)
 	test_small_room();
 	test_sparse_refused();
 	test_host_pointers();
+	test_device_pointers();
+	test_device_messages();
 	test_topk_refused();
 	test_others();
 	test_shared_tables();

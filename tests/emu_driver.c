@@ -78,10 +78,12 @@ static void need_line(int rc, int code)
 
 static void opens_not(const void *library)
 {
+	const void *in = &fake;
+
 	cx_cuda_library = library;
 	need_line(encode(), COLLX_ERR_DEVICE);
 	need_line(encode(), COLLX_ERR_DEVICE);
-	NEED(cx_cuda_memory(&fake) == 0);
+	NEED(!cx_cuda_memory(&in, 1));
 }
 
 static void is_too_old(const void *arg)
@@ -428,14 +430,31 @@ static void is_large(const void *arg)
 /* Whose memory is it. */
 static void tells_memory(const void *arg)
 {
-	void *p = gpu_make(NULL, 16, 0);
 	int here = 0;
+	const void *const p[] = {NULL, &here, gpu_make(NULL, 16, 0)};
 
 	(void)arg;
-	NEED(cx_cuda_memory(p) == 1);
-	NEED(cx_cuda_memory(&here) == 0);
-	fake->inject = (struct fake_injection){"cuPointerGetAttribute", 0, 700};
-	NEED(cx_cuda_memory(p) == COLLX_ERR_DEVICE);
+	NEED(cx_cuda_memory(p, 3) == p[2] && !cx_cuda_memory(p, 2));
+	fake->managed = 1;
+	NEED(!cx_cuda_memory(p, 3));
+	fake->managed = 0;
+	fake->sticky = 700; /* the host goes on */
+	NEED(!cx_cuda_memory(p, 3));
+}
+
+/* The driver comes later: seen with the next tick of the clock, and asked from then on. */
+static void tells_later(const void *library)
+{
+	const void *p = gpu_make(NULL, 16, 0);
+
+	cx_cuda_library = "libmissing.so.1";
+	for (int i = 0; i < 1000; i++)
+		NEED(!cx_cuda_memory(&p, 1));
+	NEED(fake->asked == 0);
+	cx_cuda_library = library;
+	usleep(50000);
+	NEED(cx_cuda_memory(&p, 1) == p && fake->asked == 2);
+	NEED(cx_cuda_memory(&p, 1) == p && fake->asked == 4);
 }
 
 int main(void)
@@ -453,7 +472,8 @@ int main(void)
 		return bad;
 	}
 	fake = dlsym(dlopen(cx_cuda_library, RTLD_NOW), "fake_libcuda");
-	bad |= child(captures, NULL) | child(captures_sparse, NULL) | child(tells_memory, NULL);
+	bad |= child(captures, NULL) | child(captures_sparse, NULL) | child(tells_memory, NULL) |
+	       child(tells_later, cx_cuda_library);
 	fake->hooks.find = NULL;
 	fake->hooks.launch = NULL;
 	bad |= child(opens_not, "/nonexistent/libcuda.so.1") | child(opens_not, "libm.so.6");

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Does the emulation, over the cases, see a wrong order? Each mutant is one expression of a
 # kernel changed: operands, inputs, lanes, random numbers, ties, tiles or entries in another
-# order; or a message that lies is believed. (Barriers and fences left out: emu_mutants.c.) Runs
-# in the build folder.
+# order; or a message that lies is believed; or, of launch.c, a block too few is launched.
+# (Barriers and fences left out: emu_mutants.c.) Runs in the build folder.
 set -u
 src=${srcdir:-$(dirname "$0")/..}
 [ -n "${EMU_CXX:-}" ] || { echo "no C++ compiler for the emulation (Debian: g++)"; exit 77; }
@@ -12,6 +12,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cp tests/.libs/libfakecuda.so "$dir/"
 units='codec fuse fold topk sparse'
+cuda=$(sed -n 's/^CUDA_CPPFLAGS = //p' Makefile)
 
 # Three lines each: the kernel and the cases that see it; what; into what.
 mutants() {
@@ -55,6 +56,9 @@ false
 sparse.cu sparse
 min(entries, a.count)
 min(entries, (uint64_t)1)
+launch.c codec
+n % CX_TILE != 0
+n % CX_TILE > 1
 END
 }
 
@@ -63,6 +67,7 @@ unit_of() {
 	case $1 in
 	order.cuh) echo topk ;;
 	*.cuh) echo codec ;;
+	launch.c) ;;
 	*) echo "${1%.cu}" ;;
 	esac
 }
@@ -80,10 +85,16 @@ build() {
 		[ "$u" = "$unit" ] || objects+=("kernels/cuda/$u.o")
 	done
 	# shellcheck disable=SC2086
-	$EMU_CXX -x c++ -std=c++17 -O1 -fsanitize=thread $EMU_CXXFLAGS -ffp-contract=off \
-		-fno-exceptions -fno-rtti -fPIE -w -I"$to" -I"$src/include" -I"$src" \
-		-include "$src/tests/cuda_emu.h" -c -o "$to/mutant.o" \
-		"$to/kernels/cuda/$unit.cu" &&
+	if [ -z "$unit" ]; then
+		${CC:-cc} -std=gnu11 -O1 ${CX_CFLAGS:-} -w -I"$src" -I"$src/src/base" \
+			-I"$src/include" $cuda -c -o "$to/mutant.o" "$to/kernels/cuda/$2"
+	else
+		$EMU_CXX -x c++ -std=c++17 -O1 -fsanitize=thread $EMU_CXXFLAGS \
+			-ffp-contract=off -fno-exceptions -fno-rtti -fPIE -w -I"$to" \
+			-I"$src/include" -I"$src" -include "$src/tests/cuda_emu.h" \
+			-c -o "$to/mutant.o" "$to/kernels/cuda/$unit.cu"
+	fi || return 1
+	# shellcheck disable=SC2086
 	${CC:-cc} ${CX_CFLAGS:-} -o "$dir/mutant-$1" tests/gpu_test.o tests/gpu_emulated.o \
 		tests/gpu_codecs.o tests/gpu_cases.o "$to/mutant.o" "${objects[@]}" \
 		tests/.libs/libemu.a tests/.libs/libshared.a .libs/libcollx_core.a \
@@ -94,7 +105,7 @@ bad=0 n=0
 while read -r file cases && IFS= read -r what && IFS= read -r into; do
 	n=$((n + 1))
 	build "$n" "$file" "$what" "$into" || { bad=1; continue; }
-	if "$dir/mutant-$n" -s 0 "$cases" >"$dir/log"; then
+	if "$dir/mutant-$n" -r 0 -s 0 "$cases" >"$dir/log"; then
 		echo "$file: '$into' for '$what': nothing fails"
 		bad=1
 	else

@@ -162,12 +162,13 @@ CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdevi
 {
 	BEGIN(cuPointerGetAttribute)
 
-	(void)attribute;
+	fake_libcuda.asked++;
 	if (r != CUDA_SUCCESS)
 		return r;
 	if (!fake_libcuda.hooks.is_device || !fake_libcuda.hooks.is_device((const void *)p))
 		return CUDA_ERROR_INVALID_VALUE;
-	*(unsigned *)data = CU_MEMORYTYPE_DEVICE;
+	*(unsigned *)data = attribute == CU_POINTER_ATTRIBUTE_IS_MANAGED ?
+			    (unsigned)fake_libcuda.managed : CU_MEMORYTYPE_DEVICE;
 	return CUDA_SUCCESS;
 }
 

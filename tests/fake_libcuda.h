@@ -46,6 +46,8 @@ struct fake_libcuda {
 	unsigned load_us; /* a load takes that long */
 	int sticky;   /* not 0: what every call returns from now on */
 	int pageable; /* the GPU follows the host's page tables */
+	int managed;  /* device memory is the host's, too */
+	_Atomic unsigned asked; /* whose memory it is */
 };
 
 /* The one symbol beside the driver's: its state, to be changed at will. */

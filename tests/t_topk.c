@@ -339,6 +339,31 @@ Test(topk, every_lie_of_the_table_is_seen)
 	cr_assert_eq(collx_sparse_add(out, n, bad, len, NULL, NULL), COLLX_ERR_CORRUPT);
 }
 
+/* A length that reaches beyond the end of memory hides no overlap: neither first, nor second. */
+Test(topk, endless_lengths_overlap)
+{
+	size_t n = 1000, len[2] = { SIZE_MAX, 0 };
+	size_t whole = topk_of(msg + 500, n, 30, COLLX_FLOAT32, 1);
+	const void *in[2] = { msg + 500, sum };
+	static unsigned char was[sizeof(msg)];
+
+	len[1] = topk_of((unsigned char *)sum, n, 30, COLLX_FLOAT32, 2);
+	memcpy(was, msg, sizeof(was));
+	cr_expect_eq(collx_sparse_merge(msg + 500, sizeof(msg) - 500, in, len, 2, n, NULL, NULL),
+		     COLLX_ERR_INVALID);
+	cr_expect_eq(collx_sparse_merge(msg, SIZE_MAX, in, len, 2, n, NULL, NULL),
+		     COLLX_ERR_INVALID);
+	len[0] = whole;
+	cr_expect_eq(collx_sparse_merge(msg, SIZE_MAX, in, len, 2, n, NULL, NULL),
+		     COLLX_ERR_INVALID);
+	cr_expect_eq(collx_sparse_add((float *)(void *)(msg + 500), n, in[0], SIZE_MAX, NULL, NULL),
+		     COLLX_ERR_INVALID);
+	cr_expect_eq(collx_sparse_add((float *)(void *)(msg + 512), n, in[0], SIZE_MAX, NULL, NULL),
+		     COLLX_ERR_INVALID);
+	cr_expect_eq(memcmp(msg, was, sizeof(was)), 0);
+	cr_expect_eq(collx_sparse_add(out, n, msg + 500, whole, NULL, NULL), COLLX_OK);
+}
+
 Test(topk, bad_arguments)
 {
 	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;

@@ -26,11 +26,11 @@ extern const char *cx_cuda_library;
 int cx_cuda_built(void);
 
 /*
- * 1 when p is device or managed memory, 0 when it is the host's, negative when it is
- * a device's but cannot be used: no GPU kernels in this build, or a broken driver.
- * Never loads the driver: while nobody has, there is no device memory.
+ * The first of these that is memory which only a GPU can touch, where the processor would end
+ * the program; or NULL. Never loads the driver: while nobody has, there is no such memory. Some
+ * ns without a driver; with one it is asked, for each.
  */
-int cx_cuda_memory(const void *p);
+const void *cx_cuda_memory(const void *const *p, int n);
 
 /*
  * 0 when kernels on this stream may touch what these pointers lead to, NULL aside: memory
