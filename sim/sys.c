@@ -220,6 +220,12 @@ static void sys_insist(int fd)
 	(void)fd;
 }
 
+static int sys_untaken(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
 static void sys_hurry(void) {}
 
 static int sys_local_name(int fd, struct sockaddr *addr, socklen_t *len)
@@ -514,6 +520,7 @@ const struct cx_sys sim_sys = {
 	.finish = sys_finish,
 	.connected = sys_connected,
 	.setopt = sys_setopt,
+	.untaken = sys_untaken,
 	.insist = sys_insist,
 	.local_name = sys_local_name,
 	.peer_name = sys_peer_name,
