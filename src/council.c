@@ -508,7 +508,8 @@ static bool hear_abort(struct cx_council *c, int rank, const struct cx_council_a
 {
 	if (a->rank < 0 || a->rank >= c->ranks || a->rank == c->rank)
 		return false;
-	be_aborted(c, (int)a->rank, rank);
+	/* Who believed one that is out, not knowing that yet, takes part no more itself. */
+	be_aborted(c, cx_set_has(&c->gone, (int)a->rank) ? rank : (int)a->rank, rank);
 	return true;
 }
 
