@@ -310,7 +310,7 @@ static void draw_aborted(struct sim_schedule *s, struct sim_rng *r)
 		sim_keep_busy(s, r);
 	dies = sim_rng_once_in(r, 2) ? 0 : (int)sim_rng_below(r, (uint64_t)s->ranks);
 	f = sim_add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0);
-	f->n = 1 + sim_rng_below(r, 8);
+	f->n = sim_rng_once_in(r, 3) ? 0 : 1 + sim_rng_below(r, 8); /* 0: instead of a repair */
 	f->meets = true;
 	sim_add_fault(s, SIM_KILL, dies, 10 * SIM_MS + sim_rng_below(r, 90 * SIM_MS), 0);
 }

@@ -485,6 +485,17 @@ static void add_excluded(const struct sim_player *p, struct cx_set *out)
 		cx_set_add(out, seat);
 }
 
+/* Behind an error, which stays that of the calls. */
+static void abort_instead(struct sim_player *p)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_END, p->rank);
+
+	if (!f || f->n || p->at->comm->generation)
+		return;
+	p->at->comm->aborter = 1 + p->rank;
+	cx_guard_end_now(p->at->ward, COLLX_ERR_ABORTED);
+}
+
 enum { TRIES = 8 /* as there */ };
 
 int sim_shrink(struct sim_player *p, struct sim_stay **next)
@@ -496,6 +507,7 @@ int sim_shrink(struct sim_player *p, struct sim_stay **next)
 	int rc, tries = 0;
 
 	add_excluded(p, &vote.out);
+	abort_instead(p);
 	r->tried = true;
 	r->begun_ns = sim.now;
 	do { /* others may have called agree, not knowing of the error yet */
@@ -508,7 +520,7 @@ int sim_shrink(struct sim_player *p, struct sim_stay **next)
 			     tries, r->text);
 	if (!rc && !all)
 		rc = cx_fail(COLLX_ERR_TIMEOUT, "no next communicator in time");
-	if (!rc && p->code == COLLX_ERR_ABORTED)
+	if (!rc && (p->code == COLLX_ERR_ABORTED || p->at->comm->aborter == 1 + p->rank))
 		sim_broken("rank %d goes on from what was aborted", p->rank);
 	note_rescue(r, rc);
 	r->done = true;

@@ -81,7 +81,7 @@ static int commit(struct collx_comm *c, const struct cx_request *r, int rc, unsi
 
 	if (agreed == COLLX_ERR_EXCLUDED)
 		tell_of_exclusion(c);
-	if (agreed == COLLX_ERR_ABORTED && flags & CX_GOES_ON) { /* a loss is no end then, but this */
+	if (agreed == COLLX_ERR_ABORTED && flags & CX_GOES_ON) { /* no loss ends it, but this */
 		cx_comm_die(c, r, agreed);
 		return cx_guard_barred(c->guard);
 	}

@@ -727,7 +727,8 @@ void cx_council_tick(struct cx_council *c, uint64_t now_ns)
 int cx_council_init(struct cx_council *c, int rank, int ranks, uint64_t patience_ns)
 {
 	*c = (struct cx_council){ .rank = rank, .ranks = ranks, .patience_ns = patience_ns,
-				  .chair = -1, .aborter = -1, .late_ns = UINT64_MAX, .due_ns = UINT64_MAX };
+				  .chair = -1, .aborter = -1, .late_ns = UINT64_MAX,
+				  .due_ns = UINT64_MAX };
 	c->seat = cx_alloc((size_t)ranks, sizeof(*c->seat));
 	return c->seat ? 0 : COLLX_ERR_NOMEM;
 }

@@ -832,7 +832,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		pass_abort(w, NULL, c->aborter, now_ns);
 		decide(w, now_ns);
 	}
-	/* Ahead of a decision that excludes this rank; but what was decided before an abort stays. */
+	/* Ahead of a decision that excludes this rank. What was decided before an abort stays. */
 	if (c->code != COLLX_ERR_ABORTED)
 		atomic_store_explicit(&w->barred, c->code, memory_order_release);
 	atomic_store_explicit(&w->decisions, c->decided, memory_order_relaxed);

@@ -288,7 +288,8 @@ static void attend(int me)
 		return;
 	if (w.up[me].to != c->chair || cx_council_is_over(c))
 		leave(me);
-	if (c->chair >= 0 && c->chair != me && !cx_council_is_over(c) && w.up[me].to < 0) {
+	if (c->chair >= 0 && c->chair != me && !cx_council_is_over(c) &&
+	    w.up[me].to < 0) {
 		w.up[me].to = c->chair;
 		post(CONNECT, w.now + within(DELAY), me, c->chair);
 	}
@@ -300,7 +301,8 @@ static void try_to_connect(int me, int to)
 {
 	struct cx_council *c = &w.c[me];
 
-	if (c->chair != to || c->seated || cx_council_is_over(c) || w.up[me].to != to || w.up[me].wire)
+	if (c->chair != to || c->seated || cx_council_is_over(c) || w.up[me].to != to ||
+	    w.up[me].wire)
 		return;
 	if (!w.alive[to] || is_cut(me, to)) {
 		post(CONNECT, w.now + RETRY, me, to);
