@@ -154,8 +154,6 @@ ward: an abort behind a verdict is none | ward.c | 10000
 /^static bool pass_abort/,/^}/s/if \(w->aborted\)/if (w->aborted || cx_ward_code(w))/
 council: an abort is forgotten | council.c | 10000
 /^static bool be_aborted/,/^}/s/tell_abort\(c, .*/;/
-council: who aborted does not come | council.c | 10000
-/^void cx_council_seated/,/^}/s/tell_abort\(.*/;/
 ward: a council is not called together | ward.c | 10000
 /^static void convene/,/^}/s/tell_below\(.*/;/
 ward: a council is not passed up | ward.c | 10000
