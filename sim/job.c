@@ -91,6 +91,8 @@ static int make_call(struct sim_player *p, uint64_t seq)
 				       3 * SIM_S : 0;
 	int rc;
 
+	if (end && end->n == seq && end->meets && !p->at->comm->aborter)
+		p->at->comm->aborter = 1 + p->rank;
 	if (end && end->n == seq)
 		cx_guard_end_now(p->at->ward, end->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	p->in_call = true;
@@ -143,8 +145,7 @@ static bool goes_on(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
-	if (p->at->comm->generation + 1 >= s->generations || p->at->comm->ranks < 2 ||
-	    p->code == COLLX_ERR_ABORTED)
+	if (p->at->comm->generation + 1 >= s->generations || p->at->comm->ranks < 2)
 		return false;
 	return p->code || (s->shrinks_well && !first_fault(p, SIM_LEAVE_EARLY));
 }

@@ -39,6 +39,7 @@ struct sim_comm {
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS], exclude[SIM_RANKS];
 	struct cx_set out;          /* by any decision */
+	int aborter;                /* 1 + the rank of the job that aborted it first; 0 */
 	bool unsure;                /* somebody did not wait for the answer to a vote */
 	uint64_t told[SIM_DECISIONS]; /* [number]: ranks of the job that were told it */
 	bool parted;                /* and may go on in two, see recover.c */

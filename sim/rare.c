@@ -297,6 +297,24 @@ static void draw_garbled(struct sim_schedule *s, struct sim_rng *r)
 			1 + sim_rng_below(r, 6);
 }
 
+/* Beside a death, which others may know first; where rank 0 ends they hear of an abort in the
+ * council alone. */
+static void draw_aborted(struct sim_schedule *s, struct sim_rng *r)
+{
+	struct sim_fault *f;
+	int dies;
+
+	if (sim_rng_once_in(r, 2))
+		part_hosts(s, r, 3 + (int)sim_rng_below(r, 4));
+	else
+		sim_keep_busy(s, r);
+	dies = sim_rng_once_in(r, 2) ? 0 : (int)sim_rng_below(r, (uint64_t)s->ranks);
+	f = sim_add_fault(s, SIM_END, (int)sim_rng_below(r, (uint64_t)s->ranks), 0, 0);
+	f->n = sim_rng_once_in(r, 3) ? 0 : 1 + sim_rng_below(r, 8); /* 0: instead of a repair */
+	f->meets = true;
+	sim_add_fault(s, SIM_KILL, dies, 10 * SIM_MS + sim_rng_below(r, 90 * SIM_MS), 0);
+}
+
 /* Nothing but that one to three neighbours of many leaders are out of sight, while calls
  * wait for long. */
 static void draw_silence(struct sim_schedule *s, struct sim_rng *r)
@@ -323,7 +341,7 @@ static void draw_silence(struct sim_schedule *s, struct sim_rng *r)
 void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r)
 {
 	static void (*const draws[])(struct sim_schedule *s, struct sim_rng *r) = {
-		draw_halves, draw_stopped, draw_missed, draw_missed, draw_garbled, draw_garbled,
+		draw_halves, draw_stopped, draw_missed, draw_missed, draw_garbled, draw_aborted,
 		draw_one_by_one, draw_at_once, draw_untold, draw_last_words, draw_held_visit,
 		draw_stopped_council, draw_late_voter, draw_sole_heir, draw_unheard_leave,
 		draw_out_of_time, draw_reborn, draw_away, draw_silence, draw_silence,

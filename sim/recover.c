@@ -147,6 +147,18 @@ static bool is_excused(const struct sim_player *p, struct sim_comm *c, uint64_t 
 	return c->parted;
 }
 
+/* Who aborts ends it for all, and nobody goes on without it. */
+static void check_aborter(const struct sim_comm *c, const struct cx_motion *m)
+{
+	const struct sim_player *q = c->aborter ? &sim_job.player[c->aborter - 1] : NULL;
+
+	if (q && q->proc->alive && m->kind <= CX_MOTION_GROW &&
+	    cx_set_has(&m->out, sim_comm_seat(c, q->rank)) && !sim_judge_may_part() &&
+	    !sim_judge_was_held_back(q->rank))
+		sim_broken("decision %d leaves out rank %d, which aborted", (int)m->number,
+			   q->rank);
+}
+
 static void check_decision(const struct sim_player *p, struct sim_comm *c,
 			   const struct cx_motion *m)
 {
@@ -163,6 +175,8 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 			sim_broken("rank %d takes part in decision %d, and decision %d excludes it",
 				   p->rank, (int)m->number, (int)n);
 	}
+	if (!known->kind)
+		check_aborter(c, m);
 	if (!known->kind && m->kind <= CX_MOTION_COMMIT && !m->outvoted)
 		check_flags(c, m);
 	if (!known->kind && m->kind == CX_MOTION_SHRINK)
@@ -172,14 +186,6 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 			cx_set_add(&c->out, r);
 	*known = *m;
 	c->told[m->number] |= (uint64_t)1 << p->rank;
-}
-
-/* Who aborts leaves the council. */
-static bool aborts(const struct sim_player *p)
-{
-	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_END, p->rank);
-
-	return f && f->meets;
 }
 
 /* A death is a fact. */
@@ -193,7 +199,7 @@ static void check_dead(const struct sim_player *p)
 		const struct sim_player *q = &sim_job.player[c->member[r]];
 
 		if (cx_set_has(&p->at->council->dead, r) && q->proc->alive && q->at->comm == c &&
-		    q->at->ward && !q->at->closed && !aborts(q))
+		    q->at->ward && !q->at->closed)
 			sim_broken("rank %d takes rank %d for dead, which lives", p->rank, q->rank);
 	}
 }
@@ -459,7 +465,11 @@ static int shrink_once(struct sim_player *p, struct cx_motion *vote, uint64_t un
 		rc = all_have(p, !made, &m.out, until_ns, all);
 	if (!rc && *all)
 		check_next(p, (*next)->comm);
-	else if (*next && (*next)->ward)
+	if (!rc && *all)
+		return 0;
+	if (*next && (*next)->ward && rc == COLLX_ERR_ABORTED)
+		cx_guard_end_now((*next)->ward, rc);
+	if (*next && (*next)->ward)
 		cx_guard_close((*next)->ward, true);
 	return rc;
 }
@@ -475,6 +485,17 @@ static void add_excluded(const struct sim_player *p, struct cx_set *out)
 		cx_set_add(out, seat);
 }
 
+/* Behind an error, which stays that of the calls. */
+static void abort_instead(struct sim_player *p)
+{
+	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_END, p->rank);
+
+	if (!f || f->n || p->at->comm->generation)
+		return;
+	p->at->comm->aborter = 1 + p->rank;
+	cx_guard_end_now(p->at->ward, COLLX_ERR_ABORTED);
+}
+
 enum { TRIES = 8 /* as there */ };
 
 int sim_shrink(struct sim_player *p, struct sim_stay **next)
@@ -486,6 +507,7 @@ int sim_shrink(struct sim_player *p, struct sim_stay **next)
 	int rc, tries = 0;
 
 	add_excluded(p, &vote.out);
+	abort_instead(p);
 	r->tried = true;
 	r->begun_ns = sim.now;
 	do { /* others may have called agree, not knowing of the error yet */
@@ -498,6 +520,8 @@ int sim_shrink(struct sim_player *p, struct sim_stay **next)
 			     tries, r->text);
 	if (!rc && !all)
 		rc = cx_fail(COLLX_ERR_TIMEOUT, "no next communicator in time");
+	if (!rc && (p->code == COLLX_ERR_ABORTED || p->at->comm->aborter == 1 + p->rank))
+		sim_broken("rank %d goes on from what was aborted", p->rank);
 	note_rescue(r, rc);
 	r->done = true;
 	r->ended_ns = sim.now;

@@ -73,14 +73,18 @@ static void tell_of_exclusion(struct collx_comm *c)
 
 /* The call's result on all ranks that live; 1: it did not succeed, as some were lost, or the
  * others repair the communicator already. */
-static int commit(struct collx_comm *c, const struct cx_request *r, int rc, uint64_t until_ns,
-		  struct cx_set *lost)
+static int commit(struct collx_comm *c, const struct cx_request *r, int rc, unsigned flags,
+		  uint64_t until_ns, struct cx_set *lost)
 {
 	bool ok = rc == 0, outvoted;
 	int agreed = cx_recover_commit(c, &ok, lost, &outvoted, until_ns);
 
 	if (agreed == COLLX_ERR_EXCLUDED)
 		tell_of_exclusion(c);
+	if (agreed == COLLX_ERR_ABORTED && flags & CX_GOES_ON) { /* no loss ends it, but this */
+		cx_comm_die(c, r, agreed);
+		return cx_guard_barred(c->guard);
+	}
 	if (agreed) /* the line is the communicator's error, not that of the decision */
 		return cx_comm_die(c, r, rc ? rc : agreed);
 	if (ok)
@@ -144,7 +148,7 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *request, unsig
 		rc = cx_comm_run(c, &r, timeout_ns);
 		c->promise = 0;
 		over = flags & (COLLX_UNIFORM | CX_GOES_ON)
-			       ? commit(c, &r, rc, deadline(timeout_ns), &lost)
+			       ? commit(c, &r, rc, flags, deadline(timeout_ns), &lost)
 			       : rc;
 		if (over && len && flags & (COLLX_PRESERVE | CX_GOES_ON))
 			memcpy(r.out, first->kept, len);

@@ -188,6 +188,28 @@ static void resign(struct cx_council *c)
 	tell_all(c, CX_FRAME_RESIGN, &r, sizeof(r));
 }
 
+static void tell_abort(struct cx_council *c, int rank)
+{
+	const struct cx_council_abort a = { c->aborter };
+
+	tell(c, rank, CX_FRAME_ABORT, &a, sizeof(a));
+}
+
+/* From `source`: all others are told. */
+static bool be_aborted(struct cx_council *c, int by, int source)
+{
+	if (c->code || cx_set_has(&c->gone, by))
+		return c->code == COLLX_ERR_ABORTED;
+	c->code = COLLX_ERR_ABORTED;
+	c->aborter = by;
+	for (int r = 0; r < c->ranks; r++)
+		if (r != source && c->seat[r].sits)
+			tell_abort(c, r);
+	if (c->seated && c->chair != source)
+		tell_abort(c, c->chair);
+	return true;
+}
+
 /* ---- motions ---- */
 
 static void make_late(const struct cx_council *c, struct cx_motion *m)
@@ -346,16 +368,16 @@ static uint64_t chair_due_ns(const struct cx_council *c)
 static void settle(struct cx_council *c, uint64_t now_ns)
 {
 	c->due_ns = UINT64_MAX;
-	if (c->code || c->chair < 0)
+	if (cx_council_is_over(c) || c->chair < 0)
 		return;
 	turn(c, now_ns);
 	while (c->chair != c->rank && !c->seated && now_ns >= c->since_ns + c->patience_ns) {
 		cx_set_add(&c->silent, c->chair);
 		turn(c, now_ns);
 	}
-	if (c->chair == c->rank)
+	if (c->chair == c->rank && !c->code)
 		preside(c, now_ns);
-	if (c->code)
+	if (c->chair == c->rank && c->code)
 		return;
 	if (c->chair == c->rank)
 		c->due_ns = chair_due_ns(c);
@@ -381,10 +403,12 @@ static bool hear_join(struct cx_council *c, int rank, const struct cx_council_jo
 		return false;
 	if (j->decided < c->decided)
 		tell(c, rank, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
-	if (c->code) {
+	if (c->code == COLLX_ERR_ABORTED)
+		tell_abort(c, rank);
+	else if (c->code)
 		tell(c, rank, CX_FRAME_RESIGN, &over, sizeof(over));
+	if (c->code)
 		return true;
-	}
 	if (learn_deaths(c, &j->dead))
 		tell_deaths(c, rank);
 	if (cx_set_has(&c->gone, rank) || c->decided - j->decided > 1)
@@ -481,6 +505,15 @@ static bool hear_resign(struct cx_council *c, int rank, const struct cx_council_
 	return true;
 }
 
+static bool hear_abort(struct cx_council *c, int rank, const struct cx_council_abort *a)
+{
+	if (a->rank < 0 || a->rank >= c->ranks || a->rank == c->rank)
+		return false;
+	/* Who believed one that is out, not knowing that yet, takes part no more itself. */
+	be_aborted(c, cx_set_has(&c->gone, (int)a->rank) ? rank : (int)a->rank, rank);
+	return true;
+}
+
 static bool hear_lost(struct cx_council *c, int rank, const struct cx_set *dead)
 {
 	if (!is_within(dead, c->ranks) || cx_set_has(dead, rank))
@@ -501,6 +534,7 @@ static bool hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const 
 		struct cx_council_proposal proposal;
 		struct cx_council_accept accept;
 		struct cx_council_resign resign;
+		struct cx_council_abort abort;
 		struct cx_motion motion;
 		struct cx_set dead;
 	} b;
@@ -523,6 +557,8 @@ static bool hear(struct cx_council *c, int rank, enum cx_frame_kind kind, const 
 		return len == sizeof(b.motion) && hear_decided(c, rank, &b.motion);
 	case CX_FRAME_RESIGN:
 		return len == sizeof(b.resign) && hear_resign(c, rank, &b.resign);
+	case CX_FRAME_ABORT:
+		return len == sizeof(b.abort) && hear_abort(c, rank, &b.abort);
 	case CX_FRAME_LOST:
 		return len == sizeof(b.dead) && hear_lost(c, rank, &b.dead);
 	default:
@@ -537,7 +573,7 @@ bool cx_council_hear(struct cx_council *c, int rank, enum cx_frame_kind kind, co
 
 	if (rank < 0 || rank >= c->ranks || rank == c->rank)
 		return false;
-	if ((cx_set_has(&c->dead, rank) && kind != CX_FRAME_DECIDED) ||
+	if ((cx_set_has(&c->dead, rank) && kind != CX_FRAME_DECIDED && kind != CX_FRAME_ABORT) ||
 	    (c->code && kind != CX_FRAME_JOIN))
 		return true;
 	cx_council_begin(c, now_ns);
@@ -613,15 +649,28 @@ void cx_council_bar(struct cx_council *c, int code)
 		c->code = code;
 }
 
+bool cx_council_abort(struct cx_council *c, int rank, uint64_t now_ns)
+{
+	bool counts = be_aborted(c, rank, -1);
+
+	settle(c, now_ns);
+	return counts;
+}
+
 void cx_council_seated(struct cx_council *c, uint64_t now_ns)
 {
 	struct cx_council_join j = { .decided = c->decided, .dead = c->dead };
 
-	if (c->code || c->chair < 0 || c->chair == c->rank || c->seated)
+	if (cx_council_is_over(c) || c->chair < 0 || c->chair == c->rank || c->seated)
 		return;
 	c->seated = true;
 	if (c->decided)
 		tell(c, c->chair, CX_FRAME_DECIDED, &c->last, sizeof(c->last));
+	if (c->code) {
+		tell_abort(c, c->chair);
+		settle(c, now_ns);
+		return;
+	}
 	if (c->accepted.ballot)
 		tell(c, c->chair, CX_FRAME_ACCEPTED, &c->accepted, sizeof(c->accepted));
 	if (c->voted)
@@ -679,7 +728,8 @@ void cx_council_tick(struct cx_council *c, uint64_t now_ns)
 int cx_council_init(struct cx_council *c, int rank, int ranks, uint64_t patience_ns)
 {
 	*c = (struct cx_council){ .rank = rank, .ranks = ranks, .patience_ns = patience_ns,
-				  .chair = -1, .late_ns = UINT64_MAX, .due_ns = UINT64_MAX };
+				  .chair = -1, .aborter = -1, .late_ns = UINT64_MAX,
+				  .due_ns = UINT64_MAX };
 	c->seat = cx_alloc((size_t)ranks, sizeof(*c->seat));
 	return c->seat ? 0 : COLLX_ERR_NOMEM;
 }

@@ -39,6 +39,11 @@
  * know of the decision, learn of the deaths. They may decide otherwise. Without cuts
  * nobody is silent but alive, and without deaths majorities meet: it takes both.
  *
+ * An abort ends it: who knows of one votes for nothing and accepts nothing any more, tells
+ * all who sit with it (ABORT), and goes on to its chair to tell that, too. It is neither dead
+ * nor silent, so nobody decides without it, and each waits until it has come. What was accepted
+ * by all before stays decided.
+ *
  * A chair of lower rank may be well and out of reach for one member alone: that member
  * sits with the next one, who itself went lower, and is told there what was decided
  * without it. It is silent for the chair, and so excluded. A chair without a quorum
@@ -124,6 +129,9 @@ struct cx_council_accept {
 struct cx_council_resign {
 	int64_t code;         /* the chair's */
 };
+struct cx_council_abort {
+	int64_t rank;         /* who did it */
+};
 _Static_assert(sizeof(struct cx_council_proposal) <= CX_FRAME_MAX, "one frame");
 
 /* What is known of another rank. */
@@ -167,7 +175,9 @@ struct cx_council {
 	uint64_t late_ns;            /* when those who have not voted are late: the first
 				      * voter wants its answer */
 
-	int code;                    /* of failure, for good: COLLX_ERR_NO_QUORUM, EXCLUDED */
+	int code;                    /* of failure, for good: COLLX_ERR_NO_QUORUM, EXCLUDED,
+				      * ABORTED */
+	int aborter;                 /* of the last one: who did it; -1 */
 	uint64_t due_ns;             /* cx_council_tick has something to do then */
 	struct cx_councillor *seat;  /* [rank] */
 };
@@ -178,7 +188,8 @@ struct cx_council {
  *     again, and closes what led to an earlier chair;
  *   decided: it grows by one at a time, and `last` is that decision, whether voted or not;
  *   answer: the decision of the number that this rank voted for, where it is known;
- *   code: then the council is over for this rank, but for telling those who still come;
+ *   code: then the council is over for this rank, but for telling those who still come; with
+ *     ABORTED it still goes to the chair, to tell it;
  *   due_ns.
  * A rank has one connection of the council at most with another, from the higher to the
  * lower: who comes anew has parted before.
@@ -209,6 +220,17 @@ int cx_council_losses(const struct cx_council *c);
 
 /* This rank takes no part, as others decided without it; for good. */
 void cx_council_bar(struct cx_council *c, int code);
+
+/* Somebody aborted, this rank itself or that one: what is not decided yet never is, here and on
+ * all whom this rank meets. False where it counts for nothing: by who is out, or here, where
+ * it is over already. */
+bool cx_council_abort(struct cx_council *c, int rank, uint64_t now_ns);
+
+/* Is there nothing more to go to the chair for? */
+static inline bool cx_council_is_over(const struct cx_council *c)
+{
+	return c->code && c->code != COLLX_ERR_ABORTED;
+}
 
 /* The connection with the chair is there: what is known goes out over it. */
 void cx_council_seated(struct cx_council *c, uint64_t now_ns);

@@ -513,6 +513,14 @@ void cx_guard_end(struct cx_ward *w, int code)
 	cx_ward_adopt(w, &c);
 }
 
+/* Behind a verdict an abort still has to reach the council, and others. */
+static bool has_ended(const struct cx_ward *w, int code)
+{
+	return cx_guard_verdict(w) &&
+	       (code != COLLX_ERR_ABORTED || !w->rally ||
+		atomic_load_explicit(&w->barred, memory_order_acquire));
+}
+
 void cx_guard_end_now(struct cx_ward *w, int code)
 {
 	const uint64_t patience_ns = 50000000;
@@ -521,7 +529,7 @@ void cx_guard_end_now(struct cx_ward *w, int code)
 
 	cx_guard_end(w, code);
 	/* The others are told first: the process may end when this returns. */
-	while (!cx_guard_verdict(w) && !guard.over && cx_now_ns() < until)
+	while (!has_ended(w, code) && !guard.over && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
 	c = cx_cause_of_wish(code, w->tree.rank);
 	cx_ward_adopt(w, &c);

@@ -189,7 +189,7 @@ static void go(struct cx_rally *r)
 	int chair = r->council.chair, rc;
 
 	if (chair < 0 || chair >= r->council.rank || r->strands[chair].wire.fd >= 0 ||
-	    r->council.code) {
+	    cx_council_is_over(&r->council)) {
 		cx_visit_end(&r->visit);
 		r->visits = -1;
 		return;

@@ -554,8 +554,11 @@ static bool blame_leaver(struct cx_verdict *v)
 void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t now_ns)
 {
 	bool puzzle = r->code == COLLX_ERR_TIMEOUT || r->code == COLLX_ERR_MISMATCH;
+	/* What is found out besides is of no use to anybody then. */
+	bool ends = r->code == COLLX_ERR_ABORTED;
 
-	if (v->code || v->phase >= CX_COUNTING || (v->phase == CX_DOUBTING && r->hearsay)) {
+	if (v->code || (v->phase >= CX_COUNTING && !ends) ||
+	    (v->phase == CX_DOUBTING && r->hearsay)) {
 		if (is_loss(r) && !v->code) /* which may have come before its frame */
 			cx_verdict_lost(v, r->about, r->code == COLLX_ERR_PEER_DEAD
 							     ? CX_LOSS_DEATH

@@ -161,6 +161,29 @@ static void convene(struct cx_ward *w, uint64_t now_ns)
 	cx_rally_convene(w->rally, now_ns);
 }
 
+/* Somebody wants no more of this, whatever the verdict is: all are told, once. False where it
+ * counts for nothing. */
+static bool pass_abort(struct cx_ward *w, const struct cx_strand *from, int by, uint64_t now_ns)
+{
+	const struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, by);
+	struct cx_report r = { .origin = by, .about = by, .code = c.code };
+
+	if (w->aborted)
+		return true;
+	if (w->rally && !cx_council_abort(&w->rally->council, by, now_ns))
+		return false;
+	w->aborted = true;
+	if (cx_ward_up(w) && !cx_ward_code(w))
+		cx_ward_expect_verdict(w, now_ns);
+	if (cx_ward_up(w) && cx_ward_up(w) != from)
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_ABORT, by, NULL, 0, now_ns);
+	tell_below(w, from, CX_FRAME_ABORT, by, NULL, 0, now_ns);
+	memcpy(r.text, c.text, sizeof(r.text));
+	if (!cx_ward_up(w) && !cx_ward_code(w))
+		cx_verdict_report(&w->decider, &r, now_ns);
+	return true;
+}
+
 /* The verdict is known. It goes down first: once the caller knows it, the process
  * may end any moment, which must not look like the cause. */
 static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint64_t now_ns)
@@ -181,8 +204,8 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 			doubt_behind(w, r, now_ns);
 		}
 	}
-	if (c.code == COLLX_ERR_ABORTED && w->rally)
-		cx_council_bar(&w->rally->council, c.code);
+	if (c.code == COLLX_ERR_ABORTED)
+		pass_abort(w, NULL, c.origin < 0 ? w->tree.rank : c.origin, now_ns);
 	be_excluded(w, &c);
 	cx_ward_adopt(w, &c);
 	convene(w, now_ns);
@@ -348,6 +371,17 @@ static bool hear_lost(struct cx_ward *w, const struct cx_strand *s, uint64_t now
 	if (s->beside || s->wire.head.len || rank < 0 || rank >= w->tree.ranks || rank == s->rank)
 		return false;
 	tell_death(w, s, rank, now_ns);
+	return true;
+}
+
+static bool hear_abort(struct cx_ward *w, const struct cx_strand *s, uint64_t now_ns)
+{
+	int by = s->wire.head.arg;
+
+	if (s->beside || s->wire.head.len || by < 0 || by >= w->tree.ranks)
+		return false;
+	if (by != w->tree.rank)
+		pass_abort(w, s, by, now_ns);
 	return true;
 }
 
@@ -682,6 +716,7 @@ static bool hear_frame(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 	case CX_FRAME_LATE: return hear_late(w, s, now_ns);
 	case CX_FRAME_BEAT: return true;
 	case CX_FRAME_LOST: return hear_lost(w, s, now_ns);
+	case CX_FRAME_ABORT: return hear_abort(w, s, now_ns);
 	case CX_FRAME_SILENT: return cx_ward_hear_silent(w, s, now_ns);
 	case CX_FRAME_PART: return cx_ward_hear_part(w, s, now_ns);
 	case CX_FRAME_CONVENE: convene(w, now_ns); return !s->beside;
@@ -761,17 +796,14 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 {
 	struct cx_cause c;
 	struct cx_report r;
+	bool passed = code == COLLX_ERR_ABORTED && pass_abort(w, NULL, w->tree.rank, now_ns);
 
-	if (code == COLLX_ERR_ABORTED && w->rally && !w->rally->council.code) {
-		cx_rally_going(w->rally, now_ns); /* who waits for it goes on without */
-		cx_council_bar(&w->rally->council, code);
-	}
 	if (!code || w->granted)
 		return;
 	w->granted = true;
 	c = cx_cause_of_wish(code, w->tree.rank);
 	r = sight(w, code, w->tree.rank, c.text);
-	if (cx_ward_up(w))
+	if (cx_ward_up(w) && !passed)
 		pass_up(w, &r, now_ns);
 	tell_verdict(w, &c, now_ns);
 	cx_ward_part(w, now_ns);
@@ -780,6 +812,8 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	cx_ward_adopt(w, &c);
 	convene(w, now_ns);
 }
+
+static void decide(struct cx_ward *w, uint64_t now_ns);
 
 /* Its votes go to the council, whose decisions come back. */
 static void hold_council(struct cx_ward *w, uint64_t now_ns)
@@ -794,8 +828,13 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		convene(w, now_ns);
 		cx_council_vote(c, &w->vote, w->vote_by_ns, now_ns);
 	}
-	/* Ahead of a decision that excludes this rank. */
-	atomic_store_explicit(&w->barred, c->code, memory_order_release);
+	if (c->aborter >= 0 && !w->aborted) {
+		pass_abort(w, NULL, c->aborter, now_ns);
+		decide(w, now_ns);
+	}
+	/* Ahead of a decision that excludes this rank. What was decided before an abort stays. */
+	if (c->code != COLLX_ERR_ABORTED)
+		atomic_store_explicit(&w->barred, c->code, memory_order_release);
 	atomic_store_explicit(&w->decisions, c->decided, memory_order_relaxed);
 	if (c->answer.number > atomic_load_explicit(&w->answered, memory_order_relaxed)) {
 		w->decision = c->answer; /* until the next vote nobody writes it again */

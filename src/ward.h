@@ -115,6 +115,7 @@ struct cx_ward {
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
 	bool granted;          /* the wish is known to the others */
+	bool aborted;          /* by whomever, and it was passed on */
 	bool told;             /* the verdict went down */
 	struct cx_set blamed;  /* by the verdict that comes next; those besides its first one */
 	bool reported;         /* mine was taken */

@@ -51,7 +51,9 @@ enum cx_frame_kind {
 	/* of both */
 	CX_FRAME_BEAT = 112, /* I am here */
 	CX_FRAME_CONVENE,    /* a council begins */
-	CX_FRAME_PART        /* this connection ends, and nobody dies */
+	CX_FRAME_PART,       /* this connection ends, and nobody dies */
+	CX_FRAME_ABORT       /* on the tree, each way; arg: who aborted. In the council, from
+			      * whoever knows: a struct cx_council_abort */
 };
 
 struct cx_frame_head {

@@ -66,6 +66,14 @@ a chair without quorum goes on
 s/if \(t.all_here && !t.quorum\)/if (false)/
 accepts of an old number count
 s/if \(a->number == c->decided \+ 1 && c->seat\[rank\].sits\)/if (c->seat[rank].sits)/
+an abort is not passed on
+/^static bool be_aborted/,/^}/s/tell_abort\(c, r\);/;/
+who aborted does not tell its chair
+/^void cx_council_seated/,/^}/s/tell_abort\(c, c->chair\);/;/
+who comes is not told of an abort
+/^static bool hear_join/,/^}/s/tell_abort\(c, rank\);/;/
+who is out can abort
+/^static bool be_aborted/,/^}/s/ \|\| cx_set_has\(&c->gone, by\)//
 any motion is sound
 s/is_within\(&m->out, c->ranks\);/true;/
 '

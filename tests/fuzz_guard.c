@@ -80,6 +80,7 @@ static const uint16_t kinds[] = {
 	CX_FRAME_LEAVE, CX_FRAME_REPORT, CX_FRAME_SIGNS, CX_FRAME_VERDICT, CX_FRAME_ASK,
 	CX_FRAME_FAULT, CX_FRAME_RECORD, 9, CX_FRAME_STATUS, CX_FRAME_LATE, CX_FRAME_SILENT,
 	CX_FRAME_BLAMED, CX_FRAME_LOST, CX_FRAME_BEAT, CX_FRAME_CONVENE, CX_FRAME_PART,
+	CX_FRAME_ABORT,
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
@@ -163,6 +164,7 @@ static size_t body_take(struct fuzz_input *in, struct cx_frame_head *head, uint8
 	case CX_FRAME_SILENT:
 	case CX_FRAME_LOST:
 	case CX_FRAME_BEAT:
+	case CX_FRAME_ABORT:
 	case CX_FRAME_CONVENE: return 0;
 	default:
 		head->arg = codes[fuzz_below(in, 7)];

@@ -148,6 +148,12 @@ ward: silence is never seen | ward_beat.c | 10000
 s/now_ns - s->heard_ns >= silence_ns/0/
 ward: the silent do not hear the verdict | ward.c | 10000
 /^void cx_ward_give_up_on/,/^}/s/s->silent = true;/s->silent = s->mute = true;/
+ward: an abort is not passed up | ward.c | 10000
+/^static bool pass_abort/,/^}/s/if \(cx_ward_up\(w\) && cx_ward_up\(w\) != from\)/if (0)/
+ward: an abort behind a verdict is none | ward.c | 10000
+/^static bool pass_abort/,/^}/s/if \(w->aborted\)/if (w->aborted || cx_ward_code(w))/
+council: an abort is forgotten | council.c | 10000
+/^static bool be_aborted/,/^}/s/tell_abort\(c, .*/;/
 ward: a council is not called together | ward.c | 10000
 /^static void convene/,/^}/s/tell_below\(.*/;/
 ward: a council is not passed up | ward.c | 10000

@@ -240,7 +240,8 @@ Test(council, refuses_what_is_damaged)
 
 	for (int kind = 0; kind < 128; kind++)
 		for (size_t len = 0; len <= CX_FRAME_MAX; len++)
-			if (cx_council_hear(&c, 3, (enum cx_frame_kind)kind, zeros, len, 0))
+			if ((kind != CX_FRAME_ABORT || len != sizeof(struct cx_council_abort)) &&
+			    cx_council_hear(&c, 3, (enum cx_frame_kind)kind, zeros, len, 0))
 				cr_assert((kind == CX_FRAME_JOIN && len == sizeof(bad)) ||
 					  (kind == CX_FRAME_LOST && len == sizeof(bad.dead)));
 	cr_assert(c.seat[3].sits);
@@ -265,6 +266,75 @@ Test(council, refuses_what_is_damaged)
 	r.code = COLLX_ERR_NO_QUORUM;
 	cr_assert(!cx_council_hear(&c, 2, CX_FRAME_RESIGN, &r, sizeof(r), 0));
 	cr_assert(c.decided == 0 && c.code == 0 && !c.seat[2].sits);
+	cx_council_fini(&c);
+}
+
+static bool abort_of(struct cx_council *c, int from, int64_t by)
+{
+	const struct cx_council_abort a = { by };
+
+	return cx_council_hear(c, from, CX_FRAME_ABORT, &a, sizeof(a), 0);
+}
+
+Test(council, a_chair_passes_an_abort_on)
+{
+	struct cx_council c = chair(1, 5);
+	struct cx_motion mine = motion(CX_MOTION_AGREE, 1, 7);
+
+	cr_assert(!abort_of(&c, 3, -1) && !abort_of(&c, 3, 5) && !abort_of(&c, 3, 1));
+	cr_assert(join(&c, 2, 0, 0, 0) && join(&c, 3, 0, 0, 0));
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	memset(&sent, 0, sizeof(sent));
+	cr_assert(abort_of(&c, 3, 4));
+	cr_assert(c.code == COLLX_ERR_ABORTED && c.aborter == 4);
+	cr_assert(sent.frames == 1 && sent.to[0] == 2 && sent.kind[0] == CX_FRAME_ABORT,
+		  "not to who said it");
+	cr_assert(vote_of(&c, 4, CX_MOTION_AGREE, 1, PATIENCE) && join(&c, 4, 0, 0, 0));
+	cr_assert(sent.frames == 2 && sent.to[1] == 4 && sent.kind[1] == CX_FRAME_ABORT);
+	cx_council_tick(&c, 99 * PATIENCE);
+	cr_assert(c.code == COLLX_ERR_ABORTED && !c.decided && c.due_ns == UINT64_MAX);
+	cx_council_fini(&c);
+}
+
+/* It has a chair to tell, and another one where that does not answer. */
+Test(council, who_aborted_goes_to_the_chair)
+{
+	struct cx_motion mine = motion(CX_MOTION_AGREE, 1, 7);
+	struct cx_council c;
+
+	memset(&sent, 0, sizeof(sent));
+	cr_assert_eq(cx_council_init(&c, 2, 4, PATIENCE), 0);
+	c.send = record;
+	cx_council_begin(&c, 0);
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(cx_council_abort(&c, 2, 0) && c.code == COLLX_ERR_ABORTED);
+	cr_assert(c.chair == 0 && c.due_ns == PATIENCE && !sent.frames);
+	cx_council_tick(&c, PATIENCE);
+	cr_assert_eq(c.chair, 1);
+	cx_council_seated(&c, PATIENCE);
+	cr_assert(sent.frames == 1 && sent.to[0] == 1 && sent.kind[0] == CX_FRAME_ABORT);
+	cr_assert(c.seated && c.due_ns == UINT64_MAX);
+	cr_assert(cx_council_abort(&c, 3, 0) && c.aborter == 2, "the first one counts");
+	cx_council_fini(&c);
+}
+
+Test(council, an_abort_changes_no_decision)
+{
+	struct cx_council c = chair(1, 4);
+	struct cx_motion mine = motion(CX_MOTION_SHRINK, 1, 3);
+
+	cr_assert(join(&c, 2, 0, 0, 0) && join(&c, 3, 0, 0, 0));
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(tell_decided(&c, 3, CX_MOTION_SHRINK, 1, 1));
+	cr_assert(abort_of(&c, 0, 0) && !c.code && !cx_council_abort(&c, 0, 0),
+		  "of who is out by it");
+	cr_assert(abort_of(&c, 2, 0) && c.code == COLLX_ERR_ABORTED && c.aborter == 2);
+	cr_assert(c.decided == 1 && c.answer.number == 1);
+	cx_council_fini(&c);
+
+	c = chair(1, 4);
+	cx_council_bar(&c, COLLX_ERR_EXCLUDED);
+	cr_assert(!cx_council_abort(&c, 1, 0) && c.code == COLLX_ERR_EXCLUDED);
 	cx_council_fini(&c);
 }
 

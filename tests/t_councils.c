@@ -20,7 +20,7 @@ enum {
 };
 
 enum happening {
-	FRAME, CONNECT, CLOSED, DEATH, SILENCE, TICK, VOTE, BEGIN, KILL, CUT, HEAL
+	FRAME, CONNECT, CLOSED, DEATH, SILENCE, TICK, VOTE, BEGIN, ABORT, KILL, CUT, HEAL
 };
 
 struct event {
@@ -62,7 +62,7 @@ struct world {
 	struct { int to; uint64_t wire; } up[MAX];
 	uint64_t down[MAX][MAX], fifo[MAX][MAX], stuck[WIRES], ends[MAX];
 	uint64_t seen[MAX], cast[MAX][ROUNDS + 1];
-	int deaths, sends, contrary, victim, late;
+	int deaths, sends, contrary, victim, late, aborts;
 	uint32_t kind[ROUNDS + 1];
 	struct cx_motion motion[ROUNDS + 1];
 	struct cx_set deciders[ROUNDS + 1];
@@ -286,9 +286,10 @@ static void attend(int me)
 	learn(me);
 	if (!w.alive[me])
 		return;
-	if (w.up[me].to != c->chair || c->code)
+	if (w.up[me].to != c->chair || cx_council_is_over(c))
 		leave(me);
-	if (c->chair >= 0 && c->chair != me && !c->code && w.up[me].to < 0) {
+	if (c->chair >= 0 && c->chair != me && !cx_council_is_over(c) &&
+	    w.up[me].to < 0) {
 		w.up[me].to = c->chair;
 		post(CONNECT, w.now + within(DELAY), me, c->chair);
 	}
@@ -300,7 +301,8 @@ static void try_to_connect(int me, int to)
 {
 	struct cx_council *c = &w.c[me];
 
-	if (c->chair != to || c->seated || c->code || w.up[me].to != to || w.up[me].wire)
+	if (c->chair != to || c->seated || cx_council_is_over(c) || w.up[me].to != to ||
+	    w.up[me].wire)
 		return;
 	if (!w.alive[to] || is_cut(me, to)) {
 		post(CONNECT, w.now + RETRY, me, to);
@@ -524,7 +526,7 @@ static void check_partition(void)
 		bool is_left = i < w.p.left;
 		const struct cx_council *c = &w.c[w.p.order[i]];
 
-		if (w.deaths || w.victim >= 0)
+		if (w.deaths || w.victim >= 0 || w.aborts)
 			return;
 		if (is_left == left_wins ? c->code != 0 : c->code != COLLX_ERR_NO_QUORUM)
 			wrong("partition: rank %d has code %d", w.p.order[i], c->code);
@@ -538,7 +540,10 @@ static void check_end(void)
 	if (w.p.partition)
 		check_partition();
 	for (int r = 0; r < w.p.n; r++)
-		if (w.p.no_exclusion && w.alive[r] && w.c[r].code && r != w.victim)
+		if (w.alive[r] && w.c[r].code == COLLX_ERR_ABORTED && !w.aborts)
+			wrong("rank %d: nobody aborted", r);
+		else if (w.p.no_exclusion && w.alive[r] && w.c[r].code && r != w.victim &&
+			 w.c[r].code != COLLX_ERR_ABORTED)
 			wrong("rank %d alive has code %d", r, w.c[r].code);
 }
 
@@ -586,6 +591,13 @@ static void cut_about(const struct event *e)
 	}
 }
 
+static void give_up(int me)
+{
+	w.aborts++;
+	w.last_fault = w.now;
+	cx_council_abort(&w.c[me], me, w.now);
+}
+
 static void happen(const struct event *e)
 {
 	int me = e->who;
@@ -610,6 +622,8 @@ static void happen(const struct event *e)
 		cx_council_tick(&w.c[me], w.now);
 	else if (e->what == VOTE)
 		vote(me);
+	else if (e->what == ABORT)
+		give_up(me);
 	else if (e->what == BEGIN)
 		cx_council_begin(&w.c[me], w.now);
 	attend(me);
@@ -694,6 +708,8 @@ static void run_seed(uint64_t seed)
 		w.victim = dice(p.n);
 	w.contrary = dice(4) ? 0 : 1 + dice(p.n);
 	w.late = dice(4) ? 0 : 1 + dice(p.n);
+	for (int i = dice(4) ? 0 : 1 + dice(2); i > 0; i--)
+		post(ABORT, (uint64_t)dice(until), dice(p.n), 0);
 	run_world();
 }
 

@@ -185,6 +185,7 @@ void trial_continue(struct trial *t, int i);
 void trial_i5(struct trial *t, int i);
 void trial_g9(struct trial *t, int i);
 void trial_healthy(struct trial *t, int i);
+void trial_abort_beside(struct trial *t, int i);
 void trial_callback(struct trial *t, int i);
 void trial_a9(struct trial *t, int i);
 void trial_b8(struct trial *t, int i);

@@ -689,6 +689,7 @@ const struct trial_case trial_cases[] = {
 	{ "H5", "abort by another thread", vary_h5, { 50, 250 }, 1000, 0, false, 0 },
 	{ "H5b", "abort twice, by two threads", vary_h5_twice, { 50, 250 }, 1000, 0, false, 0 },
 	{ "H5c", "abort of a creation", vary_h5_init, { 50, 50 }, 0, 0, false, 0 },
+	{ "H5d", "abort beside a death", trial_abort_beside, { 0, 0 }, 0, 0, false, 0 },
 	{ "H6", "abort in a signal handler", vary_h6, { 50, 250 }, 1000, 0, false, 0 },
 	{ "H7", "destroyed beside a call", trial_h7, { 50, 50 }, 0, 0, false, 0 },
 	{ "H8", "cancelled in a call", trial_h8, { 0, 0 }, 0, 0, false, 0 },

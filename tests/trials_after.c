@@ -584,6 +584,65 @@ void trial_healthy(struct trial *t, int i)
 	t->drive = all_shrank_or_none;
 }
 
+/* ---- an abort beside a death, or a repair ---- */
+
+static void *abort_soon(void *arg)
+{
+	struct worker *w = arg;
+
+	while (!trial_load(&w->t->go))
+		nap_ms(1);
+	nap_ms(trial_draw(w->t, 9, 51));
+	EXPECT(!collx_comm_abort(w->c), "rank %d: abort: %s", w->me, collx_last_error(NULL));
+	return NULL;
+}
+
+/* Whatever the calls made of it: nobody goes on, and nobody is left behind. */
+static void abort_beside(struct trial *t, int rank)
+{
+	pthread_t thread;
+	struct worker w;
+	int rc;
+
+	if (worker_open(&w, t, rank))
+		return;
+	if (rank == t->actor)
+		pthread_create(&thread, NULL, abort_soon, &w);
+	if (t->victims) {
+		rc = worker_until_error(&w);
+		EXPECT(rc == COLLX_ERR_ABORTED || rc == COLLX_ERR_PEER_DEAD, "rank %d: %s: %s",
+		       rank, collx_strerror(rc), collx_last_error(w.c));
+	}
+	if (rank == t->actor) /* else its repair may be through before */
+		pthread_join(thread, NULL);
+	rc = collx_comm_repair(&w.c, NULL);
+	EXPECT(rc == COLLX_ERR_ABORTED, "rank %d: repair: %s: %s", rank, collx_strerror(rc),
+	       collx_last_error(NULL));
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+static int kill_beside_abort(struct trial *t)
+{
+	if (trial_await(t, trial_all(t), 1))
+		return 1;
+	__atomic_store_n(&t->go, 1, __ATOMIC_RELEASE);
+	trial_signal(t, t->victims, SIGKILL);
+	return trial_await(t, trial_all(t) & ~t->victims, 9);
+}
+
+void trial_abort_beside(struct trial *t, int i)
+{
+	int dead;
+
+	trial_vary(t, FAULT_NONE, COLLX_ERR_ABORTED, i);
+	dead = (t->actor + 1 + (int)trial_draw(t, 10, (unsigned)t->ranks - 1)) % t->ranks;
+	t->how = HOW_CALL;
+	t->victims = i % 4 == 3 ? 0 : 1u << dead; /* or nobody, and the others repair */
+	t->live = abort_beside;
+	t->drive = kill_beside_abort;
+}
+
 static void in_callback(collx_comm_t c, collx_event event, void *arg)
 {
 	struct worker *w = arg;
