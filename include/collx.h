@@ -235,7 +235,8 @@ collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, coll
 /*
  * When something failed: collx_faults(7). These may be called at any time by any
  * thread, also while another one is in a call; the decisions, from collx_comm_agree on,
- * by the thread that makes the calls.
+ * by the thread that makes the calls: of two at a time in one, or in a call that ends with
+ * one, the second gets COLLX_ERR_INVALID.
  */
 
 /* How a fault was known. */

@@ -63,8 +63,8 @@ struct collx_comm {
 	unsigned wrong_proofs; /* that came while the ranks met */
 	struct cx_herald *_Atomic herald; /* who calls back */
 	struct collx_comm *_Atomic heir;  /* that took its place; NULL: none did */
-	_Atomic bool inside;   /* a thread is in a call, and it is no plain collective, which
-				* `calls` tells of */
+	_Atomic bool inside;   /* a thread is in a message; of collectives `calls` tells */
+	_Atomic bool deciding; /* in a decision, or in a call that ends with one */
 	struct collx_comm *next_handle; /* leave.c's */
 	int *origin;           /* [rank]: its number in the first communicator */
 	void *kept;            /* a copy of an input */
@@ -90,7 +90,7 @@ struct cx_request {
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_terms *terms);
 void cx_comm_close(struct collx_comm *c);
 
-/* Around all that may wait but plain collectives; of one thread at a time. */
+/* Around a message; of one thread at a time. */
 static inline void cx_comm_enter(struct collx_comm *c)
 {
 	atomic_store_explicit(&c->inside, true, memory_order_relaxed);
@@ -101,6 +101,16 @@ static inline int cx_comm_exit(struct collx_comm *c, int rc)
 {
 	/* Pairs with the acquire in leave.c: nothing of it is used any more. */
 	atomic_store_explicit(&c->inside, false, memory_order_release);
+	return rc;
+}
+
+/* Around a decision, and a call that ends with one: two at a time would each take the other's
+ * vote for its own. 0, or COLLX_ERR_INVALID: another thread is in one. */
+int cx_comm_claim(struct collx_comm *c, const char *name);
+/* As cx_comm_exit. */
+static inline int cx_comm_unclaim(struct collx_comm *c, int rc)
+{
+	atomic_store_explicit(&c->deciding, false, memory_order_release);
 	return rc;
 }
 

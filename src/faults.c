@@ -273,15 +273,18 @@ static int deadline(const struct collx_comm *c, const char *name, const collx_op
 }
 
 /* A thread that is cancelled meanwhile decides with the others first. */
-static int enter(struct collx_comm *c)
+static int enter(struct collx_comm *c, const char *name, int *was)
 {
-	cx_comm_enter(c);
-	return cx_cancel_hold();
+	int rc = cx_comm_claim(c, name);
+
+	if (!rc)
+		*was = cx_cancel_hold();
+	return rc;
 }
 
 static int leave(struct collx_comm *c, int rc, int was)
 {
-	cx_comm_exit(c, rc);
+	cx_comm_unclaim(c, rc);
 	cx_cancel_release(was);
 	return rc;
 }
@@ -298,10 +301,11 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 		rc = cx_fail(COLLX_ERR_INVALID, "agree: flags is NULL");
 	if (!rc)
 		rc = deadline(comm, "agree", opts, &until);
+	if (!rc)
+		rc = enter(comm, "agree", &was);
 	if (rc)
 		return rc;
 	value = *flags;
-	was = enter(comm);
 	rc = leave(comm, cx_recover_agree(comm, &value, &failed, until), was);
 	if (rc)
 		return rc;
@@ -346,9 +350,10 @@ collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclu
 		rc = deadline(comm, "shrink", opts, &until);
 	if (!rc)
 		rc = read_exclude(comm, exclude, nexclude, &set);
+	if (!rc)
+		rc = enter(comm, "shrink", &was);
 	if (rc)
 		return rc;
-	was = enter(comm);
 	return finish(comm, cx_recover_shrink(comm, &set, until, out), out, was);
 }
 
@@ -364,9 +369,10 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 						"destroy it");
 	if (!rc)
 		rc = deadline(now, "repair", opts, &until);
+	if (!rc)
+		rc = enter(now, "repair", &was);
 	if (rc)
 		return rc;
-	was = enter(now);
 	cx_guard_end_now(now->guard, COLLX_ERR_REVOKED);
 	rc = finish(now, cx_recover_shrink(now, &nobody, until, &next), &next, was);
 	if (rc)
@@ -390,8 +396,9 @@ collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_
 		rc = cx_fail(COLLX_ERR_INVALID, "grow: %d joiners are too many", joiners);
 	if (!rc)
 		rc = deadline(comm, "grow", opts, &until);
+	if (!rc)
+		rc = enter(comm, "grow", &was);
 	if (rc)
 		return rc;
-	was = enter(comm);
 	return finish(comm, cx_recover_grow(comm, joiners, id, until, out), out, was);
 }

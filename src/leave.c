@@ -83,11 +83,20 @@ static int take(struct collx_comm *c)
 
 /* ---- calls of other threads ---- */
 
+int cx_comm_claim(struct collx_comm *c, const char *name)
+{
+	if (!atomic_exchange_explicit(&c->deciding, true, memory_order_acquire))
+		return 0;
+	return cx_fail(COLLX_ERR_INVALID, "%s: another thread decides on this communicator; one at "
+					  "a time can", name);
+}
+
 static bool is_inside(const struct collx_comm *c)
 {
-	/* Pairs with the release in cx_comm_exit, and in cx_calls_end: that thread is out. A
-	 * collective that failed never ends, but has left its error. */
+	/* Pairs with the release in cx_comm_exit, cx_comm_unclaim and cx_calls_end: that thread
+	 * is out. A collective that failed never ends, but has left its error. */
 	return atomic_load_explicit(&c->inside, memory_order_acquire) ||
+	       atomic_load_explicit(&c->deciding, memory_order_acquire) ||
 	       (cx_calls_state(&c->calls) % 2 && !atomic_load(&c->error));
 }
 
