@@ -175,9 +175,10 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 /* ---- the callback's thread: herald.c ---- */
 
 int cx_herald_start(struct collx_comm *c, collx_event_fn fn, void *ctx);
-void cx_herald_stop(struct cx_herald *h);
-/* Is this that thread? */
-bool cx_herald_is_here(const struct cx_herald *h);
+/* Where there is one. */
+void cx_herald_stop(struct collx_comm *c);
+/* Is this its thread? */
+bool cx_herald_is_here(const struct collx_comm *c);
 
 /* ---- send and recv: p2p.c ---- */
 

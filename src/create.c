@@ -540,8 +540,7 @@ void cx_comm_close(struct collx_comm *c)
 {
 	if (!c)
 		return;
-	if (c->herald)
-		cx_herald_stop(c->herald);
+	cx_herald_stop(c);
 	if (c->guard)
 		cx_guard_close(c->guard, true);
 	if (c->rally)

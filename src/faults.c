@@ -83,12 +83,12 @@ int collx_comm_event_fd(collx_comm_t comm)
 }
 
 /* The callback looks for itself: whoever polls is to be told, too. */
-static void read_straggler(const struct collx_comm *c, collx_straggler *out)
+static void read_straggler(const struct collx_comm *handle, const struct collx_comm *c,
+			   collx_straggler *out)
 {
-	bool calls_back = c->herald && cx_herald_is_here(c->herald);
 	struct cx_straggler s;
 
-	cx_guard_straggler(c->guard, calls_back ? CX_BELLS : CX_BELL_PROGRAM, &s);
+	cx_guard_straggler(c->guard, cx_herald_is_here(handle) ? CX_BELLS : CX_BELL_PROGRAM, &s);
 	if (!s.number)
 		return;
 	out->number = s.number;
@@ -100,6 +100,7 @@ static void read_straggler(const struct collx_comm *c, collx_straggler *out)
 
 collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler)
 {
+	collx_comm_t handle = comm;
 	int rc = check(&comm, "straggler"), was;
 	size_t size;
 
@@ -111,7 +112,7 @@ collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler)
 	*straggler = (collx_straggler)COLLX_STRAGGLER_INIT;
 	straggler->size = size;
 	was = cx_cancel_hold();
-	read_straggler(comm, straggler);
+	read_straggler(handle, comm, straggler);
 	cx_cancel_release(was);
 	return COLLX_OK;
 }
@@ -364,7 +365,7 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 	int rc = check(&now, "repair"), was;
 	uint64_t until;
 
-	if (!rc && (*comm)->herald && cx_herald_is_here((*comm)->herald))
+	if (!rc && cx_herald_is_here(*comm))
 		rc = cx_fail(COLLX_ERR_INVALID, "repair: the communicator's own callback cannot "
 						"destroy it");
 	if (!rc)

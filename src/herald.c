@@ -2,6 +2,7 @@
 /* The thread that calls back: for stragglers, and for the first error, its last. */
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/base.h"
 #include "comm.h"
@@ -15,7 +16,13 @@ struct cx_herald {
 	int bell;        /* of the communicator */
 	int stop;        /* rung when it is to end */
 	pthread_t thread;
+	_Atomic int state; /* enum */
 };
+
+enum { TO_SPAWN, SPAWNED, NO_THREAD };
+
+/* The one whose thread this is; NULL. Known here before anybody can ask, as `thread` is not. */
+static _Thread_local const struct cx_herald *here;
 
 /* What the bell was rung for. False: there is nothing to come. */
 static bool tell(struct cx_herald *h)
@@ -40,6 +47,7 @@ static void *run(void *arg)
 				{ .fd = h->stop, .events = POLLIN } };
 	bool goes_on = true;
 
+	here = h;
 	while (goes_on && !fds[1].revents) {
 		fds[0].revents = 0;
 		if (cx_sys->poll(fds, 2, -1) < 0)
@@ -50,54 +58,82 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static int start(struct cx_herald *h)
+/* What it waits for. */
+static int prepare(struct cx_herald *h)
 {
-	int rc;
-
 	h->guard = cx_comm_now(h->comm)->guard;
 	h->bell = cx_guard_bell(h->guard, CX_BELL_HERALD);
 	if (h->bell < 0)
 		return h->bell;
 	h->stop = cx_sys->bell();
-	if (h->stop < 0)
-		return cx_fail_errno(-h->stop, "set_callback: an eventfd");
-	rc = cx_sys->spawn(&h->thread, run, h);
-	if (!rc)
-		return 0;
+	return h->stop < 0 ? cx_fail_errno(-h->stop, "set_callback: an eventfd") : 0;
+}
+
+static void discard(struct cx_herald *h)
+{
 	cx_sys->close(h->stop);
+	cx_free(h);
+}
+
+/* It is the communicator's before its thread begins: who ends the one finds the other, also
+ * when the first callback brings that about. */
+static int publish(struct cx_herald *h)
+{
+	struct collx_comm *c = h->comm;
+	struct cx_herald *none = NULL, *self = h;
+	int rc;
+
+	if (!atomic_compare_exchange_strong(&c->herald, &none, h)) {
+		discard(h);
+		return cx_fail(COLLX_ERR_INVALID, "set_callback: there is one already");
+	}
+	rc = cx_sys->spawn(&h->thread, run, h);
+	if (!rc) {
+		/* Pairs with the acquire in cx_herald_stop: `thread` is written. */
+		atomic_store_explicit(&h->state, SPAWNED, memory_order_release);
+		return 0;
+	}
+	if (atomic_compare_exchange_strong(&c->herald, &self, NULL))
+		discard(h);
+	else /* who stops it waits for that */
+		atomic_store_explicit(&h->state, NO_THREAD, memory_order_release);
 	return cx_fail_errno(-rc, "set_callback: the thread that calls back");
 }
 
 int cx_herald_start(struct collx_comm *c, collx_event_fn fn, void *ctx)
 {
-	struct cx_herald *h, *none = NULL;
+	struct cx_herald *h = cx_alloc(1, sizeof(*h));
 	int rc;
 
-	h = cx_alloc(1, sizeof(*h));
 	if (!h)
 		return COLLX_ERR_NOMEM;
 	h->comm = c;
 	h->fn = fn;
 	h->ctx = ctx;
-	rc = c->herald ? COLLX_ERR_INVALID : start(h);
-	if (rc)
-		cx_free(h);
-	else if (!atomic_compare_exchange_strong(&c->herald, &none, h))
-		cx_herald_stop(h); /* another thread was faster */
-	if (rc == COLLX_ERR_INVALID || none)
-		return cx_fail(COLLX_ERR_INVALID, "set_callback: there is one already");
+	rc = prepare(h);
+	if (!rc)
+		return publish(h);
+	cx_free(h);
 	return rc;
 }
 
-bool cx_herald_is_here(const struct cx_herald *h)
+bool cx_herald_is_here(const struct collx_comm *c)
 {
-	return pthread_equal(pthread_self(), h->thread);
+	return here && here->comm == c;
 }
 
-void cx_herald_stop(struct cx_herald *h)
+void cx_herald_stop(struct collx_comm *c)
 {
-	cx_sys->ring(h->stop);
-	cx_sys->join(h->thread);
-	cx_sys->close(h->stop);
-	cx_free(h);
+	struct cx_herald *h = atomic_exchange(&c->herald, NULL);
+	int state;
+
+	if (!h)
+		return;
+	while (!(state = atomic_load_explicit(&h->state, memory_order_acquire)))
+		cx_sys->poll(NULL, 0, 1); /* another thread makes it this moment */
+	if (state == SPAWNED) {
+		cx_sys->ring(h->stop);
+		cx_sys->join(h->thread);
+	}
+	discard(h);
 }

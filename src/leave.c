@@ -72,7 +72,7 @@ static int take(struct collx_comm *c)
 						"been destroyed already");
 	if (!rc)
 		rc = cx_comm_check_fork(c, "destroy");
-	if (!rc && c->herald && cx_herald_is_here(c->herald))
+	if (!rc && cx_herald_is_here(c))
 		rc = cx_fail(COLLX_ERR_INVALID, "destroy: called by the communicator's own "
 						"callback, which cannot end itself");
 	if (!rc)

@@ -187,6 +187,7 @@ void trial_g9(struct trial *t, int i);
 void trial_healthy(struct trial *t, int i);
 void trial_callback(struct trial *t, int i);
 void trial_deciding(struct trial *t, int i);
+void trial_called_early(struct trial *t, int i);
 void trial_a9(struct trial *t, int i);
 void trial_b8(struct trial *t, int i);
 void trial_h4(struct trial *t, int i);

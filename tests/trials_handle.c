@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/base/base.h"
 #include "tests/trial.h"
 #include "tests/world.h"
 
@@ -75,5 +76,79 @@ void trial_deciding(struct trial *t, int i)
 {
 	trial_vary(t, FAULT_NONE, COLLX_ERR_REVOKED, i);
 	t->live = live_deciding;
+	t->drive = trial_wait;
+}
+
+/* ---- the callback comes before set_callback has returned ---- */
+
+static int spawn_slowly(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+	int rc = cx_sys_real.spawn(thread, run, arg);
+
+	nap_ms(30); /* it has run meanwhile */
+	return rc;
+}
+
+static void destroy_within(collx_comm_t c, collx_event event, void *arg)
+{
+	struct worker *w = arg;
+	collx_comm_t same = c;
+
+	if (event == COLLX_EVENT_STRAGGLER)
+		return;
+	EXPECT(collx_comm_destroy(c) == COLLX_ERR_INVALID, "destroyed in its own callback");
+	EXPECT(collx_comm_repair(&same, NULL) == COLLX_ERR_INVALID, "repaired there");
+	EXPECT(!expect_failures(), "rank %d", w->me);
+	__atomic_fetch_add(&w->t->note[w->me].flags[0], 1, __ATOMIC_RELEASE);
+}
+
+/* Another thread, which the callback lets go. */
+static void *destroy_then(void *arg)
+{
+	struct worker *w = arg;
+
+	while (!__atomic_load_n(&w->t->note[w->me].flags[0], __ATOMIC_ACQUIRE))
+		usleep(100);
+	EXPECT(!collx_comm_destroy(w->c), "rank %d: %s", w->me, collx_last_error(NULL));
+	return (void *)(intptr_t)expect_failures();
+}
+
+static void live_called_early(struct trial *t, int rank)
+{
+	static struct cx_sys slow;
+	const struct cx_sys *usual = cx_sys;
+	struct worker w;
+	pthread_t thread;
+	void *failed;
+
+	if (worker_open(&w, t, rank))
+		return;
+	for (int r = 0; r < t->ranks; r++)
+		while (trial_load(&t->note[r].step) < 1)
+			nap_ms(1);
+	EXPECT(!collx_comm_revoke(w.c), "%s", collx_last_error(NULL));
+	slow = cx_sys_real;
+	slow.spawn = spawn_slowly;
+	cx_sys = &slow;
+	if (t->seed % 2)
+		EXPECT(!pthread_create(&thread, NULL, destroy_then, &w), "no thread");
+	EXPECT(!collx_comm_set_callback(w.c, destroy_within, &w), "%s", collx_last_error(NULL));
+	cx_sys = usual;
+	if (t->seed % 2) {
+		pthread_join(thread, &failed);
+		EXPECT(!failed, "rank %d: the other thread", rank);
+	} else {
+		for (int i = 0; !t->note[rank].flags[0] && i < 10000; i++)
+			nap_ms(1);
+		worker_close(&w);
+	}
+	EXPECT(t->note[rank].flags[0] == 1, "called back %d times", (int)t->note[rank].flags[0]);
+	worker_step(&w, 9);
+}
+
+void trial_called_early(struct trial *t, int i)
+{
+	trial_vary(t, FAULT_NONE, COLLX_ERR_REVOKED, i);
+	t->live = live_called_early;
 	t->drive = trial_wait;
 }
