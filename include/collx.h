@@ -352,8 +352,8 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclude,
 			       collx_comm_t *out, const collx_opts *opts);
 
-/* Revoke, shrink and destroy in one: *comm becomes the communicator of those who are
- * left. On an error it stays what it was. */
+/* Revoke, shrink and destroy in one: behind the same handle there is the communicator of
+ * those who are left; *comm is not written. On an error it stays what it was. */
 collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts);
 
 /*

@@ -435,7 +435,10 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 	if (rc)
 		return rc;
 	was = cx_cancel_hold();
-	rc = cx_comm_unclaim(comm, cx_careful_run(comm, r, flags, timeout_ns));
+	rc = cx_careful_run(comm, r, flags, timeout_ns);
+	if (flags & CX_GOES_ON)
+		cx_comm_retire_past(cx_comm_now(comm->handle));
+	cx_comm_unclaim(comm, rc);
 	cx_cancel_release(was);
 	return rc;
 }

@@ -527,6 +527,11 @@ void cx_guard_end_now(struct cx_ward *w, int code)
 	cx_ward_adopt(w, &c);
 }
 
+int cx_guard_wish(const struct cx_ward *w)
+{
+	return atomic_load(&w->wish);
+}
+
 void cx_guard_drop(struct cx_ward *w)
 {
 	atomic_store_explicit(&w->dropped, true, memory_order_release);

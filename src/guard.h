@@ -83,6 +83,9 @@ void cx_guard_end(struct cx_ward *w, int code);
 /* The same, and it holds here when this returns. */
 void cx_guard_end_now(struct cx_ward *w, int code);
 
+/* What it was to be ended with; 0. */
+int cx_guard_wish(const struct cx_ward *w);
+
 /* Its calls, of another thread, end with COLLX_ERR_ABORTED, here alone: for who is about to
  * close it. */
 void cx_guard_drop(struct cx_ward *w);
