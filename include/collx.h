@@ -273,8 +273,13 @@ typedef struct {
 /* Never blocks. */
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error);
 
+/* The error that this communicator went on from, by a repair or by itself; the ranks in it
+ * are numbered as they were then. The last one, where there were several. Never blocks. */
+collx_result collx_comm_past_error(collx_comm_t comm, collx_error *error);
+
 /* A descriptor, the communicator's, that becomes and stays readable with the first
- * error, and with a straggler until collx_comm_straggler is called; or an error. */
+ * error, and with a straggler until collx_comm_straggler is called; or an error. The same
+ * after it went on, which makes it readable until that call, too. */
 int collx_comm_event_fd(collx_comm_t comm);
 
 /* A rank that lives, and that others wait for in a collective. It is no error. */
@@ -292,7 +297,9 @@ typedef struct {
 collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler);
 
 typedef enum {
-	COLLX_EVENT_ERROR = 0,    /* the first one: collx_comm_error. Nothing comes after it */
+	COLLX_EVENT_ERROR = 0,    /* the first one: collx_comm_error. Nothing comes after it
+				   * unless the communicator goes on, or is repaired; then
+				   * collx_comm_past_error has it */
 	COLLX_EVENT_STRAGGLER = 1 /* collx_comm_straggler. Not an error */
 } collx_event;
 

@@ -61,7 +61,10 @@ struct collx_comm {
 	struct cx_nest nest;   /* the same */
 	struct cx_rally *rally; /* the same */
 	unsigned wrong_proofs; /* that came while the ranks met */
-	struct cx_herald *_Atomic herald; /* who calls back */
+	struct cx_herald *_Atomic herald; /* who calls back; a handle's */
+	_Atomic int bell[CX_BELLS]; /* a handle's; -1: not asked for */
+	unsigned number;       /* how many came before it behind its handle */
+	struct cx_cause why;   /* the one before ended; code 0: none came before */
 	/* A caller's handle is its first communicator; what took its place stands behind it. */
 	struct collx_comm *_Atomic heir;  /* a handle's: where it leads now; NULL: to itself */
 	struct collx_comm *handle; /* that leads here, or did: itself where none came before */
@@ -125,6 +128,8 @@ static inline int cx_comm_unclaim(struct collx_comm *c, int rc)
 /* next stands behind c's handle from now on. An abort that came on c meanwhile comes on next,
  * as does any wish but `own`, which the caller has had itself. Claimed. */
 void cx_comm_replace(struct collx_comm *c, struct collx_comm *next, int own);
+/* The handle's bell, which rings for what it leads to, whatever that is; or an error. */
+int cx_comm_bell(struct collx_comm *handle, enum cx_bell which);
 /* Gives back what those hold that c has replaced, as soon as nobody looks at them. Claimed. */
 void cx_comm_retire_past(struct collx_comm *c);
 

@@ -525,6 +525,8 @@ int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_
 		c->terms = *terms;
 		c->nest.fd = -1;
 		c->handle = c;
+		for (int i = 0; i < CX_BELLS; i++)
+			atomic_init(&c->bell[i], -1);
 		cx_fork_watch();
 		c->forks = cx_fork_count();
 		rc = build(c, m);
@@ -563,6 +565,9 @@ void cx_comm_close(struct collx_comm *c)
 		return;
 	if (!c->retired)
 		cx_comm_shut(c);
+	for (int i = 0; i < CX_BELLS; i++)
+		if (c->bell[i] >= 0)
+			cx_sys->close(c->bell[i]);
 	cx_free(c->origin);
 	cx_free(c);
 }

@@ -66,23 +66,37 @@ static void list_blamed(const struct cx_cause *c, int size, collx_error *error)
 	}
 }
 
-static void fill_error(const struct collx_comm *c, collx_error *error)
+/* cause NULL, or of code 0: there is none. size: of the communicator that had it. */
+static void fill_error(const struct cx_cause *cause, int size, collx_error *error)
 {
-	size_t size = error->size;
-	struct cx_cause cause;
+	size_t bytes = error->size;
 
 	*error = (collx_error)COLLX_ERROR_INIT;
-	error->size = size;
-	if (!cx_guard_cause(c->guard, &cause))
+	error->size = bytes;
+	if (!cause || !cause->code)
 		return;
-	error->code = (collx_result)cause.code;
-	error->origin = cause.origin;
-	list_blamed(&cause, c->size, error);
-	error->evidence = evidence_of(cause.code);
-	error->sys_errno = cause.sys_errno;
-	error->op = cause.seq;
-	error->since_us = (cx_now_ns() - cause.known_ns) / 1000;
-	memcpy(error->text, cause.text, sizeof(error->text));
+	error->code = (collx_result)cause->code;
+	error->origin = cause->origin;
+	list_blamed(cause, size, error);
+	error->evidence = evidence_of(cause->code);
+	error->sys_errno = cause->sys_errno;
+	error->op = cause->seq;
+	error->since_us = (cx_now_ns() - cause->known_ns) / 1000;
+	memcpy(error->text, cause->text, sizeof(error->text));
+}
+
+static void fill_own_error(const struct collx_comm *c, collx_error *error)
+{
+	struct cx_cause cause;
+
+	fill_error(cx_guard_cause(c->guard, &cause) ? &cause : NULL, c->size, error);
+}
+
+static int check_error(const char *name, const collx_error *error)
+{
+	if (error && error->size >= sizeof(*error))
+		return 0;
+	return cx_fail(COLLX_ERR_INVALID, "%s: begin with COLLX_ERROR_INIT", name);
 }
 
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
@@ -90,10 +104,22 @@ collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 	struct collx_comm *c;
 	int rc = ask(comm, "error", &c);
 
-	if (!rc && (!error || error->size < sizeof(*error)))
-		rc = cx_fail(COLLX_ERR_INVALID, "error: begin with COLLX_ERROR_INIT");
 	if (!rc)
-		fill_error(c, error);
+		rc = check_error("error", error);
+	if (!rc)
+		fill_own_error(c, error);
+	return asked(c, rc);
+}
+
+collx_result collx_comm_past_error(collx_comm_t comm, collx_error *error)
+{
+	struct collx_comm *c;
+	int rc = ask(comm, "past_error", &c);
+
+	if (!rc)
+		rc = check_error("past_error", error);
+	if (!rc)
+		fill_error(&c->why, c->past ? c->past->size : 0, error);
 	return asked(c, rc);
 }
 
@@ -102,9 +128,9 @@ int collx_comm_event_fd(collx_comm_t comm)
 	struct collx_comm *c;
 	int was = cx_cancel_hold(), rc = ask(comm, "event_fd", &c);
 
+	asked(c, rc);
 	if (!rc)
-		rc = cx_guard_bell(c->guard, CX_BELL_PROGRAM);
-	rc = asked(c, rc);
+		rc = cx_comm_bell(comm, CX_BELL_PROGRAM);
 	cx_cancel_release(was);
 	return rc;
 }
@@ -193,7 +219,7 @@ static void print_error(FILE *f, const struct collx_comm *comm)
 {
 	collx_error e = COLLX_ERROR_INIT;
 
-	fill_error(comm, &e);
+	fill_own_error(comm, &e);
 	fprintf(f, "\"error\": {\"code\": %d, \"name\": \"%s\", \"origin\": %d, \"rank\": %d, "
 		   "\"nranks\": %d, \"ranks\": [",
 		e.code, collx_strerror(e.code), e.origin, e.rank, e.nranks);
@@ -423,7 +449,6 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 	rc = cx_recover_shrink(now, &nobody, until, &next);
 	if (!rc) {
 		cx_comm_replace(now, next, COLLX_ERR_REVOKED);
-		cx_herald_stop(now->handle);
 		cx_comm_retire_past(next);
 	}
 	return leave(now, rc, was);

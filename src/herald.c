@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The thread that calls back: for stragglers, and for the first error, its last. */
+/*
+ * The thread that calls back: for stragglers, and for the error of each communicator that the
+ * handle leads to.
+ */
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,9 +14,10 @@ struct cx_herald {
 	struct collx_comm *comm;
 	collx_event_fn fn;
 	void *ctx;
-	struct cx_ward *guard;
-	uint64_t told;   /* number of the last straggler */
-	int bell;        /* of the communicator */
+	unsigned errors;     /* told of: one of each communicator, up to that number */
+	unsigned number;     /* of the present one */
+	uint64_t stragglers; /* told of, of that one */
+	int bell;        /* of the handle */
 	int stop;        /* rung when it is to end */
 	pthread_t thread;
 	_Atomic int state; /* enum */
@@ -24,20 +28,37 @@ enum { TO_SPAWN, SPAWNED, NO_THREAD };
 /* The one whose thread this is; NULL. Known here before anybody can ask, as `thread` is not. */
 static _Thread_local const struct cx_herald *here;
 
-/* What the bell was rung for. False: there is nothing to come. */
-static bool tell(struct cx_herald *h)
+/* What the bell was rung for, as the handle leads there now. Each error is told of once, also
+ * where the communicator went on meanwhile; several that came in between are one. */
+static void tell(struct cx_herald *h)
 {
 	struct cx_straggler s;
+	struct collx_comm *c;
+	unsigned number;
+	bool failed;
 
-	cx_guard_straggler(h->guard, CX_BELL_HERALD, &s);
-	if (s.number != h->told) {
-		h->told = s.number;
+	cx_sys->hush(h->bell);
+	c = cx_comm_hold(h->comm);
+	number = c->number;
+	cx_guard_straggler(c->guard, CX_BELLS, &s);
+	failed = cx_guard_verdict(c->guard) != 0;
+	cx_comm_let(c);
+	if (number != h->number) {
+		h->number = number;
+		h->stragglers = 0;
+	}
+	if (h->errors < number) {
+		h->errors = number;
+		h->fn(h->comm, COLLX_EVENT_ERROR, h->ctx);
+	}
+	if (h->errors == number && s.number != h->stragglers) {
+		h->stragglers = s.number;
 		h->fn(h->comm, COLLX_EVENT_STRAGGLER, h->ctx);
 	}
-	if (!cx_guard_verdict(h->guard))
-		return true;
-	h->fn(h->comm, COLLX_EVENT_ERROR, h->ctx);
-	return false;
+	if (failed && h->errors == number) {
+		h->errors = number + 1;
+		h->fn(h->comm, COLLX_EVENT_ERROR, h->ctx);
+	}
 }
 
 static void *run(void *arg)
@@ -45,15 +66,14 @@ static void *run(void *arg)
 	struct cx_herald *h = arg;
 	struct pollfd fds[] = { { .fd = h->bell, .events = POLLIN },
 				{ .fd = h->stop, .events = POLLIN } };
-	bool goes_on = true;
 
 	here = h;
-	while (goes_on && !fds[1].revents) {
+	while (!fds[1].revents) {
 		fds[0].revents = 0;
 		if (cx_sys->poll(fds, 2, -1) < 0)
 			cx_sys->poll(NULL, 0, 5);
 		else if (fds[0].revents)
-			goes_on = tell(h);
+			tell(h);
 	}
 	return NULL;
 }
@@ -61,8 +81,11 @@ static void *run(void *arg)
 /* What it waits for. */
 static int prepare(struct cx_herald *h)
 {
-	h->guard = cx_comm_now(h->comm)->guard;
-	h->bell = cx_guard_bell(h->guard, CX_BELL_HERALD);
+	struct collx_comm *c = cx_comm_hold(h->comm);
+
+	h->errors = c->number; /* of those before it the program knows */
+	cx_comm_let(c);
+	h->bell = cx_comm_bell(h->comm, CX_BELL_HERALD);
 	if (h->bell < 0)
 		return h->bell;
 	h->stop = cx_sys->bell();

@@ -192,8 +192,11 @@ void cx_comm_replace(struct collx_comm *c, struct collx_comm *next, int own)
 
 	next->handle = c->handle;
 	next->past = c;
+	next->number = c->number + 1;
+	cx_guard_cause(c->guard, &next->why);
 	atomic_store(&c->handle->heir, next);
-	/* Who wishes something later than this looks where the handle leads then. */
+	/* Who attaches a bell or wishes something later than this looks where it leads then. */
+	cx_guard_pass_bells(c->guard, next->guard);
 	wish = cx_guard_wish(c->guard);
 	if (wish && wish != own)
 		cx_guard_end_now(next->guard, wish);
@@ -203,7 +206,7 @@ void cx_comm_replace(struct collx_comm *c, struct collx_comm *next, int own)
 static void retire(struct collx_comm *c)
 {
 	if (!c->error) {
-		snprintf(c->text, sizeof(c->text), "another one has taken the communicator's place");
+		snprintf(c->text, sizeof(c->text), "another communicator has its place");
 		c->error = COLLX_ERR_REVOKED;
 	}
 	cx_comm_shut(c);
@@ -220,4 +223,35 @@ void cx_comm_retire_past(struct collx_comm *c)
 		if (!c->retired && !is_used(c)) /* else it has its things until it is destroyed */
 			retire(c);
 	}
+}
+
+/* The first that is asked for is the handle's. */
+static int make_bell(struct collx_comm *handle, enum cx_bell which)
+{
+	int bell = atomic_load(&handle->bell[which]), made, none = -1;
+
+	if (bell >= 0)
+		return bell;
+	made = cx_sys->bell();
+	if (made < 0)
+		return cx_fail_errno(-made, "event_fd");
+	if (atomic_compare_exchange_strong(&handle->bell[which], &none, made))
+		return made;
+	cx_sys->close(made); /* another thread was faster */
+	return none;
+}
+
+int cx_comm_bell(struct collx_comm *handle, enum cx_bell which)
+{
+	int bell = make_bell(handle, which), rc = bell < 0 ? bell : 0;
+	struct collx_comm *c;
+
+	if (rc)
+		return rc;
+	do {
+		c = cx_comm_hold(handle);
+		rc = cx_guard_attach(c->guard, which, bell);
+		cx_comm_let(c);
+	} while (!rc && !cx_comm_leads_to(handle, c));
+	return rc ? rc : bell;
 }

@@ -190,6 +190,7 @@ void trial_deciding(struct trial *t, int i);
 void trial_called_early(struct trial *t, int i);
 void trial_watched(struct trial *t, int i);
 void trial_aborted(struct trial *t, int i);
+void trial_losing(struct trial *t, int i);
 void trial_a9(struct trial *t, int i);
 void trial_b8(struct trial *t, int i);
 void trial_h4(struct trial *t, int i);

@@ -2,6 +2,7 @@
 /* One handle and several threads of its rank: what they do to it, and it to them. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -169,7 +170,8 @@ void trial_called_early(struct trial *t, int i)
 
 struct watcher {
 	struct worker *w;
-	collx_comm_t c;  /* the same all the time */
+	collx_comm_t c;  /* the same all the time, */
+	int fd;          /* as its descriptor */
 	int stop;
 	uint64_t asked;
 };
@@ -188,7 +190,8 @@ static void ask_all(struct watcher *k, int devnull)
 	EXPECT(!collx_comm_straggler(k->c, &s), "%s", collx_last_error(NULL));
 	EXPECT(collx_comm_size(k->c) == k->w->t->ranks, "size %d", collx_comm_size(k->c));
 	EXPECT(collx_last_error(k->c)[0] >= 0, "no line");
-	EXPECT(fd >= 0, "%s", collx_last_error(NULL));
+	EXPECT(fd >= 0 && (!k->fd || k->fd == fd), "descriptor %d, before: %d", fd, k->fd);
+	k->fd = fd;
 	if (k->asked++ % 64 == 0)
 		EXPECT(!collx_comm_dump(k->c, devnull), "%s", collx_last_error(NULL));
 }
@@ -310,7 +313,7 @@ static void live_aborted(struct trial *t, int rank)
 		rc = worker_call(&w);
 	/* Where it came in time the others may go on without who does not want to. */
 	gone = rank != t->actor && collx_comm_size(w.c) < t->ranks;
-	EXPECT(rc == COLLX_ERR_ABORTED || gone, "rank %d, aborted %u us after the beginning: %s: %s", rank,
+	EXPECT(rc == COLLX_ERR_ABORTED || gone, "rank %d, aborted after %u us: %s: %s", rank,
 	       a.after_us, collx_strerror(rc), collx_last_error(NULL));
 	worker_close(&w);
 	worker_step(&w, 9);
@@ -324,4 +327,137 @@ void trial_aborted(struct trial *t, int i)
 	t->op = OP_ALLREDUCE;
 	t->live = live_aborted;
 	t->drive = trial_wait;
+}
+
+/* ---- a communicator that goes on tells of each loss, and by the same descriptor ---- */
+
+struct listener {
+	struct worker *w;
+	int fd;
+	int errors, stragglers;
+	int origin[TRIAL_RANKS]; /* before the next loss */
+};
+
+static void hear(collx_comm_t c, collx_event event, void *arg)
+{
+	struct listener *l = arg;
+
+	EXPECT(c == l->w->c, "another handle");
+	__atomic_fetch_add(event == COLLX_EVENT_ERROR ? &l->errors : &l->stragglers, 1,
+			   __ATOMIC_RELEASE);
+}
+
+static bool is_readable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static void expect_count(const int *count, int n, const char *what)
+{
+	for (int i = 0; trial_load(count) < n && i < 10000; i++)
+		nap_ms(1);
+	EXPECT(trial_load(count) >= n, "called back for %d %s, not %d", trial_load(count), what, n);
+}
+
+/* Until one more is lost, whom all know by then. */
+static void lose_one(struct listener *l, int victim)
+{
+	collx_straggler s = COLLX_STRAGGLER_INIT;
+	collx_error e = COLLX_ERROR_INIT, past = COLLX_ERROR_INIT;
+	collx_comm_t c = l->w->c;
+	int size = collx_comm_size(c), one = 1, sum, rc = 0;
+
+	for (int r = 0; r < size; r++)
+		l->origin[r] = collx_comm_origin(c, r);
+	while (!rc && collx_comm_size(c) == size)
+		rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, c, NULL);
+	EXPECT(!rc && sum == size - 1, "rank %d: %s", l->w->me, collx_last_error(c));
+	EXPECT(!collx_comm_error(c, &e) && !e.code, "it went on, and has: %s", e.text);
+	EXPECT(!collx_comm_past_error(c, &past), "%s", collx_last_error(NULL));
+	EXPECT(past.code == COLLX_ERR_PEER_DEAD && past.rank >= 0 && past.rank < size &&
+	       l->origin[past.rank] == victim, "%d, rank %d: %s", past.code, past.rank, past.text);
+	EXPECT(collx_comm_event_fd(c) == l->fd, "another descriptor");
+	EXPECT(is_readable(l->fd), "no loss is seen by poll");
+	for (int i = 0; is_readable(l->fd) && i < 1000; i++) {
+		EXPECT(!collx_comm_straggler(c, &s), "%s", collx_last_error(NULL));
+		nap_ms(1);
+	}
+	EXPECT(!is_readable(l->fd), "it stays readable");
+}
+
+/* Of the last two. */
+static void be_late(struct listener *l)
+{
+	int before = trial_load(&l->stragglers);
+	collx_comm_t c = l->w->c;
+
+	if (collx_comm_rank(c) == 0)
+		nap_ms(1500);
+	EXPECT(!collx_barrier(c, NULL), "rank %d: %s", l->w->me, collx_last_error(c));
+	expect_count(&l->stragglers, before + 1, "stragglers");
+	EXPECT(is_readable(l->fd), "no straggler is seen by poll");
+}
+
+static void live_losing(struct trial *t, int rank)
+{
+	struct worker w;
+	struct listener l = { .w = &w };
+	int rc, one = 1, sum;
+
+	if (open_with_all(&w, t, rank))
+		return;
+	if (t->victims >> rank & 1) {
+		worker_step(&w, 2);
+		while (!(rc = collx_allreduce(&one, &sum, 1, COLLX_INT32, COLLX_SUM, w.c, NULL)))
+			continue;
+		EXPECT(false, "rank %d, to be killed: %s", rank, collx_last_error(w.c));
+		return;
+	}
+	EXPECT(!collx_comm_set_callback(w.c, hear, &l), "%s", collx_last_error(NULL));
+	l.fd = collx_comm_event_fd(w.c);
+	EXPECT(l.fd >= 0 && !is_readable(l.fd), "descriptor %d", l.fd);
+	worker_step(&w, 2);
+	for (int i = 0; i < 2; i++) {
+		lose_one(&l, (t->actor + i) % t->ranks);
+		expect_count(&l.errors, i + 1, "losses");
+		EXPECT(l.errors == i + 1, "called back for %d losses", l.errors);
+		worker_step(&w, 3 + i);
+	}
+	EXPECT(collx_comm_set_callback(w.c, hear, &l) == COLLX_ERR_INVALID, "two callbacks");
+	be_late(&l);
+	EXPECT(l.errors == 2, "called back for %d losses", l.errors);
+	t->note[rank].size = 2;
+	worker_close(&w);
+	worker_step(&w, 9);
+}
+
+static int kill_two(struct trial *t)
+{
+	unsigned left = trial_all(t);
+
+	for (int i = 0; i < 2; i++) {
+		unsigned victim = 1u << (t->actor + i) % t->ranks;
+
+		if (trial_await(t, i ? left & ~t->victims : left, 2 + i))
+			return 1;
+		usleep(trial_draw(t, 7 + (unsigned)i, 50000));
+		trial_signal(t, victim, SIGKILL);
+		left &= ~victim;
+	}
+	return trial_await(t, left, 9);
+}
+
+void trial_losing(struct trial *t, int i)
+{
+	trial_lose(t, FAULT_KILL, COLLX_OK, i);
+	t->victims |= 1u << (t->actor + 1) % t->ranks;
+	t->config.flags = COLLX_CONTINUE;
+	t->config.straggler_ms = 300;
+	t->how = HOW_CALL;
+	t->op = OP_ALLREDUCE;
+	t->count = SMALL;
+	t->live = live_losing;
+	t->drive = kill_two;
 }
