@@ -203,6 +203,8 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 			*out = next;
 			return 0;
 		}
+		if (next && rc == COLLX_ERR_ABORTED) /* others may have it already */
+			cx_guard_end_now(next->guard, rc);
 		cx_comm_close(next);
 		if (rc)
 			return rc;
