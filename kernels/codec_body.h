@@ -477,45 +477,6 @@ ALWAYS void encode_scaled(enum cx_format f, bool stochastic, make_fn *make, cons
 		   residual, stochastic ? random : NULL, around);
 }
 
-#if VEC == 64
-#include "kernels/codec_exact.h"
-#include "kernels/codec_held.h"
-#include "kernels/codec_short.h"
-#else
-enum { HELD = 0 };
-struct exact {
-	unsigned char *wire;
-};
-
-ALWAYS void encode_held(enum cx_format f, unsigned char *wire, const char *src)
-{
-	(void)f, (void)wire, (void)src;
-}
-
-ALWAYS void encode_shorts(enum cx_format f, collx_type type, unsigned char *wire,
-			  const char *src, size_t tiles, bool around)
-{
-	(void)f, (void)type, (void)wire, (void)src, (void)tiles, (void)around;
-}
-
-ALWAYS void exact_begin(struct exact *x)
-{
-	x->wire = NULL;
-}
-
-ALWAYS bool exact_next(enum cx_format f, struct exact *x, unsigned char *wire,
-		       const struct tile *t, bool around)
-{
-	(void)f, (void)x, (void)wire, (void)t, (void)around;
-	return false;
-}
-
-ALWAYS void exact_end(enum cx_format f, struct exact *x, bool around)
-{
-	(void)f, (void)x, (void)around;
-}
-#endif
-
 /* ---- bf16 ---- */
 
 /* The same where all elements of a block are below the largest bfloat16. */
@@ -597,9 +558,6 @@ ALWAYS void encode_tile(enum cx_format f, make_fn *make, const collx_type *type,
 			encode_bf16(true, make, wire, t, residual, around);
 		else
 			encode_bf16(false, make, wire, t, residual, around);
-	} else if (HELD > 0 && around && type && *type == COLLX_FLOAT32 &&
-		   !t->rounding.stochastic) {
-		encode_held(f, wire, t->src);
 	} else if (t->rounding.stochastic) {
 		encode_scaled(f, true, make, type, wire, t, residual, around);
 	} else {
@@ -633,6 +591,54 @@ MAKE(sum_q8_left, make_sum(CX_Q8, x, t, block); feed_back(x, t, block))
 MAKE(sum_q4_left, make_sum(CX_Q4, x, t, block); feed_back(x, t, block))
 MAKE(sum_bf16_left, make_sum(CX_BF16, x, t, block); feed_back(x, t, block))
 
+#if VEC == 64
+#include "kernels/codec_exact.h"
+#include "kernels/codec_held.h"
+#include "kernels/codec_short.h"
+
+/* Whole tiles to q8 or q4, to nearest, with the scales of what comes next found while this is
+ * written. Returns how many it took. */
+ALWAYS size_t encode_ahead(enum cx_format f, collx_type type, unsigned char *wire,
+			   const char *src, size_t tiles, bool around)
+{
+	if (f == CX_BF16 || !tiles || (type == COLLX_FLOAT32 && !around))
+		return 0;
+	if (type == COLLX_FLOAT32)
+		encode_held(f, wire, src, tiles);
+	else
+		encode_shorts(f, type, wire, src, tiles, around);
+	return tiles;
+}
+#else
+struct exact {
+	unsigned char *wire;
+};
+
+ALWAYS size_t encode_ahead(enum cx_format f, collx_type type, unsigned char *wire,
+			   const char *src, size_t tiles, bool around)
+{
+	(void)f, (void)type, (void)wire, (void)src, (void)tiles, (void)around;
+	return 0;
+}
+
+ALWAYS void exact_begin(struct exact *x)
+{
+	x->wire = NULL;
+}
+
+ALWAYS bool exact_next(enum cx_format f, struct exact *x, unsigned char *wire,
+		       const struct tile *t, bool around)
+{
+	(void)f, (void)x, (void)wire, (void)t, (void)around;
+	return false;
+}
+
+ALWAYS void exact_end(enum cx_format f, struct exact *x, bool around)
+{
+	(void)f, (void)x, (void)around;
+}
+#endif
+
 ALWAYS void encode(enum cx_format f, collx_type type, void *wire, const void *src, size_t n,
 		   const struct cx_rounding *r)
 {
@@ -643,13 +649,13 @@ ALWAYS void encode(enum cx_format f, collx_type type, void *wire, const void *sr
 	const bool around = far_away(wire, cx_wire_bytes(f, n));
 	cx_encode_fn rest = cx_codecs_portable.encode[f][cx_float_slot(type)];
 	unsigned char *w = wire;
+	size_t ahead = 0;
 
-	if (HELD > 0 && f != CX_BF16 && type != COLLX_FLOAT32 && !t.rounding.stochastic) {
-		encode_shorts(f, type, w, src, n / CX_TILE, around);
-		w += n / CX_TILE * out;
-		t.src += n / CX_TILE * step;
-		n %= CX_TILE;
-	}
+	if (!t.rounding.stochastic)
+		ahead = encode_ahead(f, type, w, src, n / CX_TILE, around);
+	w += ahead * out;
+	t.src += ahead * step;
+	n -= ahead * CX_TILE;
 	for (; n >= CX_TILE; n -= CX_TILE) {
 		encode_tile(f, make, &type, w, &t, NULL, around);
 		t.src += step;

@@ -41,6 +41,8 @@ static void print_variables(bool help)
 		const struct cx_env_entry *e = cx_env_entry((enum cx_env)i);
 		const char *value = cx_env_text((enum cx_env)i);
 
+		if (value && i == CX_ENV_SECRET)
+			value = "(set, and told to nobody)";
 		if (help)
 			printf("%s\n\ttype     %s\n\tdefault  %s\n\tvalue    %s\n\t%s\n", e->name,
 			       e->type, *e->fallback ? e->fallback : "-", value ? value : "-",

@@ -88,35 +88,45 @@ static int exchange(struct sim_player *p, struct sim_stay *at, int round, uint64
 	return rc;
 }
 
-static void check_lanes(struct sim_player *p, const int *fds)
+/* Of one host they have memory; in the first one all are connected. */
+static bool is_wanted(const struct sim_comm *c, int a, int b)
 {
-	const struct sim_schedule *s = sim_job.plan;
+	const int *host = sim_job.plan->host;
 
-	for (int i = 0; i < s->ranks * SIM_LANES; i++) {
-		const struct sim_player *q = &sim_job.player[i / SIM_LANES];
-		struct sim_sock *other = q->lanes[p->rank * SIM_LANES + i % SIM_LANES];
+	return a != b && (!c->generation || host[c->member[a]] != host[c->member[b]]);
+}
 
-		p->lanes[i] = fds[i] < 0 ? NULL : sim_fd_get(p->proc, fds[i]);
-		if (q->rank != p->rank && !p->lanes[i])
-			sim_broken("rank %d has no lane to rank %d", p->rank, q->rank);
-		if (other && p->lanes[i] && !sim_sock_is_pair(p->lanes[i], other) &&
-		    sim_job.players == s->ranks && !sim_schedule_find(s, SIM_RESET, -1))
+static void check_lanes(struct sim_player *p, struct sim_comm *c, const int *fds)
+{
+	int me = sim_comm_seat(c, p->rank);
+
+	for (int i = 0; i < c->ranks * SIM_LANES; i++) {
+		int r = i / SIM_LANES;
+		struct sim_sock *mine = fds[i] < 0 ? NULL : sim_fd_get(p->proc, fds[i]);
+		struct sim_sock *other = c->mesh[r][me * SIM_LANES + i % SIM_LANES];
+
+		c->mesh[me][i] = mine;
+		if (is_wanted(c, me, r) && !mine)
+			sim_broken("rank %d has no lane to rank %d", p->rank, c->member[r]);
+		if (other && mine && !sim_sock_is_pair(mine, other) &&
+		    sim_job.players == sim_job.plan->ranks &&
+		    !sim_schedule_find(sim_job.plan, SIM_RESET, -1))
 			sim_broken("a lane of rank %d leads elsewhere than to rank %d", p->rank,
-				   q->rank);
+				   c->member[r]);
 	}
 }
 
 static int connect_lanes(struct sim_player *p, struct sim_stay *at, const struct cx_meeting *m)
 {
-	int n = sim_job.plan->ranks * SIM_LANES, rc;
 	unsigned char wanted[SIM_RANKS];
-	int fds[SIM_RANKS * SIM_LANES];
+	int fds[SIM_RANKS * SIM_LANES], rc;
 
-	memset(wanted, 1, sizeof(wanted));
+	for (int r = 0; r < at->comm->ranks; r++)
+		wanted[r] = is_wanted(at->comm, m->rank, r);
 	rc = cx_mesh_open(at->boot, m, sim_job.plan->seed, SIM_LANES, wanted, fds);
 	if (!rc)
-		check_lanes(p, fds);
-	for (int i = 0; !rc && i < n; i++)
+		check_lanes(p, at->comm, fds);
+	for (int i = 0; !rc && i < at->comm->ranks * SIM_LANES; i++)
 		if (fds[i] >= 0)
 			cx_sys->close(fds[i]);
 	return rc;
@@ -227,7 +237,7 @@ static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meet
 		rc = introduce(p, at, m);
 	for (int i = 0; !rc && first && i < s->exchanges; i++)
 		rc = exchange(p, at, i, m->deadline_ns);
-	if (!rc && s->mesh && first)
+	if (!rc && (first ? s->mesh : s->lanes))
 		rc = connect_lanes(p, at, m);
 	return rc ? rc : exchange(p, at, s->exchanges, m->deadline_ns);
 }

@@ -43,6 +43,7 @@ struct sim_comm {
 	uint64_t told[SIM_DECISIONS]; /* [number]: ranks of the job that were told it */
 	bool parted;                /* and may go on in two, see recover.c */
 	struct sim_lanes *lanes;
+	struct sim_sock *mesh[SIM_RANKS][SIM_RANKS * SIM_LANES]; /* [rank in it] */
 	struct sim_call call[SIM_CALLS][SIM_RANKS]; /* [operation][rank of the job] */
 };
 
@@ -79,7 +80,6 @@ struct sim_player {
 	const struct sim_player *before; /* as it was in the communicator before this one */
 	struct sim_rescue rescue;
 	struct sim_sock *gift; /* that it passed to the others in an exchange */
-	struct sim_sock *lanes[SIM_RANKS * SIM_LANES];
 	uint64_t begun_ns;     /* creation */
 	uint64_t paused_before_ns;
 	bool created;

@@ -438,6 +438,140 @@ static const char *judge_pair(const struct sim_fault *f)
 	return bad;
 }
 
+/* ---- pairs of hosts that are cut from each other, in the midst of the others ---- */
+
+/*
+ * What the reference asks for: not all are given up but the higher one of a pair goes, and
+ * all agree (C3); who is left has a next communicator, the same everywhere (3.9, I1), in which
+ * the job continues (invariant I7). So of those who live exactly these go: each for the sake of
+ * a lower one that it is cut from, and that stays.
+ */
+static bool only_pairs(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++) {
+		const struct sim_fault *f = &s->fault[i];
+
+		if (f->kind == SIM_KILL && !f->when && !f->at_call)
+			continue;
+		if (f->kind != SIM_CUT_PAIR || f->for_ns != UINT64_MAX || (f->when && !f->struck))
+			return false;
+		for (int r = 0; r < s->ranks; r++)
+			if (f->when ? !as_it_began(r)->created : !was_there(as_it_began(r), f))
+				return false;
+	}
+	return s->lanes && s->decide_ns >= 8 * s->silence_ns &&
+	       sim_schedule_find(s, SIM_CUT_PAIR, -1);
+}
+
+static bool are_parted(int a, int b)
+{
+	const int *host = sim_job.plan->host;
+
+	return sim.cut[host[a]][host[b]];
+}
+
+static bool goes_on(int rank)
+{
+	const struct sim_player *p = &sim_job.player[rank];
+
+	return p->at->comm->generation && !(p->rescue.tried && p->rescue.code);
+}
+
+/* A chair waits two silences for who cannot come, and two are the time for a communicator that
+ * does not come about. */
+static const char *judge_pace(const struct sim_player *p)
+{
+	const struct sim_rescue *r = &p->rescue;
+	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
+
+	if (r->ended_ns <= since + 4 * sim_job.plan->silence_ns + SIM_S / 2)
+		return NULL;
+	return sim_say("pairs are cut, and rank %d went on %.3f s after the last one was there",
+		       p->rank, (double)(r->ended_ns - since) / 1e9);
+}
+
+/* Whose going the pairs account for. False: with the dead they are so many that who sits with
+ * rank 0 is no quorum. */
+static bool parted(struct cx_set *out)
+{
+	int n = sim_job.plan->ranks, gone = 0;
+
+	*out = (struct cx_set){ { 0 } };
+	for (int r = 0; r < n; r++) {
+		for (int lower = 0; lower < r; lower++)
+			if (are_parted(lower, r) && !cx_set_has(out, lower))
+				cx_set_add(out, r);
+		gone += cx_set_has(out, r) || sim_job.player[r].proc->killed;
+	}
+	return 2 * gone < n;
+}
+
+/* Are all cut before anybody has to go on, and does nobody die? */
+static bool are_known_at_once(void)
+{
+	const struct sim_schedule *s = sim_job.plan;
+
+	for (int i = 0; i < s->nfaults; i++)
+		if (s->fault[i].kind == SIM_KILL || (s->fault[i].when && s->nfaults > 1))
+			return false;
+	return true;
+}
+
+/* A lower one may have died, or gone, since; and in a ring the first word of a pair counts, but
+ * that it is rank 0 who is silent is looked at twice. */
+static bool has_reason_to_go(int rank, const struct cx_set *out)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	bool ring = s->ring_hosts < (unsigned)s->ranks; /* each leads itself over tcp */
+
+	if (!ring && are_known_at_once())
+		return cx_set_has(out, rank);
+	for (int r = 0; r < (ring && rank ? s->ranks : rank); r++)
+		if (are_parted(r, rank))
+			return true;
+	return false;
+}
+
+static const char *judge_parted(int rank, const struct cx_set *out)
+{
+	const struct sim_player *p = &sim_job.player[rank];
+	const struct sim_rescue *r = &p->rescue;
+
+	for (int other = 0; goes_on(rank) && other < rank; other++)
+		if (goes_on(other) && are_parted(rank, other))
+			return sim_say("rank %d goes on with rank %d, which it is cut from", rank,
+				       other);
+	if (goes_on(rank) && p->code && !sim_schedule_find(sim_job.plan, SIM_KILL, -1))
+		return sim_say("pairs are cut, and rank %d goes on, but its calls do not: %s",
+			       rank, p->text);
+	/* Who is cut from the chair may not meet anybody who could tell it more. */
+	if (goes_on(rank) || (has_reason_to_go(rank, out) && (r->code == COLLX_ERR_EXCLUDED ||
+							      r->code == COLLX_ERR_NO_QUORUM)))
+		return NULL;
+	return sim_say("pairs are cut, and rank %d, which has to %s, got %d (%s)", rank,
+		       cx_set_has(out, rank) ? "go" : "stay", r->code, r->text);
+}
+
+static const char *judge_pairs(void)
+{
+	const char *bad = NULL;
+	struct cx_set out;
+
+	for (int r = 0; r < sim_job.plan->ranks; r++)
+		if (!sim_job.player[r].proc->killed && !as_it_began(r)->rescue.tried)
+			return NULL;
+	if (!parted(&out))
+		return NULL;
+	for (int r = 0; !bad && r < sim_job.plan->ranks; r++)
+		if (!sim_job.player[r].proc->killed)
+			bad = judge_parted(r, &out);
+	for (int r = 0; !bad && r < sim_job.plan->ranks; r++)
+		bad = goes_on(r) ? judge_pace(as_it_began(r)) : NULL;
+	return bad;
+}
+
 /* ---- all ---- */
 
 const char *sim_judge_rescues(void)
@@ -453,5 +587,7 @@ const char *sim_judge_rescues(void)
 		bad = judge_cut(lone_cut());
 	if (!bad && lone_pair())
 		bad = judge_pair(lone_pair());
+	if (!bad && only_pairs())
+		bad = judge_pairs();
 	return bad;
 }

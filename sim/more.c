@@ -200,6 +200,90 @@ static void draw_lost_below(struct sim_schedule *s, struct sim_rng *r)
 	sim_add_fault(s, SIM_KILL, 0, at_ns + 890 * SIM_MS + sim_rng_below(r, 130 * SIM_MS), 0);
 }
 
+/* ---- pairs of hosts ---- */
+
+static struct sim_fault *part_pair(struct sim_schedule *s, struct sim_rng *r, int a, int b)
+{
+	struct sim_fault *f = sim_add_fault(s, SIM_CUT_PAIR, 0, 5 * SIM_MS +
+					    sim_rng_below(r, 80 * SIM_MS), UINT64_MAX);
+
+	f->host = a;
+	f->n = (uint64_t)b;
+	if (!s->shrinks_well)
+		return f;
+	/* While they come together, and nothing else is wrong. */
+	f->when = SIM_AT_DECIDING;
+	f->rank = (int)sim_rng_below(r, (uint64_t)s->ranks);
+	f->at_ns = 1 + sim_rng_below(r, 1u << (10 + sim_rng_below(r, 14)));
+	return f;
+}
+
+/* Some have one end in common. */
+static void part_some(struct sim_schedule *s, struct sim_rng *r)
+{
+	int most = s->hosts == s->ranks ? 3 : 1, centre = 1 + (int)sim_rng_below(r, 2);
+
+	for (int n = 1 + (int)sim_rng_below(r, (uint64_t)most); n; n--) {
+		int a = sim_rng_once_in(r, 2) ? centre : (int)sim_rng_below(r, (uint64_t)s->hosts);
+
+		part_pair(s, r, a,
+			  (a + 1 + (int)sim_rng_below(r, (uint64_t)s->hosts - 1)) % s->hosts);
+	}
+}
+
+/* In the ring one of a pair cannot tell rank 0 of the other one, who hears of that. */
+static void part_teller(struct sim_schedule *s, struct sim_rng *r)
+{
+	bool low = sim_rng_once_in(r, 2); /* the other one is a neighbour of rank 0's */
+	int teller = low ? 2 : s->ranks - 2, other = low ? 1 : s->ranks - 1;
+	struct sim_fault *f;
+
+	s->ring_hosts = 2;
+	f = part_pair(s, r, s->host[teller], s->host[0]);
+	*part_pair(s, r, s->host[teller], s->host[other]) = *f;
+	s->fault[s->nfaults - 1].n = (uint64_t)s->host[other];
+}
+
+static void shuffle_hosts(struct sim_schedule *s, struct sim_rng *r)
+{
+	for (int i = 0; i < s->ranks; i++)
+		s->host[i] = i < s->hosts ? i : (int)sim_rng_below(r, (uint64_t)s->hosts);
+	for (int i = s->ranks - 1; i > 1; i--) {
+		int j = 1 + (int)sim_rng_below(r, (uint64_t)i), t = s->host[i];
+
+		s->host[i] = s->host[j];
+		s->host[j] = t;
+	}
+}
+
+void sim_schedule_draw_pairs(struct sim_schedule *s)
+{
+	struct sim_rng r = { s->seed * 7 + 6 };
+
+	s->ranks = 4 + (int)sim_rng_below(&r, 5);
+	s->hosts = sim_rng_once_in(&r, 3) ? 3 + (int)sim_rng_below(&r, 2) : s->ranks;
+	s->meeting = sim_rng_once_in(&r, 2) ? SIM_TCP : SIM_TCP_AND_LOCAL;
+	shuffle_hosts(s, &r);
+	sim_keep_busy(s, &r);
+	s->lanes = true;
+	if (sim_rng_once_in(&r, 2))
+		s->ring_hosts = SIM_RANKS;
+	s->generations = 3;
+	s->uniform = sim_rng_once_in(&r, 3);
+	s->shrinks_well = sim_rng_once_in(&r, 4);
+	s->ops = s->shrinks_well ? 4 : 30;
+	s->decide_ns = 30 * SIM_S;
+	if (s->params.buffer < 16384)
+		s->params.buffer = 16384;
+	if (s->hosts == s->ranks && sim_rng_once_in(&r, 5))
+		part_teller(s, &r);
+	else
+		part_some(s, &r);
+	if (sim_rng_once_in(&r, 4))
+		sim_add_fault(s, SIM_KILL, (int)sim_rng_below(&r, (uint64_t)s->ranks),
+			      sim_rng_below(&r, 5 * SIM_S), 0);
+}
+
 /* ---- all ---- */
 
 /* The faults that were drawn, and calls that are uniform. */

@@ -153,7 +153,14 @@ static void draw_fault(struct sim_schedule *s, struct sim_rng *r)
 		f->rank = 1;
 }
 
-/* Its own dice, so that other draws do not change with it. */
+/* Their own dice, so that other draws do not change with them. */
+static bool draw_lanes(uint64_t seed)
+{
+	struct sim_rng r = { seed * 11 + 5 };
+
+	return sim_rng_once_in(&r, 4);
+}
+
 static unsigned draw_ring(uint64_t seed)
 {
 	struct sim_rng r = { seed * 3 + 2 };
@@ -188,11 +195,14 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 		draw_fault(s, &r);
 	s->near = sim_rng_once_in(&r, 2);
 	s->ring_hosts = draw_ring(seed);
+	s->lanes = draw_lanes(seed);
 	s->uniform = seed % 4 == 3;
 	if (faults && !ranks && seed % 4 == 1)
 		sim_schedule_draw_rare(s, &r);
 	if (faults && !ranks && seed % 4 == 3)
 		sim_schedule_draw_more(s, &r);
+	if (faults && !ranks && seed % 32 == 2)
+		sim_schedule_draw_pairs(s);
 }
 
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
@@ -259,6 +269,8 @@ void sim_schedule_print(const struct sim_schedule *s)
 	       (double)s->decide_ns / 1e9, s->generations,
 	       s->shrinks_well ? ", when well, too" : "",
 	       (int)s->agree_every);
+	if (s->lanes)
+		printf("  next communicators connect their hosts\n");
 	if (s->uniform)
 		printf("  calls are uniform\n");
 	if (s->straggler_ns)

@@ -81,6 +81,7 @@ struct sim_schedule {
 	uint64_t straggler_ns;         /* who is late for so long is told of; 0: nobody is */
 	int exchanges;
 	bool passes_fds, mesh;
+	bool lanes;                    /* next communicators connect hosts, as the library does */
 	unsigned ring_hosts;           /* beyond so many leaders watch each other */
 	int ops;
 	uint64_t think_ns;             /* between operations, up to so long */
@@ -107,6 +108,8 @@ void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r);
 void sim_schedule_draw_more(struct sim_schedule *s, struct sim_rng *r);
 /* Uniform calls, and processes that end in them, at whatever moment. */
 void sim_schedule_draw_kills(struct sim_schedule *s);
+/* Pairs of hosts that are cut from each other for good, and little else. */
+void sim_schedule_draw_pairs(struct sim_schedule *s);
 /* Time for operations from the beginning, a few ms each; no faults yet. */
 void sim_keep_busy(struct sim_schedule *s, struct sim_rng *r);
 struct sim_fault *sim_add_fault(struct sim_schedule *s, enum sim_fault_kind kind, int rank,

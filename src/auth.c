@@ -157,6 +157,8 @@ static int check_secret_file(int fd, const char *path)
 
 	if (fstat(fd, &st))
 		return cx_fail_errno(errno, "secret file %s", path);
+	if (!S_ISREG(st.st_mode))
+		return cx_fail(COLLX_ERR_INVALID, "secret file %s is no regular file", path);
 	if (st.st_uid != geteuid() || (st.st_mode & 077))
 		return cx_fail(COLLX_ERR_AUTH,
 			       "secret file %s must belong to user %u and be closed to others: "
@@ -169,18 +171,19 @@ int cx_secret_read(struct cx_secret *s, const char *path)
 {
 	char text[2 * CX_SECRET_BYTES] = { 0 };
 	unsigned char key[CX_SECRET_BYTES];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	ssize_t n = 0;
 	int rc;
 
 	if (fd < 0)
 		return cx_fail_errno(errno, "secret file %s", path);
 	rc = check_secret_file(fd, path);
-	if (!rc && pread(fd, text, sizeof(text), 0) != (ssize_t)sizeof(text))
-		rc = COLLX_ERR_INVALID;
+	if (!rc)
+		n = pread(fd, text, sizeof(text), 0);
 	close(fd);
-	if (rc && rc != COLLX_ERR_INVALID)
+	if (rc)
 		return rc;
-	if (rc || parse_hex_key(text, key))
+	if (n != (ssize_t)sizeof(text) || parse_hex_key(text, key))
 		rc = cx_fail(COLLX_ERR_INVALID, "secret file %s does not begin with %d hex digits",
 			     path, 2 * CX_SECRET_BYTES);
 	else
@@ -225,15 +228,16 @@ int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CH
 {
 	int rc = check_head(challenge);
 
-	if (rc)
-		return rc;
 	memset(out, 0, CX_PROOF_BYTES);
 	put_head(out);
+	if (rc)
+		return rc;
 	memcpy(out + PROOF_JOB, s->job, CX_JOB_BYTES);
 	put32(out + PROOF_CLAIM, claim->rank);
 	put32(out + PROOF_CLAIM + 4, claim->ranks);
 	put32(out + PROOF_CLAIM + 8, claim->kind);
 	put32(out + PROOF_CLAIM + 12, claim->conn);
+	put32(out + PROOF_CLAIM + 16, claim->to);
 	rc = cx_sys->random(out + PROOF_NONCE, NONCE_BYTES);
 	if (rc)
 		return cx_fail_errno(-rc, "random numbers");
@@ -259,6 +263,7 @@ int cx_auth_check(const struct cx_secret *s, const unsigned char challenge[CX_CH
 	claim->ranks = get32(proof + PROOF_CLAIM + 4);
 	claim->kind = get32(proof + PROOF_CLAIM + 8);
 	claim->conn = get32(proof + PROOF_CLAIM + 12);
+	claim->to = get32(proof + PROOF_CLAIM + 16);
 	return 0;
 }
 

@@ -5,7 +5,8 @@
  * first, so a stranger learns nothing and costs one HMAC.
  *
  *   server -> client  challenge   magic, version, nonce
- *   client -> server  proof       magic, version, job, claim, nonce, MAC("c", both so far)
+ *   client -> server  proof       magic, version, job, claim (rank, ranks, kind, conn, to),
+ *                                 nonce, MAC("c", both so far)
  *   server -> client  confirm     MAC("s", both so far)
  *
  * Direction labels stop reflection, both nonces stop replay, and everything a
@@ -18,7 +19,7 @@
 #include <stdint.h>
 
 enum {
-	CX_WIRE_VERSION = 2,
+	CX_WIRE_VERSION = 3,
 	CX_SECRET_BYTES = 32,
 	CX_JOB_BYTES = 16,
 	CX_CHALLENGE_BYTES = 40,
@@ -37,7 +38,9 @@ struct cx_claim {
 	uint32_t ranks;
 	uint32_t kind; /* enum cx_conn_kind of boot.h */
 	uint32_t conn; /* which of several connections */
+	uint32_t to;   /* whose door it is for, by rank, */
 };
+#define CX_TO_ANY UINT32_MAX /* or whoever opened it */
 
 /* Derives the job's public name. */
 int cx_secret_init(struct cx_secret *s, const unsigned char key[CX_SECRET_BYTES]);
@@ -55,7 +58,8 @@ int cx_secret_from_text(struct cx_secret *s, const char *text);
 void cx_secret_wipe(struct cx_secret *s);
 
 int cx_auth_challenge(unsigned char out[CX_CHALLENGE_BYTES]);
-/* COLLX_ERR_VERSION when the server speaks another version. */
+/* COLLX_ERR_VERSION when the server speaks another version; `out` then proves nothing, and
+ * shows that server the version of this one. */
 int cx_auth_prove(const struct cx_secret *s, const unsigned char challenge[CX_CHALLENGE_BYTES],
 		  const struct cx_claim *claim, unsigned char out[CX_PROOF_BYTES]);
 /* Does it look like one, of this version? */

@@ -14,6 +14,7 @@ struct cx_boot {
 	struct cx_tree tree;
 	int fault;           /* first error told or seen; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
+	bool met;            /* all ranks have come */
 	bool overdue;        /* a rank below has waited until its deadline */
 	bool left_some;      /* frames that came while records were given are in their wires */
 	unsigned char *have; /* [rank], of the exchange under way: enum have */
@@ -39,10 +40,15 @@ static int set_fault(struct cx_boot *b, int code, const char *text)
 	return cx_fail(b->fault, "%s", b->text);
 }
 
-/* What this rank lacks, others have to be told whose lack it is. */
+/*
+ * What this rank lacks, others have to be told whose lack it is. So is a setting that is
+ * wrong: an INVALID once all have met; before, it is about who came. What all ranks find
+ * alike begins with the rank at fault.
+ */
 static const char *whose(const struct cx_boot *b, int code, const char *text, char who[32])
 {
-	bool own = code == COLLX_ERR_SYSTEM || code == COLLX_ERR_NOMEM || code == COLLX_ERR_NOFILES;
+	bool own = code == COLLX_ERR_SYSTEM || code == COLLX_ERR_NOMEM ||
+		   code == COLLX_ERR_NOFILES || (code == COLLX_ERR_INVALID && b->met);
 
 	if (!own || !strncmp(text, "rank ", 5))
 		return "";
@@ -73,6 +79,7 @@ static int hear_frame(struct cx_boot *b, int from)
 	struct cx_tree *t = &b->tree;
 	const struct cx_wire *w = cx_tree_wire(t, from);
 	bool below = from != t->above;
+	int rc;
 
 	switch (w->head.kind) {
 	case CX_FRAME_OVERDUE:
@@ -85,8 +92,9 @@ static int hear_frame(struct cx_boot *b, int from)
 	case CX_FRAME_SEATED:
 		cx_fail(COLLX_ERR_INVALID, "rank %d is taken twice", w->head.arg);
 		return pass_on(b, COLLX_ERR_INVALID);
-	default:
-		return pass_on(b, cx_meet_fault(w));
+	default: /* it says whose it is, or is about all */
+		rc = cx_meet_fault(w);
+		return set_fault(b, rc, cx_error_text());
 	}
 }
 
@@ -490,6 +498,7 @@ int cx_boot_open(struct cx_boot **out, struct cx_meeting *m)
 		cx_boot_close(b);
 		return rc;
 	}
+	b->met = true;
 	*out = b;
 	return 0;
 }

@@ -140,7 +140,9 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *request, unsig
 	if (rc)
 		return cx_comm_die(c, &r, rc);
 	for (;;) {
+		c->promise = flags & COLLX_UNIFORM ? CX_SIGN_UNIFORM : 0;
 		rc = cx_comm_run(c, &r, timeout_ns);
+		c->promise = 0;
 		over = flags & (COLLX_UNIFORM | CX_GOES_ON)
 			       ? commit(c, &r, rc, deadline(timeout_ns), &lost)
 			       : rc;

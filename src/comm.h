@@ -46,8 +46,10 @@ struct collx_comm {
 	char text[CX_FAULT_TEXT_MAX];
 	uint64_t seq;          /* collectives begun */
 	uint64_t chain;        /* a hash of them all: ranks that differ once differ for ever */
+	uint64_t promise;      /* of the call: CX_SIGN_UNIFORM, or 0 */
 	bool wired;            /* some ranks are connected: calls send and receive */
 	struct cx_terms terms;
+	uint32_t beat_ms;      /* between this rank's signs of life; 0: it gives none */
 	struct cx_wait_limits limits;
 	unsigned spin_ns;      /* of the next wait: less after spinning in vain */
 	struct cx_select_agreed agreed;

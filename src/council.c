@@ -216,11 +216,12 @@ static uint32_t kind_of(uint32_t kinds, uint64_t committed, uint32_t *outvoted)
 }
 
 /* Who could not connect with a lower rank goes, for the sake of that one: not where it has died or
- * fallen silent since, or goes itself, or those who lost one rank would all go. */
+ * fallen silent since, or goes itself, or those who lost one rank would all go. All that are lower
+ * than the chair are out. */
 static void part_pairs(const struct cx_council *c, struct cx_set *out)
 {
-	for (int r = 0; r < c->ranks; r++) {
-		uint64_t lower = r == c->rank ? c->vote.unreached : c->seat[r].unreached;
+	for (int r = c->rank + 1; r < c->ranks; r++) {
+		uint64_t lower = c->seat[r].unreached;
 
 		if (lower && !cx_set_has(out, (int)lower - 1))
 			cx_set_add(out, r);

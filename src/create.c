@@ -28,6 +28,7 @@ struct hello {
 	uint64_t home;           /* cx_host_id */
 	struct cx_process process;
 	uint32_t heartbeat_ms, silence_ms, straggler_ms, ring_hosts;
+	uint32_t flags;          /* COLLX_CONTINUE */
 	struct cx_topo topo;
 	struct cx_select_agreed agreed;
 };
@@ -61,6 +62,7 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 	h->silence_ms = c->terms.silence_ms;
 	h->straggler_ms = c->terms.straggler_ms;
 	h->ring_hosts = c->terms.ring_hosts;
+	h->flags = c->terms.flags;
 	h->topo = c->topo;
 	read_host(h->host);
 	rc = cx_sys->random(&h->nonce, sizeof(h->nonce));
@@ -71,10 +73,15 @@ static int say_hello(struct collx_comm *c, struct hello *h)
 
 static int check_hello(const struct hello *all, int ranks)
 {
-	for (int r = 1; r < ranks; r++)
+	for (int r = 1; r < ranks; r++) {
 		if (all[r].version != all[0].version || all[r].cursors != all[0].cursors)
 			return cx_fail(COLLX_ERR_VERSION, "rank %d runs libcollx %u, rank 0 %u", r,
 				       all[r].version, all[0].version);
+		if (all[r].flags != all[0].flags)
+			return cx_fail(COLLX_ERR_MISMATCH, "rank %d asked for COLLX_CONTINUE, rank "
+				       "%d did not: all ranks must, or none",
+				       all[r].flags ? r : 0, all[r].flags ? 0 : r);
+	}
 	return cx_select_check(&all[0].agreed);
 }
 
@@ -207,6 +214,7 @@ static int make_rally(struct collx_comm *c, const struct cx_meeting *m, const st
 		find_near(c, all, near);
 	if (!rc)
 		rc = cx_rally_create(&c->rally, &config, &c->nest);
+	c->beat_ms = (uint32_t)(config.beat_ns / 1000000);
 	cx_secret_wipe(&secret);
 	cx_free(near);
 	cx_free(names);
@@ -312,7 +320,7 @@ static int sort_out(struct collx_comm *c, const struct cx_transport *forced, str
 	for (int r = 0; r < c->size; r++) {
 		if (forced && !all_far && !is_near(c, 0, r))
 			return cx_fail(COLLX_ERR_INVALID,
-				       "COLLX_TRANSPORT=%s: rank %d is not of rank 0's host",
+				       "rank 0: COLLX_TRANSPORT=%s: rank %d is not of its host",
 				       forced->name, r);
 		way->far[r] = r != c->rank && (all_far || !is_near(c, c->rank, r));
 	}
@@ -371,8 +379,8 @@ static int find_forced(const struct hello *zero, const struct cx_transport **out
 	name[sizeof(name) - 1] = '\0';
 	*out = cx_transport_find(name);
 	if (*name && (!*out || !strcmp(name, "sim")))
-		return cx_fail(COLLX_ERR_INVALID, "COLLX_TRANSPORT=%s: there is no such transport",
-			       name);
+		return cx_fail(COLLX_ERR_INVALID,
+			       "rank 0: COLLX_TRANSPORT=%s: there is no such transport", name);
 	return 0;
 }
 

@@ -13,14 +13,18 @@
 #include "wire.h"
 
 enum { STRANGERS_MAX = 64 /* connections without proof beyond two for each expected one */ };
-enum { ENTER_TRIES = 3 };
+enum { REFUSALS_MAX = 3, CLOSINGS_MIN = 3 };
 enum { LET_IN_ROUND = 32 };
 static const uint64_t handshake_ns = 2000000000;
 static const uint64_t grace_ns = 50000000; /* that everybody gets for a proof */
 static const uint64_t full_ns = 10000000;  /* between looks for room at a crowded door, or
 					    * for descriptors */
 static const uint64_t nap_min_ns = 200000, nap_max_ns = 20000000;
+static const uint64_t rest_min_ns = 1000000, rest_max_ns = 100000000; /* closed on */
 static const uint64_t turn_min_ns = 100000000; /* twice as long in each round */
+/* A single place that does not answer is tried anew: on its own, TCP asks after 1, 2, 4... s,
+ * and may sleep when the way opens. */
+static const uint64_t knock_min_ns = 1200000000, knock_max_ns = 3200000000;
 
 /* A connection that has not proved itself yet. */
 struct pending {
@@ -34,12 +38,14 @@ struct pending {
 struct cx_door {
 	struct cx_place place;
 	const struct cx_secret *secret;
+	uint32_t rank;    /* the owner's; or CX_TO_ANY */
 	cx_seat_fn seat;
 	void *ctx;
 	int fd;
 	int number;       /* of the listener in the round's poll; those of pending follow */
 	unsigned refused; /* strangers so far */
-	char why[128];    /* why the last one was */
+	char why[160];    /* why the last one was; or the first one of another version */
+	bool foreign;
 	unsigned liars;   /* those of them whose proof was wrong */
 	char liar[CX_MEET_MAX]; /* the last one's address */
 	uint64_t rest_ns; /* nobody is let in before: there were no descriptors */
@@ -75,8 +81,9 @@ bool cx_poll_came(const struct cx_poll *p, int number)
 	return number >= 0 && p->fds[number].revents;
 }
 
-/* Reads on towards `want` bytes. 1: they are here; 0: not yet; or an error. */
-static int pull(int fd, unsigned char *buf, size_t want, size_t *have)
+/* Reads on towards `want` bytes. 1: they are here; 0: not yet; or an error, and then
+ * whether the other end closed, having taken all that it was sent; NULL: nobody asks. */
+static int pull(int fd, unsigned char *buf, size_t want, size_t *have, bool *ended)
 {
 	struct iovec v = { buf + *have, want - *have };
 	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
@@ -84,8 +91,11 @@ static int pull(int fd, unsigned char *buf, size_t want, size_t *have)
 
 	if (n == -EAGAIN)
 		return 0;
-	if (n <= 0)
+	if (n <= 0) {
+		if (ended)
+			*ended = n == 0 && !cx_sys->untaken(fd);
 		return COLLX_ERR_PEER_DEAD;
+	}
 	*have += (size_t)n;
 	return *have == want;
 }
@@ -113,7 +123,8 @@ static int take(struct cx_door *d, unsigned i)
 static void refuse(struct cx_door *d, unsigned i, const char *why)
 {
 	d->refused++;
-	snprintf(d->why, sizeof(d->why), "%s", why);
+	if (!d->foreign)
+		snprintf(d->why, sizeof(d->why), "%s", why);
 	cx_sys->close(take(d, i));
 }
 
@@ -213,17 +224,21 @@ static int hear(struct cx_door *d, unsigned i)
 {
 	struct pending *p = &d->pending[i];
 	struct cx_claim claim;
-	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have);
+	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have, NULL);
 
 	if (rc < 0)
 		refuse(d, i, "a connection closed before its proof");
 	if (rc <= 0)
 		return 0;
-	if (!cx_auth_check(d->secret, p->challenge, p->proof, &claim))
+	rc = cx_auth_check(d->secret, p->challenge, p->proof, &claim);
+	if (!rc && claim.to != d->rank)
+		rc = cx_fail(COLLX_ERR_AUTH, "a connection is for another rank's door");
+	if (!rc)
 		return confirm(d, i, &claim);
 	if (cx_auth_is_proof(p->proof))
 		note_liar(d, p->fd);
 	refuse(d, i, cx_error_text());
+	d->foreign |= rc == COLLX_ERR_VERSION; /* more telling than what may come after it */
 	return 0;
 }
 
@@ -260,7 +275,8 @@ void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
 {
 	text[0] = '\0';
 	if (d->refused)
-		snprintf(text, len, "; %u connections refused, the last: %s", d->refused, d->why);
+		snprintf(text, len, "; %u connections refused, %s: %s", d->refused,
+			 d->foreign ? "one of them" : "the last", d->why);
 }
 
 unsigned cx_door_tell(const struct cx_door *d)
@@ -297,7 +313,7 @@ static int door_alloc(struct cx_door **out, int expected)
 }
 
 int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_secret *secret,
-		 int expected, cx_seat_fn seat, void *ctx)
+		 uint32_t rank, int expected, cx_seat_fn seat, void *ctx)
 {
 	struct cx_door *d;
 	int rc = door_alloc(&d, expected);
@@ -312,6 +328,7 @@ int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_s
 	d->fd = rc;
 	d->place = *place;
 	d->secret = secret;
+	d->rank = rank;
 	d->seat = seat;
 	d->ctx = ctx;
 	*out = d;
@@ -342,7 +359,8 @@ void cx_visit_begin(struct cx_visit *v, const struct cx_place *place,
 		    const struct cx_secret *secret, const struct cx_claim *claim)
 {
 	*v = (struct cx_visit){ .place = place, .secret = secret, .claim = *claim, .fd = -1,
-				.number = -1, .nap_ns = nap_min_ns, .turn_ns = turn_min_ns };
+				.number = -1, .nap_ns = nap_min_ns, .rest_ns = rest_min_ns };
+	v->turn_ns = has_several(v) ? turn_min_ns : knock_min_ns;
 	cx_place_nth(place, 0, &v->at);
 }
 
@@ -366,6 +384,12 @@ bool cx_visit_is_through(const struct cx_visit *v)
 	return v->place && v->step > (has_several(v) ? CHALLENGED : CONNECTING);
 }
 
+/* Is its time limited? A single one that has taken the connection may take what it needs. */
+static bool has_limit(const struct cx_visit *v)
+{
+	return has_several(v) || v->step == CONNECTING;
+}
+
 void cx_visit_watch(struct cx_visit *v, struct cx_poll *p)
 {
 	v->number = -1;
@@ -375,7 +399,7 @@ void cx_visit_watch(struct cx_visit *v, struct cx_poll *p)
 		p->until_ns = 0;
 	if (v->fd < 0)
 		p->until_ns = cx_min(p->until_ns, v->next_ns);
-	else if (has_several(v))
+	else if (has_limit(v))
 		p->until_ns = cx_min(p->until_ns, v->until_ns);
 	if (v->fd >= 0)
 		v->number = cx_poll_add(p, v->fd, v->step == CONNECTING ? POLLOUT : POLLIN);
@@ -398,10 +422,15 @@ static int next_turn(struct cx_visit *v)
 	return 0;
 }
 
-/* Somebody else than the one that is looked for. */
+/* Somebody else than the one that is looked for. One that knows what a proof is tells more
+ * than those that do not. */
 static int pass_over(struct cx_visit *v, const char *why)
 {
-	snprintf(v->stranger, sizeof(v->stranger), "; %s answered, but: %.120s", v->at.name, why);
+	if (v->refused)
+		v->refusals++;
+	if (v->refused || !v->refusals)
+		snprintf(v->stranger, sizeof(v->stranger), "; %s answered, but: %.120s",
+			 v->at.name, why);
 	return next_turn(v);
 }
 
@@ -431,17 +460,28 @@ static int not_taken(struct cx_visit *v, int err)
 	return 0;
 }
 
-/* Perhaps we were too slow, or crowded out by strangers; but then it still listens. */
+/* A door that takes a whole proof and closes does not want it, and will not next time. One
+ * that closes before may be a tunnel's without an end yet, or strangers crowd it. */
 static int turned_away(struct cx_visit *v)
 {
+	uint64_t now = cx_now_ns();
+
 	hang_up(v);
-	v->gone_ns = cx_now_ns() + handshake_ns;
-	if (++v->closings < ENTER_TRIES)
+	v->gone_ns = now + handshake_ns;
+	v->next_ns = now + v->rest_ns;
+	v->rest_ns = cx_min(2 * v->rest_ns, rest_max_ns);
+	if (v->refused && ++v->refusals < REFUSALS_MAX)
 		return 0;
-	return cx_fail(COLLX_ERR_AUTH,
-		       "%s turned rank %u away: do all ranks have the same secret, or is the place "
-		       "flooded?",
-		       v->place->name, v->claim.rank);
+	if (v->refused)
+		return cx_fail(COLLX_ERR_AUTH,
+			       "%s turned rank %u's proof away: do all ranks have the same secret, "
+			       "and is this their job?", v->place->name, v->claim.rank);
+	if (!v->closings++)
+		v->closing_ns = now;
+	if (v->gives_up && v->closings >= CLOSINGS_MIN && now - v->closing_ns >= handshake_ns)
+		return cx_fail(COLLX_ERR_AUTH, "%s closed %u connections before it judged a proof",
+			       v->place->name, v->closings);
+	return 0;
 }
 
 static int connected(struct cx_visit *v)
@@ -455,25 +495,39 @@ static int connected(struct cx_visit *v)
 			       v->place->name);
 	v->step = CHALLENGED;
 	v->have = 0;
+	v->refused = false;
+	v->until_ns = has_several(v) ? v->until_ns : cx_now_ns() + handshake_ns;
 	return 0;
 }
 
 static int show_proof(struct cx_visit *v)
 {
-	v->step = PROVED;
 	v->have = 0;
 	/* Has the form of a door: who would go on might be taken for one that came and died. */
 	v->until_ns = cx_now_ns() + handshake_ns;
+	v->step = PROVED;
 	return cx_wire_put(v->fd, v->proof, sizeof(v->proof), 0);
+}
+
+/* So that the door can name both versions, too. Whatever becomes of it: our line is said. */
+static void show_version(struct cx_visit *v)
+{
+	struct iovec all = { v->proof, sizeof(v->proof) };
+	struct msghdr msg = { .msg_iov = &all, .msg_iovlen = 1 };
+
+	cx_sys->sendmsg(v->fd, &msg);
 }
 
 static int prove(struct cx_visit *v)
 {
-	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have);
+	int rc = pull(v->fd, v->challenge, sizeof(v->challenge), &v->have, NULL);
 
 	if (rc != 1)
 		return rc;
+	v->challenged = true;
 	rc = cx_auth_prove(v->secret, v->challenge, &v->claim, v->proof);
+	if (rc == COLLX_ERR_VERSION)
+		show_version(v);
 	if (rc || !v->hold)
 		return rc ? rc : show_proof(v);
 	v->step = HELD;
@@ -482,7 +536,7 @@ static int prove(struct cx_visit *v)
 
 static int be_confirmed(struct cx_visit *v)
 {
-	int rc = pull(v->fd, v->answer, sizeof(v->answer), &v->have);
+	int rc = pull(v->fd, v->answer, sizeof(v->answer), &v->have, &v->refused);
 
 	if (rc != 1)
 		return rc;
@@ -493,9 +547,23 @@ static int be_confirmed(struct cx_visit *v)
 	return 1;
 }
 
+static int knock(struct cx_visit *v)
+{
+	v->fd = cx_place_knock(&v->at);
+	v->step = CONNECTING;
+	v->number = -1;
+	v->until_ns = cx_now_ns() + v->turn_ns;
+	return v->fd < 0 ? not_taken(v, -v->fd) : 0;
+}
+
 /* The turn is over. */
 static int be_silent(struct cx_visit *v)
 {
+	if (!has_several(v)) {
+		hang_up(v);
+		v->turn_ns = cx_min(2 * v->turn_ns, knock_max_ns);
+		return knock(v);
+	}
 	if (v->step == CONNECTING) {
 		v->err = ETIMEDOUT;
 		return next_turn(v);
@@ -509,29 +577,26 @@ int cx_visit_go_on(struct cx_visit *v, const struct cx_poll *p)
 
 	if (!v->place || (v->fd < 0 && cx_now_ns() < v->next_ns))
 		return 0;
-	if (v->fd < 0) {
-		v->fd = cx_place_knock(&v->at);
-		v->step = CONNECTING;
-		v->number = -1;
-		v->until_ns = cx_now_ns() + v->turn_ns;
-		return v->fd < 0 ? not_taken(v, -v->fd) : 0;
-	}
+	if (v->fd < 0)
+		return knock(v);
 	if (v->step == HELD && v->hold)
 		return 0;
 	if (v->step != HELD && !cx_poll_came(p, v->number))
-		return has_several(v) && cx_now_ns() >= v->until_ns ? be_silent(v) : 0;
+		return has_limit(v) && cx_now_ns() >= v->until_ns ? be_silent(v) : 0;
 	if (v->step == CONNECTING)
 		return connected(v);
 	rc = v->step == CHALLENGED ? prove(v) : v->step == HELD ? show_proof(v) : be_confirmed(v);
 	if (rc < 0 && has_several(v))
-		return pass_over(v, rc == COLLX_ERR_PEER_DEAD ? "it closed the connection"
-							      : cx_error_text());
+		return pass_over(v, v->refused ? "it turned our proof away: another secret, or "
+						 "another job"
+				    : rc == COLLX_ERR_PEER_DEAD ? "it closed the connection"
+								: cx_error_text());
 	return rc == COLLX_ERR_PEER_DEAD ? turned_away(v) : rc;
 }
 
 bool cx_visit_is_unanswered(const struct cx_visit *v)
 {
-	return v->place && !has_several(v) && v->step == CONNECTING && !v->err;
+	return v->place && !has_several(v) && v->step == CONNECTING && !v->err && !v->closings;
 }
 
 void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
@@ -545,6 +610,10 @@ void cx_visit_why(const struct cx_visit *v, char *text, size_t len)
 	else if (cx_visit_is_unanswered(v)) /* else the last try's end tells more */
 		snprintf(text, len, "%s did not answer before the deadline: is it the right "
 			 "address, and not cut off?", v->place->name);
+	else if (v->closings && (v->step <= CONNECTING || cx_now_ns() < v->until_ns))
+		snprintf(text, len, "%s closed %u connections before it %s", v->place->name,
+			 v->closings, v->challenged ? "judged a proof: is it flooded?"
+			 : "said a word: a tunnel to nobody yet, or another service?");
 	else if (v->step > CONNECTING)
 		snprintf(text, len, "%s took the connection and said nothing before the deadline: "
 			 "is its process stopped?", v->place->name);

@@ -39,9 +39,10 @@ typedef int (*cx_seat_fn)(void *ctx, const struct cx_claim *claim, int fd);
 
 struct cx_door;
 
-/* Listens at place; `expected` connections will come. */
+/* Listens at place, as that rank (or CX_TO_ANY): a proof for another one's door is none.
+ * `expected` connections will come. */
 int cx_door_open(struct cx_door **out, struct cx_place *place, const struct cx_secret *secret,
-		 int expected, cx_seat_fn seat, void *ctx);
+		 uint32_t rank, int expected, cx_seat_fn seat, void *ctx);
 /* How many descriptors such a door waits for, at most. */
 unsigned cx_door_room(int expected);
 void cx_door_watch(struct cx_door *d, struct cx_poll *p);
@@ -63,8 +64,9 @@ struct cx_visit {
 	struct cx_place at;    /* the one of them whose turn it is */
 	int turn;
 	uint64_t turn_ns;      /* how long a turn may take */
-	uint64_t until_ns;     /* when this one ends; of several alone */
-	char stranger[256];    /* what the last one that answered did wrong */
+	uint64_t until_ns;     /* when this one ends; of a single place, the try to connect */
+	char stranger[256];    /* what the last one that answered did wrong; or turned our proof
+				* away */
 	const struct cx_secret *secret;
 	struct cx_claim claim;
 	bool hold;             /* connect, but do not prove anything yet */
@@ -73,7 +75,13 @@ struct cx_visit {
 	int number;            /* in the round's poll */
 	int err;               /* why the last try to connect failed */
 	unsigned absent;       /* tries that found nobody there */
-	unsigned closings;     /* doors that closed on us */
+	bool gives_up;         /* where the door keeps closing without judging */
+	bool refused;          /* the last one took the proof, and closed */
+	bool challenged;       /* has one ever said what a door says? */
+	unsigned refusals;     /* of proofs that were taken */
+	unsigned closings;     /* other ones, */
+	uint64_t closing_ns;   /* since then, */
+	uint64_t rest_ns;      /* the next time with such a pause */
 	uint64_t gone_ns;      /* somebody was there: nobody from then on is an end; 0: not yet */
 	uint64_t next_ns, nap_ns;
 	size_t have;

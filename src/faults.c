@@ -261,8 +261,8 @@ static int dump(const struct collx_comm *comm, int fd)
 		return cx_fail_errno(copy < 0 ? -copy : ENOMEM, "dump: descriptor %d", fd);
 	}
 	fprintf(f, "{\"version\": %d, \"rank\": %d, \"size\": %d, \"heartbeat_ms\": %u, "
-		   "\"silence_ms\": %u, \"wrong_proofs\": %u,\n",
-		COLLX_VERSION, comm->rank, comm->size, comm->terms.heartbeat_ms,
+		   "\"beat_ms\": %u, \"silence_ms\": %u, \"wrong_proofs\": %u,\n",
+		COLLX_VERSION, comm->rank, comm->size, comm->terms.heartbeat_ms, comm->beat_ms,
 		comm->terms.silence_ms, comm->wrong_proofs);
 	print_error(f, comm);
 	fprintf(f, ",\n");

@@ -121,6 +121,8 @@ static int one_host(const struct cx_launch *l)
 	long n = 0;
 	int rc;
 
+	if (l->ranks == 1)
+		return 1;
 	if (where || is_own(l->by))
 		return !is_tcp(where);
 	if (l->local)
@@ -151,13 +153,26 @@ static int check_local_rank(const struct cx_launch *l)
 	return 0;
 }
 
+/* torchrun's variables that were there before mpirun came would make as many jobs as ranks. */
+static int check_leftovers(const struct cx_launch *l)
+{
+	long n = 0;
+	int rc = l->by->ranks == CX_ENV_TORCH_SIZE ? int_of(CX_ENV_OMPI_SIZE, 1, &n) : 0;
+
+	return rc > 0 && n > l->ranks ? contradiction(CX_ENV_TORCH_SIZE, CX_ENV_OMPI_SIZE,
+						      ": unset RANK and WORLD_SIZE, or all "
+						      "OMPI_COMM_WORLD_*") : rc < 0 ? rc : 0;
+}
+
 static int check(const struct cx_launch *l)
 {
 	const struct cx_launcher *by = l->by;
 	const char *where = cx_env_text(CX_ENV_ADDR);
 	long hosts;
-	int rc;
+	int rc = check_leftovers(l);
 
+	if (rc)
+		return rc;
 	if (by->ranks != NONE && l->rank >= l->ranks)
 		return contradiction(by->rank, by->ranks, "");
 	if (l->local > l->ranks)
@@ -462,22 +477,23 @@ static int no_place(const struct cx_launch *l)
 		       "tcp:HOST:PORT of rank 0");
 }
 
+/* Names are looked up, which may take long, by those who have a secret. */
 static int meet_elsewhere(const struct cx_launch *l, struct cx_meeting *m, const char *where,
 			  bool given)
 {
+	const struct cx_kvs *kvs = l->by->exchanges && !(where && given) ? cx_kvs_find() : NULL;
+	int known, rc = given || kvs ? 0 : no_secret(l, m);
 	struct cx_secret own = m->secret;
 	struct cx_place place;
-	int known = known_place(l, m, where), rc = 0;
-	const struct cx_kvs *kvs = l->by->exchanges && known >= 0 && !(known && given)
-					   ? cx_kvs_find() : NULL;
 
+	if (rc)
+		return rc;
+	known = known_place(l, m, where);
 	place = m->place;
 	if (known < 0)
 		rc = known;
 	else if (kvs)
 		rc = exchange_id(l, kvs, m);
-	else if (!given)
-		rc = no_secret(l, m);
 	if (!rc && !known && !kvs)
 		rc = no_place(l);
 	if (given)
@@ -491,17 +507,32 @@ static int meet_elsewhere(const struct cx_launch *l, struct cx_meeting *m, const
 	return cx_uid_local(m);
 }
 
+/* Nobody is to find it. */
+static int meet_alone(struct cx_meeting *m)
+{
+	const struct cx_place here = { .addr.ss_family = AF_UNIX };
+	collx_unique_id *id = cx_vault_create(sizeof(*id));
+	int rc = id ? cx_uid_make_at(id, &here) : COLLX_ERR_NOMEM;
+
+	if (!rc)
+		rc = cx_uid_read(id, m);
+	cx_vault_destroy(id, sizeof(*id));
+	return rc;
+}
+
 int cx_launch_meet(const struct cx_launch *l, struct cx_meeting *m)
 {
 	const char *where = cx_env_text(CX_ENV_ADDR);
 	int given;
 
-	if (!where && is_own(l->by))
+	if (!where && is_own(l->by) && l->ranks > 1)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "COLLX_ADDR is not set: start the program with collx-run");
 	given = secret_given(m);
 	if (given < 0)
 		return given;
+	if (l->ranks == 1)
+		return meet_alone(m);
 	return l->one_host ? meet_here(l, m, where, given)
 			   : meet_elsewhere(l, m, where, given);
 }

@@ -174,14 +174,20 @@ static int seat_leader(void *ctx, const struct cx_claim *claim, int fd)
 	return seat(ctx, claim, fd, (int)claim->rank);
 }
 
+/* Who leads a host is known when it has been met. */
+static uint32_t owner_at(int way)
+{
+	return way == LOCAL ? CX_TO_ANY : 0;
+}
+
 static int open_door(struct meet *t, int way)
 {
 	struct cx_place *place = way == LOCAL ? &t->m->local : &t->m->place;
 	int rc = t->t->down ? 0 : cx_tree_open_down(t->t);
 
 	t->t->leader[t->t->rank] = t->t->rank;
-	return rc ? rc : cx_door_open(&t->doors[way], place, &t->m->secret, t->t->ranks - 1,
-				      is_unix(place) ? seat_here : seat_leader, t);
+	return rc ? rc : cx_door_open(&t->doors[way], place, &t->m->secret, owner_at(way),
+				      t->t->ranks - 1, is_unix(place) ? seat_here : seat_leader, t);
 }
 
 /* Rank 0's: the one between hosts last, since whoever finds that one looks for the
@@ -210,10 +216,12 @@ static void close_doors(struct meet *t)
 static void visit(struct meet *t, int way)
 {
 	const struct cx_claim claim = { .rank = (uint32_t)t->t->rank,
-					.ranks = (uint32_t)t->t->ranks, .kind = CX_CONN_CONTROL };
+					.ranks = (uint32_t)t->t->ranks, .kind = CX_CONN_CONTROL,
+					.to = owner_at(way) };
 
 	cx_visit_begin(&t->visits[way], way == LOCAL ? &t->m->local : &t->m->place, &t->m->secret,
 		       &claim);
+	t->visits[way].gives_up = way == LOCAL;
 	if (t->was_in && (way == PLACE || t->here))
 		t->visits[way].gone_ns = cx_now_ns() + again_ns;
 }
@@ -579,7 +587,7 @@ static int nobody_there(const struct meet *t)
 	cx_visit_why(v, why, sizeof(why));
 	/* A late rank 0 and a job that is over look alike. */
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s%s", why,
-		       v->absent ? "; did it not start, or is this job over?" : "");
+		       v->absent && !v->refusals ? "; did it not start, or is this job over?" : "");
 }
 
 static int overdue(struct meet *t)

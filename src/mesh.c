@@ -61,6 +61,7 @@ static int set_out(struct mesh *w)
 	if (w->next >= w->m->rank * w->lanes)
 		return 0;
 	r = w->next / w->lanes;
+	claim.to = (uint32_t)r;
 	claim.conn = (uint32_t)(w->next % w->lanes);
 	w->names[r][CX_MEET_MAX - 1] = '\0';
 	rc = claim.conn ? 0 : cx_place_parse(&w->place, w->names[r]);
@@ -162,7 +163,8 @@ static int listen_for_higher(struct mesh *w, char mine[CX_MEET_MAX])
 		return 0;
 	rc = cx_net_own_place(w->m, &own);
 	if (!rc)
-		rc = cx_door_open(&w->door, &own, &w->secret, w->missing, seat, w);
+		rc = cx_door_open(&w->door, &own, &w->secret, (uint32_t)w->m->rank, w->missing,
+				  seat, w);
 	if (!rc)
 		memcpy(mine, own.name, CX_MEET_MAX);
 	return rc;

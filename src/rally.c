@@ -153,7 +153,8 @@ static int seat(void *ctx, const struct cx_claim *claim, int fd)
 static void open_door(struct cx_rally *r)
 {
 	/* In the place of what kept the port; not let in, this rank can still go elsewhere. */
-	if (r->door || cx_door_open(&r->door, &r->nest.place, r->secret, r->council.ranks, seat, r))
+	if (r->door || cx_door_open(&r->door, &r->nest.place, r->secret, (uint32_t)r->council.rank,
+				    r->council.ranks, seat, r))
 		return;
 	cx_nest_close(&r->nest);
 }
@@ -162,7 +163,7 @@ static void visit(struct cx_rally *r, int rank)
 {
 	const struct cx_claim claim = { .rank = (uint32_t)r->council.rank,
 					.ranks = (uint32_t)r->council.ranks,
-					.kind = CX_CONN_COUNCIL };
+					.kind = CX_CONN_COUNCIL, .to = (uint32_t)rank };
 
 	cx_visit_end(&r->visit);
 	r->visits = -1;

@@ -54,7 +54,7 @@ static int find_plan(struct collx_comm *c, const struct cx_algo *algo, int rank,
  */
 static uint32_t sign(struct collx_comm *c, const struct cx_request *r)
 {
-	uint64_t what = cx_sign_what(r->coll, r->type, r->op, r->root);
+	uint64_t what = cx_sign_what(r->coll, r->type, r->op, r->root) | c->promise;
 	uint64_t h = (c->chain ^ r->count) * 0x9e3779b97f4a7c15u;
 
 	cx_calls_begin(&c->calls, c->seq, r->count, what);

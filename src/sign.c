@@ -24,7 +24,7 @@ const char *cx_type_name(unsigned type)
 
 static unsigned coll_of(const struct cx_sign *s)
 {
-	return (unsigned)(s->what >> 16 & 0xffff);
+	return (unsigned)((s->what & ~CX_SIGN_UNIFORM) >> 16 & 0xffff);
 }
 
 static unsigned type_of(const struct cx_sign *s)
@@ -61,18 +61,20 @@ static bool has_root(unsigned coll)
 void cx_sign_words(const struct cx_sign *s, char *text, size_t len)
 {
 	unsigned coll = coll_of(s);
+	bool uniform = s->what & CX_SIGN_UNIFORM;
 	char op[16] = "", root[24] = "";
 
 	if (coll == CX_BARRIER) {
-		snprintf(text, len, "%s()", cx_coll_name(CX_BARRIER));
+		snprintf(text, len, "%s(%s)", cx_coll_name(CX_BARRIER), uniform ? "uniform" : "");
 		return;
 	}
 	if (has_op(coll))
 		snprintf(op, sizeof(op), ", %s", op_names[op_of(s)]);
 	if (has_root(coll))
 		snprintf(root, sizeof(root), ", root %u", root_of(s));
-	snprintf(text, len, "%s(count %llu, %s%s%s)", cx_coll_name((enum cx_coll)coll),
-		 (unsigned long long)s->count, cx_type_name(type_of(s)), op, root);
+	snprintf(text, len, "%s(count %llu, %s%s%s%s)", cx_coll_name((enum cx_coll)coll),
+		 (unsigned long long)s->count, cx_type_name(type_of(s)), op, root,
+		 uniform ? ", uniform" : "");
 }
 
 /* The last calls as of `state`. */

@@ -17,8 +17,9 @@ enum { CX_SIGNS = 8 /* calls of a rank that can be read */ };
 struct cx_sign {
 	uint64_t seq;  /* 1, 2, ... of the communicator's collectives */
 	uint64_t count;
-	uint64_t what; /* collective, type, operation and root: cx_sign_what */
+	uint64_t what; /* collective, type, operation and root: cx_sign_what; CX_SIGN_UNIFORM */
 };
+#define CX_SIGN_UNIFORM ((uint64_t)1 << 31) /* the call succeeds on all ranks or on none */
 
 static inline uint64_t cx_sign_what(unsigned coll, unsigned type, unsigned op, int root)
 {

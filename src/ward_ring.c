@@ -136,8 +136,10 @@ bool cx_ward_hear_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns
 		return false;
 	if (!s->beside && cx_tree_towards(&w->tree, who) != s->rank && !(w->has_ring && leads))
 		return false;
-	if (who == w->tree.rank)
-		cx_ward_open_ring(w, now_ns); /* and all will hear that it is not */
+	/* And all, who have done so, will hear that it is not. Another rank goes on as it is: it
+	 * would wait for rank 0, which did not, and not see that it is cut from who said this. */
+	if (who == w->tree.rank && w->tree.above < 0)
+		cx_ward_open_ring(w, now_ns);
 	if (cx_ward_lost(w, s->rank))
 		return true;
 	if (!w->rally ||

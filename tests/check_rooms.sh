@@ -50,7 +50,7 @@ perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
 sim/uniform.c           $base $contracts src/*.h sim/*.h
 sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
-tools/*                 $base src/auth.h src/boot.h tools/run.h
+tools/*                 $base src/auth.h src/boot.h src/net.h tools/run.h
 tests/*                 *
 "
 # Foreign libraries have one door each.

@@ -226,12 +226,12 @@ static int exchange(struct cx_boot *b, int rank, int with_fds)
 }
 
 /* The other ranks, and who says so but is another. */
-static void ranks_come(struct fuzz_input *in, unsigned odd)
+static void ranks_come(struct fuzz_input *in, unsigned odd, uint32_t to)
 {
 	static const struct fuzz_flips none;
 
 	for (int r = 1; r < RANKS; r++) {
-		struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0 };
+		struct cx_claim claim = { (uint32_t)r, RANKS, CX_CONN_CONTROL, 0, to };
 		struct fuzz_conn *c = fuzz_conn_come();
 
 		if (odd == (unsigned)r) {
@@ -259,7 +259,7 @@ static void try_creation(struct fuzz_input *in)
 	for (int r = 0; r < RANKS; r++)
 		script_len[r] = script_take(in, scripts[r], fuzz_below(in, 12));
 	if (!m.rank)
-		ranks_come(in, how >> 4);
+		ranks_come(in, how >> 4, how & 8 ? CX_TO_ANY : 0); /* the local door first */
 	host_input = in;
 	fuzz_on_connect = host;
 	fuzz_after_handshake = go_on;

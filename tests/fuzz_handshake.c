@@ -11,7 +11,8 @@
 #include "src/door.h"
 #include "tests/fuzz_peer.h"
 
-enum { CLAIM_AT = 8 + CX_JOB_BYTES, GUESTS = 90 /* more than a door hears at once */ };
+enum { CLAIM_AT = 8 + CX_JOB_BYTES, GUESTS = 90 /* more than a door hears at once */,
+       MINE = 3 /* the door's rank */ };
 
 /* ---- the functions ---- */
 
@@ -26,7 +27,7 @@ static void claim_take(struct cx_claim *claim, struct fuzz_input *in)
 
 	fuzz_bytes(in, bytes, sizeof(bytes));
 	*claim = (struct cx_claim){ get32(bytes), get32(bytes + 4), get32(bytes + 8),
-				    get32(bytes + 12) };
+				    get32(bytes + 12), MINE };
 }
 
 static void check_claim(const uint8_t *proof, const struct cx_claim *got)
@@ -34,7 +35,8 @@ static void check_claim(const uint8_t *proof, const struct cx_claim *got)
 	const uint8_t *p = proof + CLAIM_AT;
 
 	FUZZ_MUST(got->rank == get32(p) && got->ranks == get32(p + 4) &&
-			  got->kind == get32(p + 8) && got->conn == get32(p + 12),
+			  got->kind == get32(p + 8) && got->conn == get32(p + 12) &&
+			  got->to == get32(p + 16),
 		  "a claim is not what was sealed");
 }
 
@@ -72,7 +74,7 @@ static void try_raw(struct fuzz_input *in)
 {
 	uint8_t challenge[CX_CHALLENGE_BYTES] = { 0 }, proof[CX_PROOF_BYTES] = { 0 };
 	uint8_t answer[CX_CONFIRM_BYTES] = { 0 }, right[CX_CONFIRM_BYTES];
-	struct cx_claim claim = { 1, 2, 1, 0 };
+	struct cx_claim claim = { 1, 2, 1, 0, MINE };
 	int rc;
 
 	fuzz_bytes(in, challenge, sizeof(challenge));
@@ -135,7 +137,7 @@ static void guest_come(struct fuzz_input *in)
 
 	*g = (struct guest){ .kind = (enum kind)fuzz_below(in, KINDS), .conn = c };
 	c->tag = nguests++;
-	g->claim = (struct cx_claim){ (uint32_t)c->tag, fuzz_byte(in), 1, 0 };
+	g->claim = (struct cx_claim){ (uint32_t)c->tag, fuzz_byte(in), 1, 0, MINE };
 	c->chunk = fuzz_below(in, 120);
 	if (g->kind == RANK) {
 		missing++;
@@ -164,7 +166,7 @@ static void guest_come(struct fuzz_input *in)
 
 static void record(void)
 {
-	const struct cx_claim claim = { 0, 4, 1, 0 };
+	const struct cx_claim claim = { 0, 4, 1, 0, MINE };
 	uint8_t challenge[CX_CHALLENGE_BYTES];
 
 	FUZZ_MUST(!cx_auth_challenge(challenge) &&
@@ -228,7 +230,7 @@ static void try_door(struct fuzz_input *in)
 	while (nguests < GUESTS && fuzz_left(in))
 		guest_come(in);
 	FUZZ_MUST(!cx_place_parse(&place, "tcp:127.0.0.1:7"), "no place");
-	FUZZ_MUST(!cx_door_open(&d, &place, &fuzz_secret, missing, seat, guests), "no door");
+	FUZZ_MUST(!cx_door_open(&d, &place, &fuzz_secret, MINE, missing, seat, guests), "no door");
 	start = cx_now_ns();
 	rc = door_wait(d, &missing, start + limit_ns);
 	FUZZ_MUST(rc == 0 && !missing, "%d ranks did not get in: %d", missing, rc);
@@ -254,7 +256,7 @@ static int host(struct fuzz_conn *c)
 
 static void try_enter(struct fuzz_input *in)
 {
-	const struct cx_claim claim = { 1, 4, 1, 0 };
+	const struct cx_claim claim = { 1, 4, 1, 0, MINE };
 	uint8_t probe[CX_CHALLENGE_BYTES] = { 0 };
 	struct cx_place place;
 	int fd, honest;

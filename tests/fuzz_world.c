@@ -263,6 +263,12 @@ static int fake_connected(int fd)
 	return fuzz_conn_of(fd)->state == OPEN ? 0 : -ECONNREFUSED;
 }
 
+static int fake_untaken(int fd)
+{
+	(void)fuzz_conn_of(fd);
+	return 0;
+}
+
 static int fake_setopt(int fd, int level, int name, int value)
 {
 	(void)fuzz_conn_of(fd);
@@ -371,6 +377,7 @@ static void fake_fill(void)
 	fake.sendmsg = fake_sendmsg;
 	fake.recvmsg = fake_recvmsg;
 	fake.connected = fake_connected;
+	fake.untaken = fake_untaken;
 	fake.setopt = fake_setopt;
 	fake.insist = fake_insist;
 	fake.local_name = fake.peer_name = fake_local_name;

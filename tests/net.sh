@@ -1,9 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Two hosts: network namespaces of this test with a cable between them, two ranks in
-# each. Every collective, every value checked: started with plain environment variables,
-# over IPv4 and IPv6, and by collx-run with a list of hosts. Then a rank is killed, and the
-# others must say so; and a launcher, which leaves nothing behind in either namespace.
+# each, and on both an earlier interface of one address, as a bridge for containers is. Every
+# collective, every value checked: started with plain environment variables, over IPv4 and
+# IPv6, and by collx-run with a list of hosts, whatever COLLX_INTERFACE says. Then a rank is
+# killed, and the others must say so; and a launcher, which leaves nothing behind in either
+# namespace.
 set -u
 cd "${builddir:-.}" || exit 99
 
@@ -18,13 +20,21 @@ clean() {
 }
 trap clean EXIT
 ip netns add $a && ip netns add $b || { echo "cannot make network namespaces"; exit 1; }
+for ns in $a $b; do
+	ip link add near0 netns $ns type veth peer name near1 netns $ns || exit 1
+done
 ip link add cx0 netns $a type veth peer name cx0 netns $b || exit 1
 for ns in $a $b; do
 	ip -n $ns link set lo up
+	ip -n $ns link set near0 up
+	ip -n $ns link set near1 up
+	ip -n $ns addr add 10.99.0.1/24 dev near0
 	ip -n $ns link set cx0 up
 done
 ip -n $a addr add 10.77.0.1/24 dev cx0
 ip -n $b addr add 10.77.0.2/24 dev cx0
+ip -n $a route add default via 10.77.0.2
+ip -n $b route add default via 10.77.0.1
 ip -n $a addr add fd77::1/64 dev cx0 nodad
 ip -n $b addr add fd77::2/64 dev cx0 nodad
 
@@ -79,6 +89,23 @@ by_list sh -c 'echo "$COLLX_RANK $COLLX_ADDR $(ip netns identify $$)"'
 for line in "0 tcp:10.77.0.1:[0-9]* $a" "1 .* $a" "2 .* $b" "3 tcp:10.77.0.1:[0-9]* $b"; do
 	grep -qx "$line" "$dir/out.list" || wrong "by collx-run: no rank '$line'"
 done
+
+# Each form of COLLX_INTERFACE; the ranks are told it, too.
+for wish in cx0 cx 10.77.0.0/16 fd77::/64; do
+	at='10\.77\.0\.1'
+	[ $wish != fd77::/64 ] || at='\[fd77::1\]'
+	COLLX_INTERFACE=$wish by_list sh -c \
+		'echo "$COLLX_RANK $COLLX_ADDR"; exec examples/allreduce' ||
+		wrong "COLLX_INTERFACE=$wish by collx-run: exit $?"
+	grep -qx "3 tcp:$at:[0-9]*" "$dir/out.list" ||
+		wrong "COLLX_INTERFACE=$wish by collx-run: another address"
+done
+COLLX_INTERFACE=10.77.0.1 by_list sh -c 'echo "$COLLX_RANK $COLLX_ADDR"'
+grep -qx '3 tcp:10.77.0.1:[0-9]*' "$dir/out.list" ||
+	wrong "COLLX_INTERFACE=10.77.0.1 by collx-run: another address"
+COLLX_INTERFACE=10.78.0.0/16 by_list true && wrong "COLLX_INTERFACE=10.78.0.0/16: no error"
+grep -q "host $a: COLLX_INTERFACE=10.78.0.0/16: no usable address: .*cx0 10.77.0.1/24" \
+	"$dir/out.list" || wrong "COLLX_INTERFACE=10.78.0.0/16 by collx-run: no list of interfaces"
 
 # sleepers: processes of this test's sleeping job, in any namespace.
 sleepers() { pgrep -cf "sleep 1000[.]$$"; }

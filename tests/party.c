@@ -332,6 +332,20 @@ static int come(const struct party *p, struct guest *g)
 	return rc ? rc : stay(g, b, &m);
 }
 
+/* Have those come, and gone, whom this one comes after? */
+static bool is_due(const struct party *p, const struct guest *g)
+{
+	for (int i = 0; i < p->n && i < 32; i++) {
+		const struct guest *other = &p->guests[i];
+
+		if ((g->after_seat >> i & 1 &&
+		     __atomic_load_n(&other->heard, __ATOMIC_RELAXED) < SEAT) ||
+		    (g->after_end >> i & 1 && !__atomic_load_n(&other->ended_ms, __ATOMIC_RELAXED)))
+			return false;
+	}
+	return true;
+}
+
 static void attend(struct party *p, struct guest *g)
 {
 	struct rlimit limit, all;
@@ -341,6 +355,8 @@ static void attend(struct party *p, struct guest *g)
 	/* Begins when all run, so that a busy machine makes nobody late. */
 	__atomic_fetch_add(&p->here, 1, __ATOMIC_SEQ_CST);
 	while (__atomic_load_n(&p->here, __ATOMIC_SEQ_CST) < p->n)
+		nap_ms(1);
+	for (uint64_t end = now_ms() + 20000; !is_due(p, g) && now_ms() < end;)
 		nap_ms(1);
 	nap_ms(g->late_ms);
 	fds = open_fds();

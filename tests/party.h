@@ -12,13 +12,14 @@
 #include "src/boot.h"
 #include "tests/world.h"
 
-enum { GUESTS = 132, FOLDER = 80 };
+enum { GUESTS = 132, FOLDER = 80, SEAT = 3 };
 enum fate { LIVES, KILLED, STOPPED, FAILING, POOR, LIMITED };
 
 /* One process that comes. */
 struct guest {
 	int rank, ranks, host;
 	unsigned timeout_ms, late_ms;
+	unsigned after_seat, after_end; /* bit i: before, guest i has its seat, has ended */
 	enum fate fate;      /* at its system call number `step`, or its allocation; */
 	int step;            /* LIMITED: to so many open files */
 	int fail_with;       /* FAILING: the call's errno */
@@ -32,7 +33,7 @@ struct guest {
 	int lanes_fail;      /* errno of its accept or bind while it does */
 	/* what became of it */
 	int code, ms, steps;
-	int heard;           /* receipts: with the third, its welcome, it has its seat */
+	int heard;           /* receipts: with the SEATth, its welcome, it has its seat */
 	char text[512];
 	int above, down;
 	int leader[GUESTS];

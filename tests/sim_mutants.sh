@@ -210,6 +210,28 @@ auth: any proof will do | auth.c | 3000
 s/if \(CRYPTO_memcmp\(want, proof \+ PROOF_MAC, MAC_BYTES\)\)/if (0)/
 place: whoever listens is dead | place_open.c | 20000
 s/return rc != -ECONNREFUSED && rc != -ENOENT;/return 0;/
+council: who cannot connect stays | council.c | 1000
+s/part_pairs\(c, &m->out\);/;/
+council: of a pair the lower one goes | council.c | 1000
+/^static void part_pairs/,/^}/s/cx_set_add\(out, r\);/cx_set_add(out, (int)lower - 1);/
+council: of a pair both go | council.c | 1000
+/^static void part_pairs/,/^}/s/cx_set_add\(out, r\);/& cx_set_add(out, (int)lower - 1);/
+council: of a pair one goes though the other one does | council.c | 10000
+/^static void part_pairs/,/^}/s/ && !cx_set_has\(out, \(int\)lower - 1\)//
+council: whom a voter did not reach is forgotten | council.c | 1000
+/^static bool hear_vote/,/^}/s/s->unreached = m->unreached;/;/
+council: whom a voter did not reach is its neighbour | council.c | 10000
+/^static void part_pairs/,/^}/s/\(int\)lower - 1\)/(int)lower)/
+council: nobody may say whom it did not reach | council.c | 10000
+s/m->kind == CX_MOTION_SHRINK \? \(uint64_t\)rank : 0/0/
+mesh: whom it did not reach is a lane | mesh.c | 10000
+s/1 \+ w.next \/ lanes;/1 + w.next;/
+mesh: who answered is said not to have | mesh.c | 1000
+s/cx_visit_is_unanswered\(&w.visit\) &&/1 \&\&/
+mesh: whom it did not reach is not said | mesh.c | 1000
+s/if \(rc == COLLX_ERR_INIT_TIMEOUT && m->unreached/if (0 \&\& m->unreached/
+ring: who is said to be silent waits for rank 0 | ward_ring.c | 13000
+s/who == w->tree.rank && w->tree.above < 0/who == w->tree.rank/
 mesh: an error leaves lanes open | mesh.c | 3000
 s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i < 1; i++)/
 '

@@ -10,7 +10,7 @@
 #include "src/auth.h"
 #include "src/base/base.h"
 
-static const struct cx_claim claim = { .rank = 3, .ranks = 9, .kind = 1, .conn = 5 };
+static const struct cx_claim claim = { .rank = 3, .ranks = 9, .kind = 1, .conn = 5, .to = 2 };
 
 struct talk {
 	struct cx_secret server, client;
@@ -152,6 +152,24 @@ Test(auth, reflection_does_not_confirm)
 	cr_assert_eq(cx_auth_confirmed(&t.client, t.challenge, t.proof, mac), COLLX_ERR_AUTH);
 	memcpy(t.proof + CX_PROOF_BYTES - CX_CONFIRM_BYTES, t.confirm, sizeof(t.confirm));
 	cr_assert_eq(cx_auth_check(&t.server, t.challenge, t.proof, &t.heard), COLLX_ERR_AUTH);
+}
+
+/* What a connection is for cannot be made another thing: swapped words of a claim. */
+Test(auth, a_swapped_rank_is_noticed)
+{
+	enum { CLAIM_AT = 8 + CX_JOB_BYTES, WORDS = 5 };
+	struct talk t = talk();
+
+	for (int i = 0; i < WORDS; i++)
+		for (int k = i + 1; k < WORDS; k++) {
+			unsigned char proof[CX_PROOF_BYTES];
+
+			memcpy(proof, t.proof, sizeof(proof));
+			memcpy(proof + CLAIM_AT + 4 * i, t.proof + CLAIM_AT + 4 * k, 4);
+			memcpy(proof + CLAIM_AT + 4 * k, t.proof + CLAIM_AT + 4 * i, 4);
+			cr_assert_eq(cx_auth_check(&t.server, t.challenge, proof, &t.heard),
+				     COLLX_ERR_AUTH, "words %d and %d", i, k);
+		}
 }
 
 Test(auth, another_version_is_said_to_be_one)

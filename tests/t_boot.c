@@ -32,6 +32,7 @@ enum { NOBODY = 65534, SECRET_SEED = 7 };
 struct report {
 	int code[8];
 	int ms[8];
+	uint64_t since_ms[8];
 	char text[8][512];
 };
 
@@ -82,6 +83,7 @@ static void arrive(struct job *j, int slot, const struct arrival *a)
 		EXPECT(!setgroups(0, NULL) && !setgid((gid_t)a->uid) && !setuid((uid_t)a->uid),
 		       "becoming user %d: %s", a->uid, strerror(errno));
 	config.create_timeout_ms = a->timeout_ms;
+	__atomic_store_n(&j->report->since_ms[slot], start, __ATOMIC_RELEASE);
 	rc = a->size ? collx_comm_create(&c, a->size, &j->id, a->rank, &config)
 		     : collx_comm_create_from_env(&c, &config);
 	if (!rc)
@@ -133,16 +135,16 @@ Test(meeting, ranks_that_never_come_are_named)
 	struct job j = job_make();
 	char path[192];
 
-	come(&j, (struct arrival){ 0, 6, 800, 0 });
+	come(&j, (struct arrival){ 0, 6, 2500, 0 });
 	wait_for_door(&j, path);
-	come(&j, (struct arrival){ 1, 6, 800, 0 });
-	come(&j, (struct arrival){ 4, 6, 800, 0 });
+	come(&j, (struct arrival){ 1, 6, 2500, 0 });
+	come(&j, (struct arrival){ 4, 6, 2500, 0 });
 	job_end(&j, 0);
 	for (int i = 0; i < 3; i++) {
 		SAID(j, i, COLLX_ERR_INIT_TIMEOUT, "rank 2-3, 5 of 6");
 		cr_expect_lt(j.report->ms[i], 6000);
 	}
-	cr_expect_geq(j.report->ms[0], 700);
+	cr_expect_geq(j.report->ms[0], 2400);
 }
 
 /* A rank whose own deadline comes first still waits for the word of rank 0. */
@@ -150,9 +152,9 @@ Test(meeting, the_first_one_there_learns_who_is_missing_too)
 {
 	struct job j = job_make();
 
-	come(&j, (struct arrival){ 1, 3, 800, 0 });
+	come(&j, (struct arrival){ 1, 3, 2500, 0 });
 	nap_ms(200);
-	come(&j, (struct arrival){ 0, 3, 800, 0 });
+	come(&j, (struct arrival){ 0, 3, 2500, 0 });
 	job_end(&j, 0);
 	for (int i = 0; i < 2; i++)
 		SAID(j, i, COLLX_ERR_INIT_TIMEOUT, "rank 2 of 3");
@@ -488,9 +490,9 @@ Test(secrets, a_wrong_one_is_in_the_report_when_nobody_else_came)
 	write_secret(j.base, "right", '1', 0600);
 	write_secret(j.base, "wrong", '2', 0600);
 	set_env(&j, 0, "right");
-	come(&j, (struct arrival){ 0, 0, 700, 0 });
+	come(&j, (struct arrival){ 0, 0, 2500, 0 });
 	set_env(&j, 1, "wrong");
-	come(&j, (struct arrival){ 0, 0, 700, 0 });
+	come(&j, (struct arrival){ 0, 0, 2500, 0 });
 	cr_assert_eq(ranks_wait(j.pids, j.n, 0, 60), 0);
 	remove_secret(&j, "right");
 	remove_secret(&j, "wrong");
@@ -731,8 +733,8 @@ static pid_t sit_down(const struct job *j, int rank, int size, int told, enum un
 		pause();
 }
 
-/* Starts one, waits for its word, and so long, kills it. */
-static void sit_down_and_die(const struct job *j, int rank, int size, unsigned after_ms)
+/* Starts one, waits for its word, and until then, kills it. */
+static void sit_down_and_die(const struct job *j, int rank, int size, uint64_t until_ms)
 {
 	int told[2];
 	pid_t pid;
@@ -741,7 +743,8 @@ static void sit_down_and_die(const struct job *j, int rank, int size, unsigned a
 	cr_assert_eq(pipe(told), 0);
 	pid = sit_down(j, rank, size, told[1], SEATED);
 	cr_assert_eq(read(told[0], &c, 1), 1);
-	nap_ms(after_ms);
+	while (now_ms() < until_ms)
+		nap_ms(1);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(told[0]);
@@ -781,10 +784,13 @@ Test(killed, a_rank_that_had_its_seat_and_does_not_come_again)
 Test(killed, a_rank_that_could_still_come_again)
 {
 	struct job j = job_make();
+	uint64_t since;
 
 	come(&j, (struct arrival){ 0, 4, 3000, 0 });
+	while (!(since = __atomic_load_n(&j.report->since_ms[0], __ATOMIC_ACQUIRE)))
+		nap_ms(1);
 	come(&j, (struct arrival){ 2, 4, 3000, 0 });
-	sit_down_and_die(&j, 1, 4, 2400);
+	sit_down_and_die(&j, 1, 4, since + 2500);
 	job_end(&j, 0);
 	for (int i = 0; i < 2; i++)
 		SAID(j, i, COLLX_ERR_INIT_TIMEOUT,

@@ -167,6 +167,7 @@ static void write_to_the_dead(collx_comm_t c, int rank, int size, void *arg)
 	(void)arg;
 	signal(SIGPIPE, SIG_DFL);
 	EXPECT(!collx_barrier(c, NULL), "%s", collx_last_error(c));
+	ranks_meet(size);
 	if (rank == size - 1)
 		raise(SIGKILL);
 	while (!rc)
@@ -327,6 +328,7 @@ static void killed_parent(collx_comm_t c, int rank, int size, void *arg)
 
 	sum_up(c, rank, size, 100);
 	guard_begins(c);
+	ranks_meet(size);
 	if (rank == 1) {
 		pid_t pid = fork();
 
@@ -422,6 +424,7 @@ static void exit_with_a_guard(const collx_unique_id *id, int rank, int size, voi
 	(void)arg;
 	EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL));
 	sum_up(c, rank, size, 100);
+	ranks_meet(size);
 	if (rank == 0)
 		nap_ms(20);
 	exit(expect_failures() != 0);

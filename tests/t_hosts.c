@@ -217,6 +217,126 @@ Test(hosts, payload_goes_where_the_plan_says)
 	cr_assert_eq(world_run(&w), 0);
 }
 
+/* ---- what one rank lacks ---- */
+
+enum { FOUR = 4 };
+
+struct lack {
+	int victim;
+	int descriptors;         /* that it may have; 0: as many as others */
+	int used;                /* that it had open with a communicator */
+	const char *name, *text; /* of a variable that is wrong there */
+	int code[FOUR];
+	char line[FOUR][512];
+};
+
+static void lack_something(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	collx_config config = COLLX_CONFIG_INIT;
+	struct lack *l = arg;
+	struct rlimit all, few;
+	collx_comm_t c = NULL;
+
+	config.create_timeout_ms = 20000;
+	getrlimit(RLIMIT_NOFILE, &all);
+	few = all;
+	few.rlim_cur = (rlim_t)l->descriptors;
+	if (rank == l->victim && l->name)
+		setenv(l->name, l->text, 1);
+	if (rank == l->victim && l->descriptors)
+		EXPECT(!setrlimit(RLIMIT_NOFILE, &few), "setrlimit");
+	l->code[rank] = collx_comm_create(&c, size, id, rank, &config);
+	setrlimit(RLIMIT_NOFILE, &all);
+	if (rank == l->victim)
+		l->used = open_fds();
+	snprintf(l->line[rank], sizeof(l->line[rank]), "%s", collx_last_error(NULL));
+	collx_comm_destroy(c);
+}
+
+/* All say the same, and begin with the rank at fault. */
+static void expect_named(const struct lack *l, int code, const char *what)
+{
+	char who[32];
+
+	snprintf(who, sizeof(who), "rank %d: ", l->victim);
+	for (int r = 0; r < FOUR; r++) {
+		cr_expect(l->code[r] == code && strstr(l->line[r], what) &&
+				  !strncmp(l->line[r], who, strlen(who)),
+			  "%s at rank %d: rank %d: %s: %s", what, l->victim, r,
+			  collx_strerror(l->code[r]), l->line[r]);
+		cr_expect_str_eq(l->line[r], l->line[0]);
+	}
+}
+
+static struct lack *lack_make(void)
+{
+	struct lack *l = mmap(NULL, sizeof(*l), PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	cr_assert_neq(l, MAP_FAILED);
+	return l;
+}
+
+/* From enough downwards, until what is lacking is the lanes' connections. */
+static void sweep_to_lanes(struct lack *l, const struct world *w)
+{
+	l->descriptors = 0;
+	cr_assert_eq(world_run(w), 0);
+	for (l->descriptors = l->used + 3; l->descriptors > 8; l->descriptors--) {
+		cr_assert_eq(world_run(w), 0, "%d descriptors", l->descriptors);
+		if (!l->code[(l->victim + 1) % FOUR])
+			continue;
+		expect_named(l, COLLX_ERR_NOFILES, "raise the limit");
+		if (strstr(l->line[0], "the connection with rank"))
+			return;
+	}
+	cr_expect_fail("rank %d: never lacked a descriptor for a lane", l->victim);
+}
+
+Test(lack, of_descriptors_for_lanes_is_of_the_rank_that_has_few, .timeout = 300)
+{
+	struct lack *l = lack_make();
+
+	for (l->victim = 0; l->victim < FOUR; l->victim++) {
+		struct world w = { .size = FOUR, .raw = lack_something, .arg = l,
+				   .transport = "tcp" };
+
+		sweep_to_lanes(l, &w);
+		w = (struct world){ .size = FOUR, .raw = lack_something, .arg = l,
+				    .host = halves };
+		sweep_to_lanes(l, &w);
+	}
+	munmap(l, sizeof(*l));
+}
+
+Test(lack, of_a_right_setting_is_of_the_rank_that_has_a_wrong_one, .timeout = 120)
+{
+	static const struct {
+		const char *name, *text;
+		bool between_hosts;
+	} wrong[] = {
+		{ "COLLX_INTERFACE", "cxnone", true },
+		{ "COLLX_KERNEL", "abacus", false },
+		{ "COLLX_SPIN_US", "x1", false },
+		{ "COLLX_ALGO", "allreduce:bogus", false },
+	};
+	struct lack *l = lack_make();
+
+	for (size_t i = 0; i < 2 * sizeof(wrong) / sizeof(wrong[0]); i++)
+		for (l->victim = 0; l->victim < FOUR; l->victim++) {
+			const struct world w = { .size = FOUR, .raw = lack_something, .arg = l,
+						 .host = i % 2 ? halves : NULL };
+
+			l->name = wrong[i / 2].name;
+			l->text = wrong[i / 2].text;
+			if (wrong[i / 2].between_hosts && !w.host)
+				continue;
+			cr_assert_eq(world_run(&w), 0);
+			expect_named(l, COLLX_ERR_INVALID, l->name);
+		}
+	munmap(l, sizeof(*l));
+}
+
 /* ---- death ---- */
 
 enum { RANKS = 5, BIG = 1 << 20 };

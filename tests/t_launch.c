@@ -85,7 +85,11 @@ static const struct wrong wrongs[] = {
 	    "COLLX_SECRET", DIGITS }, "COLLX_PORT_RANGE=29501-29515", "MASTER_PORT=29500" },
 	{ { TORCH_FAR, "COLLX_PORT", "29500", "COLLX_PORT_RANGE", "29501-29515",
 	    "COLLX_SECRET", DIGITS }, "COLLX_PORT_RANGE=29501-29515", "COLLX_PORT=29500" },
-	/* what is missing is named with what was found */
+	{ { "RANK", "0", "WORLD_SIZE", "1", "OMPI_COMM_WORLD_RANK", "1", "OMPI_COMM_WORLD_SIZE",
+	    "2" }, "WORLD_SIZE=1", "OMPI_COMM_WORLD_SIZE=2" },
+	/* what is missing is named with what was found; before names are looked up */
+	{ { TORCH, "LOCAL_WORLD_SIZE", "2", "MASTER_ADDR", "a..b", "MASTER_PORT", "29500" },
+	  "COLLX_SECRET_FILE is not set", "torchrun" },
 	{ { TORCH_FAR, "COLLX_SECRET", DIGITS }, "MASTER_PORT is not set", "torchrun" },
 	{ { TORCH_FAR, "MASTER_PORT", "29500" }, "COLLX_SECRET_FILE is not set", "torchrun" },
 	{ { "SLURM_PROCID", "0", "SLURM_NTASKS", "2", "SLURM_STEP_NUM_NODES", "2" },
@@ -146,6 +150,61 @@ Test(variables, that_contradict_are_both_named, .timeout = 120)
 		rank_exit();
 	}
 	cr_assert_eq(ranks_wait(&pid, 1, 0, 100), 0);
+}
+
+/* ---- one rank: there is nobody to meet, wherever that would be ---- */
+
+static const char *const alone[][VARS] = {
+	{ "COLLX_RANK", "0", "COLLX_SIZE", "1" },
+	{ "COLLX_RANK", "0", "COLLX_SIZE", "1", "COLLX_ADDR", "tcp:192.0.2.1:7700" },
+	{ "RANK", "0", "WORLD_SIZE", "1", "MASTER_ADDR", "192.0.2.1", "MASTER_PORT", "29500" },
+	{ "RANK", "0", "WORLD_SIZE", "1", "LOCAL_WORLD_SIZE", "1" },
+	{ "OMPI_COMM_WORLD_RANK", "0", "OMPI_COMM_WORLD_SIZE", "1" },
+	{ "SLURM_PROCID", "0", "SLURM_NTASKS", "1" },
+	{ "PMI_RANK", "0", "PMI_SIZE", "1", "PMI_FD", "99" },
+};
+
+Test(alone, a_rank_needs_nothing, .timeout = 60)
+{
+	for (size_t i = 0; i < sizeof(alone) / sizeof(alone[0]); i++) {
+		char base[64];
+		pid_t pid;
+
+		cr_assert_eq(folder_make(base), 0);
+		pid = rank_fork();
+		if (pid == 0) {
+			char line[512];
+			int rc;
+
+			set_all(alone[i], 0);
+			rc = come(5000, 1, line, sizeof(line));
+			EXPECT(rc == 0, "%zu: %s", i, line);
+			rank_exit();
+		}
+		cr_expect_eq(ranks_wait(&pid, 1, 0, 30), 0, "%zu", i);
+		cr_expect_eq(folder_gone(base), 0);
+	}
+}
+
+/* ---- a secret file that is none ---- */
+
+Test(secrets, are_not_waited_for, .timeout = 60)
+{
+	char base[64], path[80], line[512];
+	uint64_t start = now_ms();
+
+	cr_assert_eq(folder_make(base), 0);
+	snprintf(path, sizeof(path), "%s/secret", base);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	setenv("COLLX_RANK", "0", 1);
+	setenv("COLLX_SIZE", "2", 1);
+	setenv("COLLX_ADDR", "tcp:127.0.0.1:7700", 1);
+	setenv("COLLX_SECRET_FILE", path, 1);
+	cr_expect_eq(come(2000, 2, line, sizeof(line)), COLLX_ERR_INVALID);
+	cr_expect(strstr(line, path) && strstr(line, "regular"), "%s", line);
+	cr_expect_lt(now_ms() - start, 10000);
+	unlink(path);
+	cr_expect_eq(folder_gone(base), 0);
 }
 
 /* ---- several hosts, as far as the variables say ---- */

@@ -433,10 +433,22 @@ Test(p2p, deadlines, .timeout = 120)
 
 /* ---- what those learn whose rank 0 has left ---- */
 
-/* How rank 2 goes, and whether rank 0's process ends when it has left. */
+/* How rank 2 goes, and whether rank 0's process ends when it has left; shared. */
 struct farewell {
 	int dies, ends;
+	int got, knows; /* rank 1 has the message, and what happened then */
+	pid_t rank_0;
 };
+
+static struct farewell *farewell_make(int dies, int ends)
+{
+	struct farewell *f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	cr_assert_neq(f, MAP_FAILED);
+	*f = (struct farewell){ .dies = dies, .ends = ends };
+	return f;
+}
 
 /* The clock of this process: it may leap. */
 static _Atomic uint64_t leap_ns;
@@ -447,7 +459,7 @@ static uint64_t leaping_now(void)
 }
 
 /* Rank 1 waits for rank 2, for ever if it must. */
-static void wait_without_rank_0(collx_comm_t c, const struct farewell *f)
+static void wait_without_rank_0(collx_comm_t c, struct farewell *f)
 {
 	static struct cx_sys leaping;
 	collx_opts o = COLLX_OPTS_INIT;
@@ -458,6 +470,7 @@ static void wait_without_rank_0(collx_comm_t c, const struct farewell *f)
 	o.timeout_ms = COLLX_NO_TIMEOUT;
 	rc = collx_recv(&x, 1, COLLX_INT32, 2, c, &o);
 	EXPECT(rc == 0 && x == 77, "rank 1: %s", collx_last_error(c));
+	__atomic_store_n(&f->got, 1, __ATOMIC_RELEASE);
 	if (f->ends) { /* the bound for those whom nobody tells */
 		leaping = cx_sys_real;
 		leaping.now_ns = leaping_now;
@@ -469,6 +482,7 @@ static void wait_without_rank_0(collx_comm_t c, const struct farewell *f)
 	EXPECT(rc == want && strstr(collx_last_error(c), "rank 2"), "rank 1: %s: %s",
 	       collx_strerror(rc), collx_last_error(c));
 	EXPECT(now_ms() - start < 5000, "it took %d ms", (int)(now_ms() - start));
+	__atomic_store_n(&f->knows, 1, __ATOMIC_RELEASE);
 }
 
 static void a_minute_passes(int sig)
@@ -479,12 +493,15 @@ static void a_minute_passes(int sig)
 
 static void go_one_by_one(const collx_unique_id *id, int rank, int size, void *arg)
 {
-	const struct farewell *f = arg;
+	struct farewell *f = arg;
+	uint64_t end = now_ms() + 10000;
 	collx_comm_t c = NULL;
 	int32_t x = 77;
 	int rc;
 
 	signal(SIGALRM, a_minute_passes);
+	if (rank == 0)
+		__atomic_store_n(&f->rank_0, getpid(), __ATOMIC_RELEASE);
 	rc = collx_comm_create(&c, size, id, rank, NULL);
 	if (!EXPECT(rc == 0, "rank %d: %s", rank, collx_last_error(NULL)))
 		return;
@@ -492,39 +509,44 @@ static void go_one_by_one(const collx_unique_id *id, int rank, int size, void *a
 		nap_ms(200);
 		EXPECT(!collx_send(&x, 1, COLLX_INT32, 1, c, NULL), "%s", collx_last_error(c));
 		nap_ms(200);
+		while ((!__atomic_load_n(&f->got, __ATOMIC_ACQUIRE) ||
+			(f->ends && !kill(f->rank_0, 0))) && now_ms() < end)
+			nap_ms(1);
 		if (f->dies)
 			raise(SIGKILL);
 	}
 	if (rank == 1)
 		wait_without_rank_0(c, f);
 	collx_comm_destroy(c);
-	if (rank == 0 && !f->ends)
-		nap_ms(1200);
+	while (rank == 0 && !f->ends && !__atomic_load_n(&f->knows, __ATOMIC_ACQUIRE) &&
+	       now_ms() < end)
+		nap_ms(1);
 }
 
 /* Processes: who left lives on, and passes on what happens to the others. */
 Test(p2p, after_rank_0_left, .timeout = 120)
 {
-	static struct farewell f[] = { { 1, 0 }, { 0, 0 } };
-
 	for (int i = 0; i < 6; i++) {
-		const struct world w = { .size = 3, .killed = f[i % 2].dies << 2,
+		struct farewell *f = farewell_make(i % 2 == 0, 0);
+		const struct world w = { .size = 3, .killed = f->dies << 2,
 					 .raw = go_one_by_one,
 					 .transport = i / 2 == 1 ? "tcp" : NULL,
 					 .host = i / 2 == 2 ? two_hosts : NULL,
-					 .arg = &f[i % 2] };
+					 .arg = f };
 
 		cr_assert_eq(world_run(&w), 0, "case %d", i);
+		munmap(f, sizeof(*f));
 	}
 }
 
 /* Rank 0's process is no more, and in shared memory nobody tells that rank 2 died. */
 Test(p2p, after_rank_0_ended, .timeout = 120)
 {
-	static struct farewell f = { 1, 1 };
-	const struct world w = { .size = 3, .killed = 1 << 2, .raw = go_one_by_one, .arg = &f };
+	struct farewell *f = farewell_make(1, 1);
+	const struct world w = { .size = 3, .killed = 1 << 2, .raw = go_one_by_one, .arg = f };
 
 	cr_assert_eq(world_run(&w), 0);
+	munmap(f, sizeof(*f));
 }
 
 /* A process only: threads cannot be killed. */

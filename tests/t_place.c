@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <netdb.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #include <criterion/criterion.h>
 
 #include "src/base/base.h"
-#include "src/door.h"
 #include "src/host.h"
 #include "src/net.h"
 #include "src/uid.h"
@@ -365,136 +363,6 @@ Test(connecting, tells_refused_from_silent)
 		if (fill[i] >= 0)
 			close(fill[i]);
 	close(fd);
-}
-
-/* ---- rank 0 among others ---- */
-
-static int take_seat(void *ctx, const struct cx_claim *claim, int fd)
-{
-	int *missing = ctx;
-
-	cr_expect_eq(claim->rank, 1);
-	close(fd);
-	--*missing;
-	return 0;
-}
-
-struct guest {
-	struct cx_place place;
-	struct cx_secret secret;
-	unsigned ms;
-	int fd; /* or an error */
-	char line[512];
-};
-
-static void *enter(void *arg)
-{
-	const struct cx_claim claim = { .rank = 1, .ranks = 2, .kind = CX_CONN_CONTROL };
-	struct guest *g = arg;
-	struct pollfd fds[2];
-	struct cx_poll p = { .fds = fds };
-	struct cx_visit v;
-	uint64_t end = in_ms(g->ms);
-
-	cx_visit_begin(&v, &g->place, &g->secret, &claim);
-	for (int rc = 0; rc == 0 && cx_now_ns() < end;) {
-		cx_poll_begin(&p, 20);
-		cx_visit_watch(&v, &p);
-		rc = cx_poll_wait(&p);
-		rc = rc ? rc : cx_visit_go_on(&v, &p);
-		g->fd = rc == 1 ? v.fd : rc ? rc : COLLX_ERR_INIT_TIMEOUT;
-	}
-	if (g->fd == COLLX_ERR_INIT_TIMEOUT)
-		cx_visit_why(&v, g->line, sizeof(g->line));
-	else
-		snprintf(g->line, sizeof(g->line), "%s", cx_error_text());
-	cx_visit_end(&v);
-	return NULL;
-}
-
-static int let_in(struct cx_door *d, const int *missing)
-{
-	struct cx_poll p = { .fds = calloc(cx_door_room(1), sizeof(*p.fds)) };
-	uint64_t end = in_ms(30000);
-	int rc = 0;
-
-	while (!rc && *missing && cx_now_ns() < end) {
-		cx_poll_begin(&p, 50);
-		cx_door_watch(d, &p);
-		rc = cx_poll_wait(&p);
-		rc = rc ? rc : cx_door_serve(d, &p);
-	}
-	free(p.fds);
-	return rc ? rc : *missing;
-}
-
-/* Says something else to whoever comes. */
-static void *babble(void *arg)
-{
-	int fd;
-
-	while ((fd = accept(*(int *)arg, NULL, NULL)) >= 0 || errno == EAGAIN) {
-		if (fd >= 0 && write(fd, "SSH-2.0-nothing-of-the-kind-that-was-asked-for\r\n", 49))
-			close(fd);
-		nap_ms(1);
-	}
-	return NULL;
-}
-
-Test(several, the_one_that_proves_itself_is_rank_0, .timeout = 60)
-{
-	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
-	struct cx_place silent, loud, place;
-	struct cx_secret secret;
-	struct guest g = { .ms = 30000 };
-	int missing = 1, held, talks;
-	pthread_t guest, talker;
-	struct cx_door *d;
-
-	clear();
-	held = occupy(&silent);
-	loud = silent;
-	loud.ports = 8;
-	talks = cx_place_listen(&loud);
-	place = silent;
-	place.ports = 16;
-	cr_assert(talks >= 0 && !cx_secret_init(&secret, key));
-	g.place = place;
-	g.secret = secret;
-	cr_assert(!pthread_create(&talker, NULL, babble, &talks));
-	cr_assert(!pthread_create(&guest, NULL, enter, &g));
-	nap_ms(300); /* rank 0 comes late */
-	cr_assert_eq(cx_door_open(&d, &place, &secret, 1, take_seat, &missing), 0, "%s",
-		     cx_error_text());
-	cr_assert_eq(let_in(d, &missing), 0, "%s", cx_error_text());
-	pthread_join(guest, NULL);
-	cr_assert_geq(g.fd, 0, "%s", g.line);
-	close(g.fd);
-	cx_door_close(d);
-	shutdown(talks, SHUT_RDWR);
-	pthread_join(talker, NULL);
-	close(talks);
-	close(held);
-}
-
-Test(several, without_rank_0_the_last_answer_is_told)
-{
-	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
-	struct guest g = { .ms = 500 };
-	pthread_t talker;
-	int talks;
-
-	clear();
-	talks = occupy(&g.place);
-	g.place.ports = 2;
-	cr_assert(!cx_secret_init(&g.secret, key));
-	cr_assert(!pthread_create(&talker, NULL, babble, &talks));
-	enter(&g);
-	cr_assert_eq(g.fd, COLLX_ERR_INIT_TIMEOUT);
-	cr_assert(strstr(g.line, g.place.name) && strstr(g.line, "protocol"), "%s", g.line);
-	shutdown(talks, SHUT_RDWR);
-	pthread_join(talker, NULL);
-	close(talks);
 }
 
 /* ---- here or elsewhere ---- */

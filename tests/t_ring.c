@@ -214,6 +214,7 @@ static void leave_one_alone(const collx_unique_id *id, int rank, int size, void 
 		return;
 	*((pid_t *)arg + rank) = getpid();
 	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	ranks_meet(size);
 	start = now_ms();
 	if (rank == 0) {
 		raise(SIGSTOP);
@@ -323,6 +324,7 @@ static void stop_behind_a_death(const collx_unique_id *id, int rank, int size, v
 		return;
 	*((pid_t *)arg + rank) = getpid();
 	EXPECT(!sum_up(c), "rank %d: %s", rank, collx_last_error(c));
+	ranks_meet(size);
 	start = now_ms();
 	if (rank == 4)
 		raise(SIGKILL);

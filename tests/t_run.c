@@ -106,13 +106,22 @@ static void run_start(struct run *r, const char *const words[WORDS])
 	r->out = ends[0];
 }
 
-/* Reads until `part` is there, or to the end where it is NULL. */
-static void run_read(struct run *r, const char *part)
+static int times_in(const char *text, const char *part)
+{
+	int n = 0;
+
+	for (; (text = strstr(text, part)); text += strlen(part))
+		n++;
+	return n;
+}
+
+/* Reads until `part` is there so often, or to the end where it is NULL. */
+static void run_read_times(struct run *r, const char *part, int times)
 {
 	uint64_t start = now_ms();
 	size_t len = strlen(r->text);
 
-	while (now_ms() - start < PATIENCE_MS && !(part && strstr(r->text, part))) {
+	while (now_ms() - start < PATIENCE_MS && !(part && times_in(r->text, part) >= times)) {
 		struct pollfd p = { r->out, POLLIN, 0 };
 		ssize_t n;
 
@@ -124,6 +133,11 @@ static void run_read(struct run *r, const char *part)
 		len += (size_t)n;
 		r->text[len] = '\0';
 	}
+}
+
+static void run_read(struct run *r, const char *part)
+{
+	run_read_times(r, part, 1);
 }
 
 static void run_wait(struct run *r)
@@ -209,7 +223,8 @@ struct scene {
 	const char *options[4];
 	int status;
 	const char *says[3];
-	int sig;            /* sent when all said "ready"; 0: none */
+	int sig;            /* sent when all who are to said "ready"; 0: none */
+	int silent;         /* how many are not to */
 	int most_ms;
 };
 
@@ -231,8 +246,8 @@ static const struct scene scenes[] = {
 	/* a stray, its child, and the child of that one */
 	{ .script = "setsid sh -c 'sh -c \"sleep 1000; :\"; :' & test $COLLX_RANK != 0 || exit 3; "
 		    LINGER, .status = 3, .most_ms = 20000 },
-	{ .script = "trap '' TERM; while :; do sleep 1000; done", .options = { "--timeout", "0.7" },
-	  .status = 124, .says = { "0.7 s have passed: ending 4 of 4 ranks" }, .most_ms = 30000 },
+	{ .script = "trap '' TERM; while :; do sleep 1000; done", .options = { "--timeout", "1.7" },
+	  .status = 124, .says = { "1.7 s have passed: ending 4 of 4 ranks" }, .most_ms = 30000 },
 	{ .script = "trap 'echo got INT; exit 0' INT; echo ready; " LINGER, .sig = SIGINT,
 	  .status = 130, .says = { "got INT" }, .most_ms = 30000 },
 	{ .script = "trap 'echo got TERM; exit 0' TERM; echo ready; " LINGER, .sig = SIGTERM,
@@ -245,15 +260,16 @@ static const struct scene scenes[] = {
 	  .options = { "--keep-going" },
 	  .says = { "went on\nwent on\ncollx-run: rank ", "collx-run: rank 1 (pid ",
 		    ") exited with status 7" } },
-	{ .script = "test $COLLX_RANK = 2 || { sleep 0.5; kill -9 $$; }; exit 5",
+	{ .script = "test $COLLX_RANK = 2 || { sleep 1; kill -9 $$; }; exit 5",
 	  .options = { "--keep-going" }, .status = 5,
 	  .says = { "collx-run: rank 0 (pid ", "collx-run: rank 2 (pid ", "killed by signal 9" } },
 	{ .script = "test $COLLX_RANK != 1 || exit 7; sleep 1000",
-	  .options = { "--keep-going", "--timeout", "1.2" }, .status = 124,
-	  .says = { "1.2 s have passed: ending 3 of 4 ranks", "collx-run: rank 1 (pid " },
+	  .options = { "--keep-going", "--timeout", "2.2" }, .status = 124,
+	  .says = { "2.2 s have passed: ending 3 of 4 ranks", "collx-run: rank 1 (pid " },
 	  .most_ms = 30000 },
 	{ .script = "trap 'exit 0' INT; test $COLLX_RANK != 1 || exit 7; echo ready; " LINGER,
-	  .options = { "--keep-going" }, .sig = SIGINT, .status = 130, .most_ms = 30000 },
+	  .options = { "--keep-going" }, .sig = SIGINT, .silent = 1, .status = 130,
+	  .most_ms = 30000 },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
 
@@ -277,9 +293,8 @@ static void play(const struct scene *s, int hosts)
 	run_prepare(&r);
 	run_start(&r, words);
 	if (s->sig) {
-		for (int i = 0; i < 4; i++)
-			run_read(&r, "ready");
-		nap_ms(300); /* the others, too */
+		run_read_times(&r, "ready", 4 - s->silent);
+		nap_ms(100);
 		kill(r.pid, s->sig);
 	}
 	run_read(&r, NULL);
@@ -411,6 +426,53 @@ Test(hosts, ranks_get_what_they_need)
 	}
 }
 
+/* A name, an address, the network of one. */
+Test(hosts, the_place_to_meet_is_where_the_interface_says)
+{
+	static const struct {
+		const char *wish, *at;
+	} cases[] = {
+		{ "lo", "tcp:127.0.0.1:" },
+		{ "127.0.0.1", "tcp:127.0.0.1:" },
+		{ "127.0.0.0/8", "tcp:127.0.0.1:" },
+	};
+	static const char *const words[WORDS] = { "--hosts", "a,b", "--agent", "AGENT", "sh", "-c",
+						  "echo meets at $COLLX_ADDR" };
+	static struct run r;
+	char line[64];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		run_prepare(&r);
+		setenv("COLLX_INTERFACE", cases[i].wish, 1);
+		run_start(&r, words);
+		run_read(&r, NULL);
+		run_wait(&r);
+		snprintf(line, sizeof(line), "meets at %s", cases[i].at);
+		cr_expect(r.status == 0 && strstr(r.text, line), "%s: status %d: %s",
+			  cases[i].wish, r.status, r.text);
+		run_gone(&r);
+	}
+}
+
+/* What was exported for other jobs is not this one's, and stays where it is. */
+Test(hosts, another_job_s_secret_is_not_handed_on)
+{
+	static const char *const here[WORDS] = { "-n", "2", "sh", "-c",
+						 "echo \"${COLLX_SECRET-none}\"" };
+	static const char *const hosts[WORDS] = { "--hosts", "a,b", "--agent", "AGENT", "sh", "-c",
+						  "echo \"${COLLX_SECRET-none}\"" };
+	static struct run r;
+
+	setenv("COLLX_SECRET", "0123", 1);
+	setenv("COLLX_SECRET_FILE", "/none", 1);
+	run_whole(&r, here);
+	cr_assert_eq(r.status, 0, "%s", r.text);
+	cr_expect_str_eq(r.text, "none\nnone\n");
+	run_whole(&r, hosts);
+	cr_assert_eq(r.status, 0, "%s", r.text);
+	cr_expect(strstr(r.text, "none") && !strstr(r.text, "0123"), "%s", r.text);
+}
+
 /* grep -f: its own command line does not hold it. */
 Test(hosts, the_secret_is_in_no_command_line_environment_or_file)
 {
@@ -513,6 +575,8 @@ static const struct mistake mistakes[] = {
 	{ "a,junk", { NULL }, { NULL }, 1, "host junk: what comes from it is not collx-run's" },
 	{ "a,mute", { "--timeout", "6" }, { NULL }, 124, "no answer in time from mute" },
 	{ "a,b", { NULL }, { "COLLX_INTERFACE", "nope" }, 1, "host a: COLLX_INTERFACE=nope: no " },
+	{ "a,b", { NULL }, { "COLLX_INTERFACE", "198.51.100.0/24" }, 1,
+	  "host a: COLLX_INTERFACE=198.51.100.0/24: no usable address: " },
 	{ "a,b", { NULL }, { "COLLX_PORT_RANGE", "9-8" }, 1, "COLLX_PORT_RANGE=9-8 is not LOW" },
 	{ "a,b", { NULL }, { "COLLX_PORT", "many" }, 1, "COLLX_PORT=many is not a port" },
 	{ "die,b", { NULL }, { NULL }, 1, "was killed by signal 9 before its ranks had ended" },

@@ -125,7 +125,7 @@ static void sweep_steps(struct sweep s)
 
 		for (int i = 0; i < AT_ONCE; i++)
 			pids[i] = try_step(&s, at + i * stride, &steps[i]);
-		wrong += ranks_wait(pids, AT_ONCE, 0, 60);
+		wrong += ranks_wait(pids, AT_ONCE, 0, 120);
 		most = 0;
 		for (int i = 0; i < AT_ONCE; i++)
 			most = steps[i] > most ? steps[i] : most;
@@ -136,67 +136,67 @@ static void sweep_steps(struct sweep s)
 	munmap(steps, AT_ONCE * sizeof(*steps));
 }
 
-Test(steps, rank_0_is_killed, .timeout = 300)
+Test(steps, rank_0_is_killed, .timeout = 580)
 {
 	sweep_steps((struct sweep){ KILLED, 0, false, 0 });
 }
 
-Test(steps, a_leader_is_killed, .timeout = 300)
+Test(steps, a_leader_is_killed, .timeout = 580)
 {
 	sweep_steps((struct sweep){ KILLED, 3, false, 0 });
 }
 
-Test(steps, a_rank_below_rank_0_is_killed, .timeout = 300)
+Test(steps, a_rank_below_rank_0_is_killed, .timeout = 580)
 {
 	sweep_steps((struct sweep){ KILLED, 2, false, 0 });
 }
 
-Test(steps, a_leader_is_killed_and_comes_again, .timeout = 300)
+Test(steps, a_leader_is_killed_and_comes_again, .timeout = 580)
 {
 	sweep_steps((struct sweep){ KILLED, 3, true, 0 });
 }
 
-Test(steps, a_rank_below_a_leader_is_killed_and_comes_again, .timeout = 300)
+Test(steps, a_rank_below_a_leader_is_killed_and_comes_again, .timeout = 580)
 {
 	sweep_steps((struct sweep){ KILLED, 5, true, 0 });
 }
 
-Test(steps, rank_0_is_stopped, .timeout = 300)
+Test(steps, rank_0_is_stopped, .timeout = 580)
 {
 	sweep_steps((struct sweep){ STOPPED, 0, false, 0 });
 }
 
-Test(steps, a_leader_is_stopped, .timeout = 300)
+Test(steps, a_leader_is_stopped, .timeout = 580)
 {
 	sweep_steps((struct sweep){ STOPPED, 3, false, 0 });
 }
 
-Test(steps, a_call_of_rank_0_fails, .timeout = 300)
+Test(steps, a_call_of_rank_0_fails, .timeout = 580)
 {
 	sweep_steps((struct sweep){ FAILING, 0, false, ENOBUFS });
 }
 
-Test(steps, a_call_of_a_leader_fails, .timeout = 300)
+Test(steps, a_call_of_a_leader_fails, .timeout = 580)
 {
 	sweep_steps((struct sweep){ FAILING, 3, false, ENOBUFS });
 }
 
-Test(steps, a_leader_runs_out_of_memory, .timeout = 300)
+Test(steps, a_leader_runs_out_of_memory, .timeout = 580)
 {
 	sweep_steps((struct sweep){ POOR, 3, false, 0 });
 }
 
-Test(steps, rank_0_runs_out_of_memory, .timeout = 300)
+Test(steps, rank_0_runs_out_of_memory, .timeout = 580)
 {
 	sweep_steps((struct sweep){ POOR, 0, false, 0 });
 }
 
-Test(steps, rank_0_has_few_descriptors, .timeout = 300)
+Test(steps, rank_0_has_few_descriptors, .timeout = 580)
 {
 	sweep_steps((struct sweep){ LIMITED, 0, false, 0 });
 }
 
-Test(steps, a_leader_has_few_descriptors, .timeout = 300)
+Test(steps, a_leader_has_few_descriptors, .timeout = 580)
 {
 	sweep_steps((struct sweep){ LIMITED, 3, false, 0 });
 }

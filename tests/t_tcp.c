@@ -376,6 +376,23 @@ Test(tcp, bad_sockets)
 	hand_close(&h);
 }
 
+/* It may end while the ranks still open lanes: who died, and why, comes another way. */
+Test(tcp, a_connection_that_was_reset_is_an_error_once_it_is_used)
+{
+	struct linger now = { .l_onoff = 1 };
+	int pair[2], buf = 0;
+	struct cx_xfer x = { .buf = &buf, .len = sizeof(buf) };
+	struct hand h;
+
+	cr_assert_eq(stream_pair(AF_INET, pair), 0);
+	cr_assert_eq(setsockopt(pair[1], SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+	close(pair[1]);
+	pair[1] = -1;
+	cr_assert_eq(hand_open_with(&h, pair), 0, "%s", cx_error_text());
+	cr_assert_eq(h.t->send(h.lane, &x), COLLX_ERR_PEER_DEAD, "%s", cx_error_text());
+	hand_close(&h);
+}
+
 Test(tcp, socket_options)
 {
 	struct hand h;

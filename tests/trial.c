@@ -121,16 +121,15 @@ pid_t trial_join(struct trial *t, void (*live)(struct trial *t, int rank), int r
 static int drive(struct trial *t)
 {
 	unsigned others = trial_all(t) & ~t->victims;
+	pid_t group = ranks_group(t->pids, t->ranks, t->victims);
 
 	if (trial_await(t, trial_all(t), 1))
 		return 1;
 	nap_ms(trial_draw(t, 1, 40));
 	t->hit_ns = trial_now_ns();
 	store(&t->go, 1);
-	if (t->fault == FAULT_KILL)
-		trial_signal(t, t->victims, SIGKILL);
-	if (t->fault == FAULT_STOP)
-		trial_signal(t, t->victims, SIGSTOP);
+	if (group && (t->fault == FAULT_KILL || t->fault == FAULT_STOP))
+		kill(group, t->fault == FAULT_KILL ? SIGKILL : SIGSTOP);
 	if (t->fault == FAULT_SIGNAL)
 		trial_signal(t, 1u << t->actor, SIGUSR1);
 	return trial_await(t, others, 9);
@@ -352,8 +351,10 @@ static void on_signal(int sig)
 /* A data loader, say, which lives on. */
 static void leave_child(struct worker *w)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	guard_begins(w->c);
+	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, 0);
 		store(&w->t->note[w->me].child, getpid());

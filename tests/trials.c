@@ -578,6 +578,7 @@ static void fork_and_go_on(struct trial *t, int rank)
 	if (worker_open(&w, t, rank))
 		return;
 	if (rank == t->actor) {
+		guard_begins(w.c);
 		pid = rank_fork();
 		if (pid == 0)
 			expect_forked(w.c);

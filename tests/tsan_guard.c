@@ -88,8 +88,8 @@ static int go_wrong(collx_comm_t c, int round, int rank, int *want)
 		return rank == odd ? 0 : compute(c, 8, 0);
 	case 2:
 		*want = COLLX_ERR_TIMEOUT;
-		if (rank == odd)
-			nap_ms(300);
+		for (int i = 0; rank == odd && !cx_guard_verdict(c->guard) && i < 10000; i++)
+			nap_ms(1);
 		return compute(c, 8, 100);
 	default:
 		*want = 0;
@@ -179,6 +179,7 @@ static int destroyed_in_a_call(void)
 		pthread_join(thread, &other);
 		if (!other || pthread_create(&thread, NULL, wait_in_a_call, &p))
 			return 1;
+		call_begins(p.c);
 		nap_ms(100);
 		if (pthread_create(&second, NULL, destroy_it, p.c))
 			return 1;

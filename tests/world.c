@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -125,6 +126,15 @@ void guard_begins(collx_comm_t comm)
 		nap_ms(1);
 }
 
+void call_begins(collx_comm_t comm)
+{
+	uint64_t end = now_ms() + 10000;
+
+	while (!atomic_load(&comm->inside) && cx_calls_state(&comm->calls) % 2 == 0 &&
+	       now_ms() < end)
+		nap_ms(1);
+}
+
 /* ---- files ---- */
 
 int file_replace(const char *path, const char *text)
@@ -222,6 +232,20 @@ void rank_exit(void)
 	if (failures)
 		_exit(1);
 	_exit(leaks() ? 2 : 0);
+}
+
+pid_t ranks_group(const pid_t *pids, int n, unsigned who)
+{
+	pid_t first = 0;
+
+	for (int r = 0; r < n; r++) {
+		if (!(who >> r & 1) || pids[r] <= 0)
+			continue;
+		first = first ? first : pids[r];
+		if (setpgid(pids[r], first))
+			return 0;
+	}
+	return -first;
 }
 
 /* 0 when that is how rank r was to end. */
@@ -336,6 +360,31 @@ static void take_seat(const struct world *w, const collx_unique_id *id, int rank
 	collx_comm_destroy(comm);
 }
 
+static int *came; /* how many, to all meetings; shared */
+static _Thread_local int meetings;
+
+void ranks_meet(int size)
+{
+	uint64_t end = now_ms() + 30000;
+	int all = ++meetings * size;
+
+	__atomic_fetch_add(came, 1, __ATOMIC_RELAXED);
+	while (__atomic_load_n(came, __ATOMIC_ACQUIRE) < all && now_ms() < end)
+		nap_ms(1);
+}
+
+/* Before the ranks are there. */
+static void open_meetings(void)
+{
+	if (!came)
+		came = mmap(NULL, sizeof(*came), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (came == MAP_FAILED)
+		abort();
+	*came = 0;
+	meetings = 0;
+}
+
 static int run_processes(const struct world *w, const collx_unique_id *id)
 {
 	pid_t pids[WORLD_MAX];
@@ -406,6 +455,7 @@ int world_run(const struct world *w)
 	if (folder_make(base) || (w->transport && setenv("COLLX_TRANSPORT", w->transport, 1)) ||
 	    hosts_lay_out(w->host, w->size))
 		return 1;
+	open_meetings();
 	rc = collx_get_unique_id(&id);
 	if (rc)
 		fprintf(stderr, "unique id: %s\n", collx_last_error(NULL));

@@ -49,6 +49,9 @@ int file_replace(const char *path, const char *text);
 pid_t rank_fork(void);
 /* Ends a forked rank with what EXPECT found. */
 _Noreturn void rank_exit(void);
+/* Makes those of the n whose bit is set a process group; the number for kill(), which then has
+ * them all at one time, however soon the caller loses its processor. 0: there are none. */
+pid_t ranks_group(const pid_t *pids, int n, unsigned who);
 /* Waits for n ranks; kills the rest when one fails or the deadline passes. Those
  * in `killed` must die by SIGKILL, the others must exit with 0. */
 int ranks_wait(pid_t *pids, int n, unsigned killed, unsigned deadline_s);
@@ -72,6 +75,11 @@ int threads_end(void);
 /* Before a fork: until the guard's thread has begun with this communicator. A sanitizer's
  * allocator does not bear a fork beside a thread that begins. */
 void guard_begins(collx_comm_t comm);
+/* Until all of a world's ranks are here, without the library: whoever then ends or stops does
+ * so in nobody's call. */
+void ranks_meet(int size);
+/* Until another thread is in a call with it, which had to be started first. */
+void call_begins(collx_comm_t comm);
 uint64_t mix64(uint64_t x);
 
 #endif

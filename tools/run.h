@@ -224,9 +224,8 @@ void run_stream_close(struct run_stream *s);
 /* ---- run_addr.c: where ranks of several hosts meet ---- */
 
 /*
- * An address of this host that others reach, and a free port of it: on the interface
- * COLLX_INTERFACE, else on the first that is up and not the loopback; the port is
- * COLLX_PORT, or of COLLX_PORT_RANGE. Returns a descriptor that keeps the port from
+ * An address of this host that others reach, as cx_net_choose has it, and a free port of
+ * it: COLLX_PORT, or one of COLLX_PORT_RANGE. Returns a descriptor that keeps the port from
  * being given to others while it is open, or -1 with the reason in why.
  */
 int run_addr_choose(char addr[RUN_ADDR_BYTES], char why[RUN_TEXT_MAX]);

@@ -2,8 +2,6 @@
 /* Where the ranks of several hosts meet: an address of this host, a free port. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/base.h"
+#include "net.h"
 #include "run.h"
 
 union address {
@@ -19,50 +19,25 @@ union address {
 	struct sockaddr_in6 v6;
 };
 
-/* IPv4 before IPv6; 0: not one that other hosts reach. */
-static int worth(const struct ifaddrs *i, const char *wanted)
-{
-	const union address *a = (const union address *)i->ifa_addr;
-
-	if (!a || !(i->ifa_flags & IFF_UP) || !(i->ifa_flags & IFF_RUNNING))
-		return 0;
-	if (wanted ? strcmp(i->ifa_name, wanted) != 0 : (i->ifa_flags & IFF_LOOPBACK) != 0)
-		return 0;
-	if (a->any.sa_family == AF_INET)
-		return 2;
-	return a->any.sa_family == AF_INET6 && !IN6_IS_ADDR_LINKLOCAL(&a->v6.sin6_addr);
-}
-
+/* The library's choice; but the loopback, which other hosts do not reach, only where
+ * COLLX_INTERFACE asks for it. */
 static int choose_address(union address *out, char why[RUN_TEXT_MAX])
 {
-	const char *wanted = getenv("COLLX_INTERFACE");
-	struct ifaddrs *list, *i;
-	int best = 0, value;
+	static struct cx_net net;
+	struct cx_place own;
+	char reason[128];
 
-	if (wanted && !*wanted)
-		wanted = NULL;
-	if (getifaddrs(&list)) {
-		snprintf(why, RUN_TEXT_MAX, "the list of interfaces: %s", strerror(errno));
+	if (cx_net_read(&net) || cx_net_choose(&net, NULL, &own, reason, sizeof(reason))) {
+		snprintf(why, RUN_TEXT_MAX, "%s", cx_error_text());
 		return -1;
 	}
-	for (i = list; i; i = i->ifa_next) {
-		value = worth(i, wanted);
-		if (value <= best)
-			continue;
-		best = value;
-		memcpy(out, i->ifa_addr,
-		       value == 2 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
-	}
-	freeifaddrs(list);
-	if (best)
-		return 0;
-	if (wanted)
-		snprintf(why, RUN_TEXT_MAX, "COLLX_INTERFACE=%s: no such interface is up with an "
-			 "address", wanted);
-	else
+	if (cx_place_is_local(&own) && !cx_env_text(CX_ENV_INTERFACE)) {
 		snprintf(why, RUN_TEXT_MAX, "no interface but the loopback is up with an address: "
 			 "say with --addr where the ranks can meet");
-	return -1;
+		return -1;
+	}
+	memcpy(out, &own.addr, cx_min((size_t)own.len, sizeof(*out)));
+	return 0;
 }
 
 /* The ports that listeners may have: COLLX_PORT, COLLX_PORT_RANGE=LOW-HIGH, or any (0). */

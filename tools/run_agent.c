@@ -145,11 +145,12 @@ static void add_number(struct run_buffer *b, int n)
 	add_string(b, text);
 }
 
-/* What names this host or this login, and not the job. */
+/* What names this host or this login, and not the job; and another job's secret. */
 static bool stays_here(const char *entry)
 {
 	static const char *const names[] = {
 		"HOSTNAME=", "SSH_", "XDG_", "DBUS_", "PWD=", "OLDPWD=", "SHLVL=", "_=", "MAIL=",
+		"COLLX_SECRET",
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

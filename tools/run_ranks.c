@@ -149,6 +149,7 @@ static void set_environment(const struct run_job *job, int i)
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", job->secret);
 	setenv("COLLX_SECRET_FILE", path, 1);
+	unsetenv("COLLX_SECRET");
 	setenv("COLLX_ADDR", job->addr, 1);
 	set_number("COLLX_RANK", job->first + i);
 	set_number("COLLX_LOCAL_RANK", i);

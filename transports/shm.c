@@ -778,7 +778,7 @@ static int check_memory(const struct cx_port *port, int peer, int fd)
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	if (fstat(fd, &st) || seals < 0)
-		return cx_fail_errno(errno, "rank %d: its shared memory", peer);
+		return cx_fail_errno(errno, "the shared memory of rank %d", peer);
 	if ((seals & SEALS) != SEALS || (uint64_t)st.st_size != port->bytes)
 		return cx_fail(COLLX_ERR_CORRUPT,
 			       "rank %d: shared memory of %lld bytes, seals %#x; expected %zu, %#x",
@@ -798,7 +798,7 @@ static int take_bell(struct cx_port *port, int peer, int fd)
 		return cx_fail(COLLX_ERR_CORRUPT, "rank %d: no descriptor to wake it by", peer);
 	p->bell = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (p->bell < 0)
-		return cx_fail_errno(errno, "rank %d: waking it", peer);
+		return cx_fail_errno(errno, "a descriptor to wake rank %d by", peer);
 	cx_fd_own(p->bell);
 	return 0;
 }

@@ -550,6 +550,15 @@ static void tune(int fd, bool local)
 		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
 }
 
+/* The other end is gone: that shows where it is used, and why may be told before. */
+static bool was_reset(int fd)
+{
+	socklen_t len = sizeof(int);
+	int err = 0;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) && err;
+}
+
 /* A duplicate of the lane's connection, made fit; or an error. */
 static int take_socket(struct cx_lane *l, int fd)
 {
@@ -558,15 +567,18 @@ static int take_socket(struct cx_lane *l, int fd)
 	int type = 0;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) || getsockname(fd, &here.any, &n) ||
-	    getpeername(fd, &there.any, &m))
-		return cx_fail_errno(errno, "rank %d lane %d: the connection", l->peer, l->number);
+	    (getpeername(fd, &there.any, &m) && !(errno == ENOTCONN && was_reset(fd))))
+		return cx_fail_errno(errno, "the connection with rank %d, lane %d", l->peer,
+				     l->number);
 	if (type != SOCK_STREAM)
-		return cx_fail(COLLX_ERR_INVALID, "rank %d lane %d: not a stream socket", l->peer,
+		return cx_fail(COLLX_ERR_INVALID,
+			       "the connection with rank %d, lane %d: not a stream socket", l->peer,
 			       l->number);
 	/* Not one of the numbers that a careless program prints to. */
 	l->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (l->fd < 0)
-		return cx_fail_errno(errno, "rank %d lane %d: the connection", l->peer, l->number);
+		return cx_fail_errno(errno, "the connection with rank %d, lane %d", l->peer,
+				     l->number);
 	cx_fd_own(l->fd);
 	tune(l->fd, same_host(&here, &there));
 	return 0;

@@ -66,6 +66,7 @@ struct cx_sys {
 	long (*recvmsg)(int fd, struct msghdr *msg);       /* bytes, 0 at the end, or -errno */
 	int (*finish)(int fd);                             /* sends no more; 0 or -errno */
 	int (*connected)(int fd);                          /* after EINPROGRESS; 0 or -errno */
+	int (*untaken)(int fd); /* bytes sent that the other end's system has not; 0: unknown */
 	int (*setopt)(int fd, int level, int name, int value);
 	/* Of a connection that says little, and waits for answers: what the network loses is sent
 	 * again soon, and soon again. As far as this system can. */

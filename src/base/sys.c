@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -120,6 +122,13 @@ static int real_connected(int fd)
 	socklen_t len = sizeof(err);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) ? -errno : -err;
+}
+
+static int real_untaken(int fd)
+{
+	int n;
+
+	return ioctl(fd, SIOCOUTQ, &n) ? 0 : n;
 }
 
 static int real_setopt(int fd, int level, int name, int value)
@@ -448,6 +457,7 @@ const struct cx_sys cx_sys_real = {
 	.recvmsg = real_recvmsg,
 	.finish = real_finish,
 	.connected = real_connected,
+	.untaken = real_untaken,
 	.setopt = real_setopt,
 	.insist = real_insist,
 	.local_name = real_local_name,
