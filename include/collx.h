@@ -235,7 +235,8 @@ collx_result collx_recv(void *buf, size_t count, collx_type type, int peer, coll
 /*
  * When something failed: collx_faults(7). These may be called at any time by any
  * thread, also while another one is in a call; the decisions, from collx_comm_agree on,
- * by the thread that makes the calls.
+ * by the thread that makes the calls: of two at a time in one, or in a call that ends with
+ * one, the second gets COLLX_ERR_INVALID.
  */
 
 /* How a fault was known. */
@@ -272,8 +273,13 @@ typedef struct {
 /* Never blocks. */
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error);
 
+/* The error that this communicator went on from, by a repair or by itself; the ranks in it
+ * are numbered as they were then. The last one, where there were several. Never blocks. */
+collx_result collx_comm_past_error(collx_comm_t comm, collx_error *error);
+
 /* A descriptor, the communicator's, that becomes and stays readable with the first
- * error, and with a straggler until collx_comm_straggler is called; or an error. */
+ * error, and with a straggler until collx_comm_straggler is called; or an error. The same
+ * after it went on, which makes it readable until that call, too. */
 int collx_comm_event_fd(collx_comm_t comm);
 
 /* A rank that lives, and that others wait for in a collective. It is no error. */
@@ -291,7 +297,9 @@ typedef struct {
 collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler);
 
 typedef enum {
-	COLLX_EVENT_ERROR = 0,    /* the first one: collx_comm_error. Nothing comes after it */
+	COLLX_EVENT_ERROR = 0,    /* the first one: collx_comm_error. Nothing comes after it
+				   * unless the communicator goes on, or is repaired; then
+				   * collx_comm_past_error has it */
 	COLLX_EVENT_STRAGGLER = 1 /* collx_comm_straggler. Not an error */
 } collx_event;
 
@@ -351,8 +359,8 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclude,
 			       collx_comm_t *out, const collx_opts *opts);
 
-/* Revoke, shrink and destroy in one: *comm becomes the communicator of those who are
- * left. On an error it stays what it was. */
+/* Revoke, shrink and destroy in one: behind the same handle there is the communicator of
+ * those who are left; *comm is not written. On an error it stays what it was. */
 collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts);
 
 /*

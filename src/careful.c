@@ -113,7 +113,7 @@ static int succeed(struct collx_comm **c, struct cx_request *r, uint64_t until_n
 	for (int i = 0; i < next->size; i++)
 		if (next->origin[i] == (*c)->origin[r->root])
 			root = i;
-	atomic_store_explicit(&(*c)->heir, next, memory_order_release);
+	cx_comm_replace(*c, next, 0);
 	if (root < 0 && (r->coll == CX_BROADCAST || r->coll == CX_REDUCE))
 		return cx_fail(COLLX_ERR_PEER_DEAD, "%s: its root, rank %d, is lost; the others "
 						    "can go on", cx_coll_name(r->coll), r->root);

@@ -427,11 +427,18 @@ static collx_result run(collx_comm_t comm, const struct cx_request *r, const col
 		return rc;
 	if (!flags && r->coll < CX_NCOLL)
 		return cx_comm_run(comm, r, timeout_ns);
-	cx_comm_enter(comm);
-	if (!flags)
+	if (!flags) {
+		cx_comm_enter(comm);
 		return cx_comm_exit(comm, cx_comm_run(comm, r, timeout_ns));
+	}
+	rc = cx_comm_claim(comm, name);
+	if (rc)
+		return rc;
 	was = cx_cancel_hold();
-	rc = cx_comm_exit(comm, cx_careful_run(comm, r, flags, timeout_ns));
+	rc = cx_careful_run(comm, r, flags, timeout_ns);
+	if (flags & CX_GOES_ON)
+		cx_comm_retire_past(cx_comm_now(comm->handle));
+	cx_comm_unclaim(comm, rc);
 	cx_cancel_release(was);
 	return rc;
 }

@@ -63,10 +63,18 @@ struct collx_comm {
 	struct cx_nest nest;   /* the same */
 	struct cx_rally *rally; /* the same */
 	unsigned wrong_proofs; /* that came while the ranks met */
-	struct cx_herald *_Atomic herald; /* who calls back */
-	struct collx_comm *_Atomic heir;  /* that took its place; NULL: none did */
-	_Atomic bool inside;   /* a thread is in a call, and it is no plain collective, which
-				* `calls` tells of */
+	struct cx_herald *_Atomic herald; /* who calls back; a handle's */
+	_Atomic int bell[CX_BELLS]; /* a handle's; -1: not asked for */
+	unsigned number;       /* how many came before it behind its handle */
+	struct cx_cause why;   /* the one before ended; code 0: none came before */
+	/* A caller's handle is its first communicator; what took its place stands behind it. */
+	struct collx_comm *_Atomic heir;  /* a handle's: where it leads now; NULL: to itself */
+	struct collx_comm *handle; /* that leads here, or did: itself where none came before */
+	struct collx_comm *past;   /* in whose place this one is */
+	_Atomic int askers;    /* threads that look at it, whoever may replace it */
+	bool retired;          /* it is past, and has nothing but this structure */
+	_Atomic bool inside;   /* a thread is in a message; of collectives `calls` tells */
+	_Atomic bool deciding; /* in a decision, or in a call that ends with one */
 	struct collx_comm *next_handle; /* leave.c's */
 	int *origin;           /* [rank]: its number in the first communicator */
 	void *kept;            /* a copy of an input */
@@ -91,8 +99,10 @@ struct cx_request {
 /* Creates a communicator over a meeting; wipes the meeting's secret. */
 int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_terms *terms);
 void cx_comm_close(struct collx_comm *c);
+/* All of it but the structure. */
+void cx_comm_shut(struct collx_comm *c);
 
-/* Around all that may wait but plain collectives; of one thread at a time. */
+/* Around a message; of one thread at a time. */
 static inline void cx_comm_enter(struct collx_comm *c)
 {
 	atomic_store_explicit(&c->inside, true, memory_order_relaxed);
@@ -104,6 +114,42 @@ static inline int cx_comm_exit(struct collx_comm *c, int rc)
 	/* Pairs with the acquire in leave.c: nothing of it is used any more. */
 	atomic_store_explicit(&c->inside, false, memory_order_release);
 	return rc;
+}
+
+/* Around a decision, and a call that ends with one: two at a time would each take the other's
+ * vote for its own. 0, or COLLX_ERR_INVALID: another thread is in one, or was just now, and c
+ * is past. */
+int cx_comm_claim(struct collx_comm *c, const char *name);
+/* As cx_comm_exit. */
+static inline int cx_comm_unclaim(struct collx_comm *c, int rc)
+{
+	atomic_store_explicit(&c->handle->deciding, false, memory_order_release);
+	return rc;
+}
+
+/* next stands behind c's handle from now on. An abort that came on c meanwhile comes on next,
+ * as does any wish but `own`, which the caller has had itself. Claimed. */
+void cx_comm_replace(struct collx_comm *c, struct collx_comm *next, int own);
+/* The handle's bell, which rings for what it leads to, whatever that is; or an error. */
+int cx_comm_bell(struct collx_comm *handle, enum cx_bell which);
+/* Gives back what those hold that c has replaced, as soon as nobody looks at them. Claimed. */
+void cx_comm_retire_past(struct collx_comm *c);
+
+/* In total order with cx_comm_replace. */
+static inline bool cx_comm_leads_to(const struct collx_comm *handle, const struct collx_comm *c)
+{
+	const struct collx_comm *heir = atomic_load(&handle->heir);
+
+	return c == (heir ? heir : handle);
+}
+
+/* For a thread that may be another one than the caller's: where the handle leads, which is
+ * not given back before cx_comm_let. Safe in a signal handler. */
+struct collx_comm *cx_comm_hold(struct collx_comm *handle);
+static inline void cx_comm_let(struct collx_comm *c)
+{
+	/* Pairs with the load in leave.c: it does not look any more. */
+	atomic_fetch_sub_explicit(&c->askers, 1, memory_order_release);
 }
 
 /* A caller has it from now on. */
@@ -125,15 +171,13 @@ static inline void cx_comm_finish(struct collx_comm *c)
 	cx_calls_end(&c->calls, c->seq);
 }
 
-/* The communicator that now stands for this one. */
+/* The communicator to which a handle leads now. */
 static inline struct collx_comm *cx_comm_now(struct collx_comm *c)
 {
-	struct collx_comm *next;
+	/* Pairs with the store in cx_comm_replace: it is whole. */
+	struct collx_comm *heir = c ? atomic_load_explicit(&c->heir, memory_order_acquire) : NULL;
 
-	/* Pairs with the release in careful.c: it is whole. */
-	while (c && (next = atomic_load_explicit(&c->heir, memory_order_acquire)))
-		c = next;
-	return c;
+	return heir ? heir : c;
 }
 
 /* An error of this rank: closes the lanes, and returns what all make of it. */
@@ -167,9 +211,10 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 /* ---- the callback's thread: herald.c ---- */
 
 int cx_herald_start(struct collx_comm *c, collx_event_fn fn, void *ctx);
-void cx_herald_stop(struct cx_herald *h);
-/* Is this that thread? */
-bool cx_herald_is_here(const struct cx_herald *h);
+/* Where there is one. */
+void cx_herald_stop(struct collx_comm *c);
+/* Is this its thread? */
+bool cx_herald_is_here(const struct collx_comm *c);
 
 /* ---- send and recv: p2p.c ---- */
 

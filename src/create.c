@@ -532,6 +532,9 @@ int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_
 		c->size = m->ranks;
 		c->terms = *terms;
 		c->nest.fd = -1;
+		c->handle = c;
+		for (int i = 0; i < CX_BELLS; i++)
+			atomic_init(&c->bell[i], -1);
 		cx_fork_watch();
 		c->forks = cx_fork_count();
 		rc = build(c, m);
@@ -544,12 +547,8 @@ int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_
 	return rc;
 }
 
-void cx_comm_close(struct collx_comm *c)
+void cx_comm_shut(struct collx_comm *c)
 {
-	if (!c)
-		return;
-	if (c->herald)
-		cx_herald_stop(c->herald);
 	if (c->guard)
 		cx_guard_close(c->guard, true);
 	if (c->rally)
@@ -564,7 +563,19 @@ void cx_comm_close(struct collx_comm *c)
 			cx_plan_destroy(c->plans[i].plan);
 	if (c->boot)
 		cx_boot_close(c->boot);
-	cx_free(c->origin);
 	cx_free(c->kept);
+	c->kept = NULL;
+}
+
+void cx_comm_close(struct collx_comm *c)
+{
+	if (!c)
+		return;
+	if (!c->retired)
+		cx_comm_shut(c);
+	for (int i = 0; i < CX_BELLS; i++)
+		if (c->bell[i] >= 0)
+			cx_sys->close(c->bell[i]);
+	cx_free(c->origin);
 	cx_free(c);
 }

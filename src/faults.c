@@ -7,13 +7,34 @@
 #include "base/base.h"
 #include "comm.h"
 
-/* The communicator is the one that stands for it now. */
+/* The communicator is the one to which the handle leads now: of the thread that calls. */
 static int check(collx_comm_t *comm, const char *name)
 {
 	*comm = cx_comm_now(*comm);
 	if (!*comm)
 		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
 	return cx_comm_check_fork(*comm, name);
+}
+
+/* The same for any thread: *c, unless it is NULL, is let go of by asked(). */
+static int ask(collx_comm_t handle, const char *name, struct collx_comm **c)
+{
+	int rc;
+
+	*c = NULL;
+	if (!handle)
+		return cx_fail(COLLX_ERR_INVALID, "%s: comm is NULL", name);
+	rc = cx_comm_check_fork(handle, name);
+	if (!rc)
+		*c = cx_comm_hold(handle);
+	return rc;
+}
+
+static int asked(struct collx_comm *c, int rc)
+{
+	if (c)
+		cx_comm_let(c);
+	return rc;
 }
 
 /* ---- what happened ---- */
@@ -45,50 +66,85 @@ static void list_blamed(const struct cx_cause *c, int size, collx_error *error)
 	}
 }
 
+/* cause NULL, or of code 0: there is none. size: of the communicator that had it. */
+static void fill_error(const struct cx_cause *cause, int size, collx_error *error)
+{
+	size_t bytes = error->size;
+
+	*error = (collx_error)COLLX_ERROR_INIT;
+	error->size = bytes;
+	if (!cause || !cause->code)
+		return;
+	error->code = (collx_result)cause->code;
+	error->origin = cause->origin;
+	list_blamed(cause, size, error);
+	error->evidence = evidence_of(cause->code);
+	error->sys_errno = cause->sys_errno;
+	error->op = cause->seq;
+	error->since_us = (cx_now_ns() - cause->known_ns) / 1000;
+	memcpy(error->text, cause->text, sizeof(error->text));
+}
+
+static void fill_own_error(const struct collx_comm *c, collx_error *error)
+{
+	struct cx_cause cause;
+
+	fill_error(cx_guard_cause(c->guard, &cause) ? &cause : NULL, c->size, error);
+}
+
+static int check_error(const char *name, const collx_error *error)
+{
+	if (error && error->size >= sizeof(*error))
+		return 0;
+	return cx_fail(COLLX_ERR_INVALID, "%s: begin with COLLX_ERROR_INIT", name);
+}
+
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error)
 {
-	int rc = check(&comm, "error");
-	struct cx_cause cause;
-	size_t size;
+	struct collx_comm *c;
+	int rc = ask(comm, "error", &c);
 
-	if (rc)
-		return rc;
-	if (!error || error->size < sizeof(*error))
-		return cx_fail(COLLX_ERR_INVALID,
-			       "error: begin with COLLX_ERROR_INIT");
-	size = error->size;
-	*error = (collx_error)COLLX_ERROR_INIT;
-	error->size = size;
-	if (!cx_guard_cause(comm->guard, &cause))
-		return COLLX_OK;
-	error->code = (collx_result)cause.code;
-	error->origin = cause.origin;
-	list_blamed(&cause, comm->size, error);
-	error->evidence = evidence_of(cause.code);
-	error->sys_errno = cause.sys_errno;
-	error->op = cause.seq;
-	error->since_us = (cx_now_ns() - cause.known_ns) / 1000;
-	memcpy(error->text, cause.text, sizeof(error->text));
-	return COLLX_OK;
+	if (!rc)
+		rc = check_error("error", error);
+	if (!rc)
+		fill_own_error(c, error);
+	return asked(c, rc);
+}
+
+collx_result collx_comm_past_error(collx_comm_t comm, collx_error *error)
+{
+	struct collx_comm *c;
+	int rc = ask(comm, "past_error", &c);
+
+	if (!rc)
+		rc = check_error("past_error", error);
+	if (!rc)
+		fill_error(&c->why, c->past ? c->past->size : 0, error);
+	return asked(c, rc);
 }
 
 int collx_comm_event_fd(collx_comm_t comm)
 {
-	int rc = check(&comm, "event_fd"), was = cx_cancel_hold();
+	struct collx_comm *c;
+	int was = cx_cancel_hold(), rc = ask(comm, "event_fd", &c);
 
+	asked(c, rc);
 	if (!rc)
-		rc = cx_guard_bell(comm->guard, CX_BELL_PROGRAM);
+		rc = cx_comm_bell(comm, CX_BELL_PROGRAM);
 	cx_cancel_release(was);
 	return rc;
 }
 
 /* The callback looks for itself: whoever polls is to be told, too. */
-static void read_straggler(const struct collx_comm *c, collx_straggler *out)
+static void read_straggler(const struct collx_comm *handle, const struct collx_comm *c,
+			   collx_straggler *out)
 {
-	bool calls_back = c->herald && cx_herald_is_here(c->herald);
 	struct cx_straggler s;
+	size_t size = out->size;
 
-	cx_guard_straggler(c->guard, calls_back ? CX_BELLS : CX_BELL_PROGRAM, &s);
+	*out = (collx_straggler)COLLX_STRAGGLER_INIT;
+	out->size = size;
+	cx_guard_straggler(c->guard, cx_herald_is_here(handle) ? CX_BELLS : CX_BELL_PROGRAM, &s);
 	if (!s.number)
 		return;
 	out->number = s.number;
@@ -100,44 +156,42 @@ static void read_straggler(const struct collx_comm *c, collx_straggler *out)
 
 collx_result collx_comm_straggler(collx_comm_t comm, collx_straggler *straggler)
 {
-	int rc = check(&comm, "straggler"), was;
-	size_t size;
+	struct collx_comm *c;
+	int was = cx_cancel_hold(), rc = ask(comm, "straggler", &c);
 
-	if (rc)
-		return rc;
-	if (!straggler || straggler->size < sizeof(*straggler))
-		return cx_fail(COLLX_ERR_INVALID, "straggler: begin with COLLX_STRAGGLER_INIT");
-	size = straggler->size;
-	*straggler = (collx_straggler)COLLX_STRAGGLER_INIT;
-	straggler->size = size;
-	was = cx_cancel_hold();
-	read_straggler(comm, straggler);
+	if (!rc && (!straggler || straggler->size < sizeof(*straggler)))
+		rc = cx_fail(COLLX_ERR_INVALID, "straggler: begin with COLLX_STRAGGLER_INIT");
+	if (!rc)
+		read_straggler(comm, c, straggler);
+	rc = asked(c, rc);
 	cx_cancel_release(was);
-	return COLLX_OK;
+	return rc;
 }
 
 collx_result collx_comm_set_callback(collx_comm_t comm, collx_event_fn fn, void *ctx)
 {
-	collx_comm_t handle = comm;
-	int rc = check(&comm, "set_callback"), was = cx_cancel_hold();
+	struct collx_comm *c;
+	int was = cx_cancel_hold(), rc = ask(comm, "set_callback", &c);
 
 	if (!rc && !fn)
 		rc = cx_fail(COLLX_ERR_INVALID, "set_callback: fn is NULL");
 	if (!rc)
-		rc = cx_herald_start(handle, fn, ctx);
+		rc = cx_herald_start(comm, fn, ctx);
+	rc = asked(c, rc);
 	cx_cancel_release(was);
 	return rc;
 }
 
 collx_result collx_comm_health(collx_comm_t comm, collx_rank_health *health, int n)
 {
-	int rc = check(&comm, "health");
+	struct collx_comm *c;
+	int rc = ask(comm, "health", &c);
 
-	if (!rc && (!health || n < 0 || n > comm->size))
-		rc = cx_fail(COLLX_ERR_INVALID, "health: room for %d of %d ranks", n, comm->size);
+	if (!rc && (!health || n < 0 || n > c->size))
+		rc = cx_fail(COLLX_ERR_INVALID, "health: room for %d of %d ranks", n, c->size);
 	for (int r = 0; !rc && r < n; r++)
-		cx_guard_health(comm->guard, r, &health[r]);
-	return rc;
+		cx_guard_health(c->guard, r, &health[r]);
+	return asked(c, rc);
 }
 
 static const char *state_name(collx_rank_state s)
@@ -161,11 +215,11 @@ static void print_string(FILE *f, const char *text)
 	fputc('"', f);
 }
 
-static void print_error(FILE *f, collx_comm_t comm)
+static void print_error(FILE *f, const struct collx_comm *comm)
 {
 	collx_error e = COLLX_ERROR_INIT;
 
-	collx_comm_error(comm, &e);
+	fill_own_error(comm, &e);
 	fprintf(f, "\"error\": {\"code\": %d, \"name\": \"%s\", \"origin\": %d, \"rank\": %d, "
 		   "\"nranks\": %d, \"ranks\": [",
 		e.code, collx_strerror(e.code), e.origin, e.rank, e.nranks);
@@ -178,7 +232,7 @@ static void print_error(FILE *f, collx_comm_t comm)
 	fputc('}', f);
 }
 
-static void print_ranks(FILE *f, collx_comm_t comm)
+static void print_ranks(FILE *f, const struct collx_comm *comm)
 {
 	collx_rank_health h;
 
@@ -196,7 +250,7 @@ static void print_ranks(FILE *f, collx_comm_t comm)
 	fprintf(f, "]");
 }
 
-static int dump(collx_comm_t comm, int fd)
+static int dump(const struct collx_comm *comm, int fd)
 {
 	int copy = cx_sys->dup(fd);
 	FILE *f = copy < 0 ? NULL : fdopen(copy, "w");
@@ -220,44 +274,62 @@ static int dump(collx_comm_t comm, int fd)
 
 collx_result collx_comm_dump(collx_comm_t comm, int fd)
 {
-	int rc = check(&comm, "dump"), was = cx_cancel_hold();
+	struct collx_comm *c;
+	int was = cx_cancel_hold(), rc = ask(comm, "dump", &c);
 
 	if (!rc)
-		rc = dump(comm, fd);
+		rc = dump(c, fd);
+	rc = asked(c, rc);
 	cx_cancel_release(was);
 	return rc;
 }
 
 /* ---- ending it ---- */
 
-collx_result collx_comm_abort(collx_comm_t comm)
+/* Where the handle leads to another one by then, that one is ended, too: it may have missed
+ * the wish that came on the one before. A revoke is what a repair brings anyhow. */
+static void end_all(collx_comm_t handle, int code, void (*end)(struct cx_ward *w, int code))
 {
-	int rc = check(&comm, "abort"), was = cx_cancel_hold();
+	struct collx_comm *c;
+	bool again;
 
+	do {
+		c = cx_comm_hold(handle);
+		end(c->guard, code);
+		again = code == COLLX_ERR_ABORTED || c->terms.flags & COLLX_CONTINUE;
+		cx_comm_let(c);
+	} while (again && !cx_comm_leads_to(handle, c));
+}
+
+static int end_now(collx_comm_t comm, const char *name, int code)
+{
+	struct collx_comm *c;
+	int was = cx_cancel_hold(), rc = ask(comm, name, &c);
+
+	asked(c, rc);
 	if (!rc)
-		cx_guard_end_now(comm->guard, COLLX_ERR_ABORTED);
+		end_all(comm, code, cx_guard_end_now);
 	cx_cancel_release(was);
 	return rc;
+}
+
+collx_result collx_comm_abort(collx_comm_t comm)
+{
+	return end_now(comm, "abort", COLLX_ERR_ABORTED);
 }
 
 void collx_comm_abort_from_signal(collx_comm_t comm)
 {
 	int was = cx_cancel_hold(); /* no more than two words of the thread's own */
 
-	comm = cx_comm_now(comm);
 	if (comm && comm->forks == cx_fork_count())
-		cx_guard_end(comm->guard, COLLX_ERR_ABORTED);
+		end_all(comm, COLLX_ERR_ABORTED, cx_guard_end);
 	cx_cancel_release(was);
 }
 
 collx_result collx_comm_revoke(collx_comm_t comm)
 {
-	int rc = check(&comm, "revoke"), was = cx_cancel_hold();
-
-	if (!rc)
-		cx_guard_end_now(comm->guard, COLLX_ERR_REVOKED);
-	cx_cancel_release(was);
-	return rc;
+	return end_now(comm, "revoke", COLLX_ERR_REVOKED);
 }
 
 /* ---- going on ---- */
@@ -273,15 +345,18 @@ static int deadline(const struct collx_comm *c, const char *name, const collx_op
 }
 
 /* A thread that is cancelled meanwhile decides with the others first. */
-static int enter(struct collx_comm *c)
+static int enter(struct collx_comm *c, const char *name, int *was)
 {
-	cx_comm_enter(c);
-	return cx_cancel_hold();
+	int rc = cx_comm_claim(c, name);
+
+	if (!rc)
+		*was = cx_cancel_hold();
+	return rc;
 }
 
 static int leave(struct collx_comm *c, int rc, int was)
 {
-	cx_comm_exit(c, rc);
+	cx_comm_unclaim(c, rc);
 	cx_cancel_release(was);
 	return rc;
 }
@@ -298,10 +373,11 @@ collx_result collx_comm_agree(collx_comm_t comm, uint64_t *flags, unsigned char 
 		rc = cx_fail(COLLX_ERR_INVALID, "agree: flags is NULL");
 	if (!rc)
 		rc = deadline(comm, "agree", opts, &until);
+	if (!rc)
+		rc = enter(comm, "agree", &was);
 	if (rc)
 		return rc;
 	value = *flags;
-	was = enter(comm);
 	rc = leave(comm, cx_recover_agree(comm, &value, &failed, until), was);
 	if (rc)
 		return rc;
@@ -346,9 +422,10 @@ collx_result collx_comm_shrink(collx_comm_t comm, const int *exclude, int nexclu
 		rc = deadline(comm, "shrink", opts, &until);
 	if (!rc)
 		rc = read_exclude(comm, exclude, nexclude, &set);
+	if (!rc)
+		rc = enter(comm, "shrink", &was);
 	if (rc)
 		return rc;
-	was = enter(comm);
 	return finish(comm, cx_recover_shrink(comm, &set, until, out), out, was);
 }
 
@@ -359,21 +436,22 @@ collx_result collx_comm_repair(collx_comm_t *comm, const collx_opts *opts)
 	int rc = check(&now, "repair"), was;
 	uint64_t until;
 
-	if (!rc && (*comm)->herald && cx_herald_is_here((*comm)->herald))
+	if (!rc && cx_herald_is_here(*comm))
 		rc = cx_fail(COLLX_ERR_INVALID, "repair: the communicator's own callback cannot "
 						"destroy it");
 	if (!rc)
 		rc = deadline(now, "repair", opts, &until);
+	if (!rc)
+		rc = enter(now, "repair", &was);
 	if (rc)
 		return rc;
-	was = enter(now);
 	cx_guard_end_now(now->guard, COLLX_ERR_REVOKED);
-	rc = finish(now, cx_recover_shrink(now, &nobody, until, &next), &next, was);
-	if (rc)
-		return rc;
-	collx_comm_destroy(*comm); /* unless another thread does just now */
-	*comm = next;
-	return COLLX_OK;
+	rc = cx_recover_shrink(now, &nobody, until, &next);
+	if (!rc) {
+		cx_comm_replace(now, next, COLLX_ERR_REVOKED);
+		cx_comm_retire_past(next);
+	}
+	return leave(now, rc, was);
 }
 
 collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_id *id,
@@ -390,8 +468,9 @@ collx_result collx_comm_grow(collx_comm_t comm, int joiners, const collx_unique_
 		rc = cx_fail(COLLX_ERR_INVALID, "grow: %d joiners are too many", joiners);
 	if (!rc)
 		rc = deadline(comm, "grow", opts, &until);
+	if (!rc)
+		rc = enter(comm, "grow", &was);
 	if (rc)
 		return rc;
-	was = enter(comm);
 	return finish(comm, cx_recover_grow(comm, joiners, id, until, out), out, was);
 }

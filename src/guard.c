@@ -535,6 +535,11 @@ void cx_guard_end_now(struct cx_ward *w, int code)
 	cx_ward_adopt(w, &c);
 }
 
+int cx_guard_wish(const struct cx_ward *w)
+{
+	return atomic_load(&w->wish);
+}
+
 void cx_guard_drop(struct cx_ward *w)
 {
 	atomic_store_explicit(&w->dropped, true, memory_order_release);
@@ -554,23 +559,40 @@ bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out)
 	return true;
 }
 
-int cx_guard_bell(struct cx_ward *w, enum cx_bell which)
+static void ring_for_news(const struct cx_ward *w, int bell)
 {
-	int bell = atomic_load(&w->bell[which]), made, none = -1;
-
-	if (bell >= 0)
-		return bell;
-	made = cx_sys->bell();
-	if (made < 0)
-		return cx_fail_errno(-made, "event_fd");
-	if (!atomic_compare_exchange_strong(&w->bell[which], &none, made)) {
-		cx_sys->close(made); /* another thread was faster */
-		return none;
-	}
 	/* As cx_ward_adopt: the later one of the two rings. */
 	if (atomic_load(&w->verdict) < 0 || atomic_load(&w->straggler.number))
-		cx_sys->ring(made);
-	return made;
+		cx_sys->ring(bell);
+}
+
+int cx_guard_attach(struct cx_ward *w, enum cx_bell which, int bell)
+{
+	int made, none = -1;
+
+	if (atomic_load(&w->bell[which]) >= 0)
+		return 0;
+	made = cx_sys->dup(bell);
+	if (made < 0)
+		return cx_fail_errno(-made, "event_fd: a copy of the eventfd");
+	if (!atomic_compare_exchange_strong(&w->bell[which], &none, made))
+		cx_sys->close(made); /* another thread was faster */
+	else
+		ring_for_news(w, made);
+	return 0;
+}
+
+void cx_guard_pass_bells(struct cx_ward *w, struct cx_ward *next)
+{
+	for (int i = 0; i < CX_BELLS; i++) {
+		int bell = atomic_load(&w->bell[i]), none = -1;
+
+		if (bell < 0 || !atomic_compare_exchange_strong(&next->bell[i], &none, bell))
+			continue; /* it has a copy of its own */
+		/* Who rings it by this number at this moment rings what stays open. */
+		atomic_store(&w->bell[i], -1);
+		ring_for_news(next, bell);
+	}
 }
 
 /* False: it was being written. */

@@ -83,6 +83,9 @@ void cx_guard_end(struct cx_ward *w, int code);
 /* The same, and it holds here when this returns. */
 void cx_guard_end_now(struct cx_ward *w, int code);
 
+/* What it was to be ended with; 0. */
+int cx_guard_wish(const struct cx_ward *w);
+
 /* Its calls, of another thread, end with COLLX_ERR_ABORTED, here alone: for who is about to
  * close it. */
 void cx_guard_drop(struct cx_ward *w);
@@ -93,9 +96,12 @@ bool cx_guard_is_dropped(const struct cx_ward *w);
 bool cx_guard_cause(const struct cx_ward *w, struct cx_cause *out);
 
 /* A descriptor that is readable from the verdict on, and from a straggler until it is
- * looked at; or an error. One for the program, one for the thread that calls back. */
+ * looked at. One for the program, one for the thread that calls back. The ward has a copy of
+ * it, as the guard may ring for longer than the caller has its own. 0, or an error. */
 enum cx_bell { CX_BELL_PROGRAM, CX_BELL_HERALD, CX_BELLS };
-int cx_guard_bell(struct cx_ward *w, enum cx_bell which);
+int cx_guard_attach(struct cx_ward *w, enum cx_bell which, int bell);
+/* The next one rings them from now on, and does where it has something to tell already. */
+void cx_guard_pass_bells(struct cx_ward *w, struct cx_ward *next);
 
 /* Who was too late last. */
 struct cx_straggler {

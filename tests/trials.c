@@ -707,6 +707,11 @@ const struct trial_case trial_cases[] = {
 	{ "cont", "the call goes on by itself", trial_continue, { 1000, 1000 }, 0, 0, false, 0 },
 	{ "G9", "a joiner dies, lies, is late", trial_g9, { 0, 0 }, 0, 3, true, 0 },
 	{ "well", "shrink in health, aborted", trial_healthy, { 0, 0 }, 0, 0, false, 0 },
+	{ "I13", "repair during repair", trial_deciding, { 0, 0 }, 0, 0, false, 0 },
+	{ "call2", "called back at once", trial_called_early, { 0, 0 }, 0, 0, false, 0 },
+	{ "I14", "repaired while a thread asks", trial_watched, { 0, 0 }, 0, 0, true, 0 },
+	{ "H6b", "aborted within a repair", trial_aborted, { 0, 0 }, 0, 0, false, 0 },
+	{ "cont2", "each loss is told of", trial_losing, { 0, 0 }, 0, 0, false, 0 },
 	{ "call", "wrong use in the callback", trial_callback, { 100, 250 }, 1000, 0, false, 0 },
 };
 const int ntrial_cases = sizeof(trial_cases) / sizeof(trial_cases[0]);
