@@ -143,10 +143,10 @@ static bool all_are_out(struct collx_comm *handle)
 
 static void close_all(struct collx_comm *handle)
 {
-	struct collx_comm *c = cx_comm_now(handle), *past;
+	struct collx_comm *c, *past;
 
-	cx_herald_stop(handle);
-	for (; c; c = past) {
+	cx_herald_stop(handle); /* whose call may have put another one there */
+	for (c = cx_comm_now(handle); c; c = past) {
 		past = c->past;
 		cx_comm_close(c);
 	}

@@ -139,10 +139,12 @@ static int all_have(struct collx_comm *c, bool mine, const struct cx_set *out, u
 	return rc;
 }
 
-/* Where somebody aborted, others may have got it, and it ends for these too. */
-static void drop_next(struct collx_comm *next, int rc)
+/* Where somebody aborted, others may have got it, and it ends for these too. Who is destroyed
+ * meanwhile only leaves. */
+static void drop_next(const struct collx_comm *c, struct collx_comm *next, int rc)
 {
-	if (next && rc == COLLX_ERR_ABORTED)
+	if (next && rc == COLLX_ERR_ABORTED &&
+	    (!cx_guard_is_dropped(c->guard) || cx_guard_wish(c->guard) == COLLX_ERR_ABORTED))
 		cx_guard_end_now(next->guard, rc);
 	cx_comm_close(next);
 }
@@ -211,7 +213,7 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 			*out = next;
 			return 0;
 		}
-		drop_next(next, rc);
+		drop_next(c, next, rc);
 		if (rc)
 			return rc;
 		if (++tries == TRIES) /* on all ranks alike */
@@ -256,6 +258,6 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 		*out = next;
 		return 0;
 	}
-	drop_next(next, rc);
+	drop_next(c, next, rc);
 	return rc ? rc : cx_fail(made ? made : COLLX_ERR_PEER_DEAD, "grow: %s", why);
 }
