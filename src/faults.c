@@ -2,6 +2,7 @@
 /* The public functions for when something failed: collx_faults(7). */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -250,16 +251,8 @@ static void print_ranks(FILE *f, const struct collx_comm *comm)
 	fprintf(f, "]");
 }
 
-static int dump(const struct collx_comm *comm, int fd)
+static void print_all(FILE *f, const struct collx_comm *comm)
 {
-	int copy = cx_sys->dup(fd);
-	FILE *f = copy < 0 ? NULL : fdopen(copy, "w");
-
-	if (!f) {
-		if (copy >= 0)
-			cx_sys->close(copy);
-		return cx_fail_errno(copy < 0 ? -copy : ENOMEM, "dump: descriptor %d", fd);
-	}
 	fprintf(f, "{\"version\": %d, \"rank\": %d, \"size\": %d, \"heartbeat_ms\": %u, "
 		   "\"beat_ms\": %u, \"silence_ms\": %u, \"wrong_proofs\": %u,\n",
 		COLLX_VERSION, comm->rank, comm->size, comm->terms.heartbeat_ms, comm->beat_ms,
@@ -268,18 +261,49 @@ static int dump(const struct collx_comm *comm, int fd)
 	fprintf(f, ",\n");
 	print_ranks(f, comm);
 	fprintf(f, "}\n");
+}
+
+/* In memory: who reads it may be slow, and a repair waits for who looks. */
+static int describe(const struct collx_comm *comm, char **text, size_t *len)
+{
+	FILE *f = open_memstream(text, len);
+
+	if (!f)
+		return cx_fail_errno(ENOMEM, "dump");
+	print_all(f, comm);
+	return fclose(f) ? cx_fail_errno(ENOMEM, "dump") : 0;
+}
+
+static int put(const char *text, size_t len, int fd)
+{
+	int copy = cx_sys->dup(fd);
+	FILE *f = copy < 0 ? NULL : fdopen(copy, "w");
+	bool lost;
+
+	if (!f) {
+		if (copy >= 0)
+			cx_sys->close(copy);
+		return cx_fail_errno(copy < 0 ? -copy : ENOMEM, "dump: descriptor %d", fd);
+	}
+	lost = fwrite(text, 1, len, f) != len;
 	cx_fd_disown(copy); /* it is closed by number, not by us */
-	return fclose(f) ? cx_fail_errno(errno, "dump: writing") : COLLX_OK;
+	lost |= fclose(f) != 0;
+	return lost ? cx_fail_errno(errno, "dump: writing") : COLLX_OK;
 }
 
 collx_result collx_comm_dump(collx_comm_t comm, int fd)
 {
 	struct collx_comm *c;
+	char *text = NULL;
+	size_t len = 0;
 	int was = cx_cancel_hold(), rc = ask(comm, "dump", &c);
 
 	if (!rc)
-		rc = dump(c, fd);
-	rc = asked(c, rc);
+		rc = describe(c, &text, &len);
+	asked(c, rc);
+	if (!rc)
+		rc = put(text, len, fd);
+	free(text);
 	cx_cancel_release(was);
 	return rc;
 }
