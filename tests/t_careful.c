@@ -321,6 +321,10 @@ static void know_the_id(collx_comm_t c, int rank, int size, void *arg)
 
 	(void)size;
 	(void)arg;
+	EXPECT(!collx_comm_shrink(c, NULL, 0, &next, &opts), "rank %d: %s", rank,
+	       collx_last_error(c));
+	collx_comm_destroy(next);
+	next = NULL;
 	opts.timeout_ms = 1500;
 	knows_the_id_only = rank == 1;
 	rc = collx_comm_shrink(c, NULL, 0, &next, &opts);
