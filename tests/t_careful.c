@@ -4,11 +4,13 @@
  * left and of nobody else, alike to the bit, whatever was overwritten before; inputs as
  * they were; no link after an error; and no way into the next communicator by its id alone.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <unistd.h>
 #include <criterion/criterion.h>
 
 #include "src/base/base.h"
@@ -339,4 +341,65 @@ Test(epoch, an_id_alone_opens_nothing, .timeout = 120)
 	const struct world w = { .size = 2, .config = &config, .fn = know_the_id };
 
 	cr_assert_eq(world_run(&w), 0);
+}
+
+/* ---- who is destroyed while it repairs leaves; that is no abort ---- */
+
+struct leaver {
+	collx_comm_t comm;
+	unsigned after_us;
+};
+
+static void *destroy_soon(void *arg)
+{
+	const struct leaver *l = arg;
+
+	usleep(l->after_us);
+	EXPECT(!collx_comm_destroy(l->comm), "%s", collx_last_error(NULL));
+	return NULL;
+}
+
+static void be_destroyed(collx_comm_t c, unsigned after_us)
+{
+	struct leaver l = { c, after_us };
+	pthread_t thread;
+
+	EXPECT(!pthread_create(&thread, NULL, destroy_soon, &l), "no thread");
+	collx_comm_repair(&c, NULL);
+	pthread_join(thread, NULL);
+}
+
+static void lose_a_leaver(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	const collx_config config = impatient(0);
+	collx_comm_t c = NULL;
+	int rc = collx_comm_create(&c, size, id, rank, &config);
+
+	EXPECT(!rc, "rank %d: %s", rank, collx_last_error(NULL));
+	if (rc)
+		return;
+	if (rank == size - 1) {
+		be_destroyed(c, *(unsigned *)arg);
+		return;
+	}
+	for (int tries = 0; tries < 5 && !rc && collx_comm_size(c) == size; tries++) {
+		rc = collx_comm_repair(&c, NULL);
+		while (!rc && collx_comm_size(c) == size)
+			rc = collx_barrier(c, NULL);
+		EXPECT(rc != COLLX_ERR_ABORTED, "rank %d: %s", rank, collx_last_error(c));
+		rc = rc == COLLX_ERR_PEER_LEFT ? 0 : rc;
+	}
+	EXPECT(!rc && collx_comm_size(c) == size - 1, "rank %d, of %d: %s", rank,
+	       collx_comm_size(c), collx_last_error(c));
+	collx_comm_destroy(c);
+}
+
+Test(leaving, in_a_repair_aborts_nobody, .timeout = 300)
+{
+	for (unsigned i = 0; i < 24; i++) {
+		unsigned after_us = 1000 + i * 600;
+		const struct world w = { .size = 3, .raw = lose_a_leaver, .arg = &after_us };
+
+		cr_assert_eq(world_run(&w), 0, "%u us", after_us);
+	}
 }
