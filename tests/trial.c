@@ -446,6 +446,16 @@ int worker_open(struct worker *w, struct trial *t, int rank)
 	return 0;
 }
 
+int worker_open_with_all(struct worker *w, struct trial *t, int rank)
+{
+	int rc = worker_open(w, t, rank);
+
+	for (int r = 0; !rc && r < t->ranks; r++)
+		while (trial_load(&t->note[r].step) < 1)
+			nap_ms(1);
+	return rc;
+}
+
 void worker_close(struct worker *w)
 {
 	int rc = collx_comm_destroy(w->c);

@@ -116,6 +116,8 @@ struct worker {
 };
 
 int worker_open(struct worker *w, struct trial *t, int rank);
+/* The same, and waits until all have: who repairs at once would end others' first calls. */
+int worker_open_with_all(struct worker *w, struct trial *t, int rank);
 void worker_close(struct worker *w);
 /* Says that it came so far. */
 void worker_step(struct worker *w, int step);

@@ -604,7 +604,7 @@ static void abort_beside(struct trial *t, int rank)
 	struct worker w;
 	int rc;
 
-	if (worker_open(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	if (rank == t->actor)
 		pthread_create(&thread, NULL, abort_soon, &w);

@@ -15,17 +15,6 @@
 #include "tests/trial.h"
 #include "tests/world.h"
 
-/* As worker_open, and until all others are so far. */
-static int open_with_all(struct worker *w, struct trial *t, int rank)
-{
-	int rc = worker_open(w, t, rank);
-
-	for (int r = 0; !rc && r < t->ranks; r++)
-		while (trial_load(&t->note[r].step) < 1)
-			nap_ms(1);
-	return rc;
-}
-
 /* ---- one decides, and another one would ---- */
 
 static void *settle(void *arg)
@@ -69,7 +58,7 @@ static void live_deciding(struct trial *t, int rank)
 	pthread_t thread;
 	void *failed = NULL;
 
-	if (worker_open(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	c = w.c;
 	if (rank == t->actor) {
@@ -139,7 +128,7 @@ static void live_called_early(struct trial *t, int rank)
 	pthread_t thread;
 	void *failed;
 
-	if (open_with_all(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	EXPECT(!collx_comm_revoke(w.c), "%s", collx_last_error(NULL));
 	slow = cx_sys_real;
@@ -231,10 +220,11 @@ static void live_watched(struct trial *t, int rank)
 	void *failed;
 	int rc;
 
-	if (open_with_all(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	k.w = &w;
 	k.c = w.c;
+	fds = count_descriptors(); /* with all connections, as at the end */
 	EXPECT(!pthread_create(&thread, NULL, watch, &k), "no thread");
 	for (int i = 0; i < n; i++) {
 		if (!EXPECT(!collx_comm_repair(&w.c, NULL), "rank %d, repair %d: %s", rank, i,
@@ -246,9 +236,10 @@ static void live_watched(struct trial *t, int rank)
 		rc = worker_call(&w); /* another rank may repair again already */
 		EXPECT(!rc || rc == COLLX_ERR_REVOKED, "rank %d: %s", rank,
 		       collx_last_error(w.c));
-		if (i == 1)
-			fds = count_descriptors();
 	}
+	/* The guard closes those of the last one a little later. */
+	for (int i = 0; count_descriptors() >= fds + 8 && i < 1000; i++)
+		nap_ms(10);
 	EXPECT(count_descriptors() < fds + 8, "rank %d: %d descriptors, and then %d", rank, fds,
 	       count_descriptors());
 	__atomic_store_n(&k.stop, 1, __ATOMIC_RELEASE);
@@ -298,7 +289,7 @@ static void live_aborted(struct trial *t, int rank)
 	pthread_t thread;
 	int rc;
 
-	if (open_with_all(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	aborted = w.c;
 	a.whom = pthread_self();
@@ -405,7 +396,7 @@ static void live_losing(struct trial *t, int rank)
 	struct listener l = { .w = &w };
 	int rc, one = 1, sum;
 
-	if (open_with_all(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	if (t->victims >> rank & 1) {
 		worker_step(&w, 2);
