@@ -509,6 +509,9 @@ static bool hear_abort(struct cx_council *c, int rank, const struct cx_council_a
 {
 	if (a->rank < 0 || a->rank >= c->ranks || a->rank == c->rank)
 		return false;
+	/* Whomever it heard: those who went on without it were not asked. */
+	if (cx_set_has(&c->gone, rank))
+		return true;
 	/* Who believed one that is out, not knowing that yet, takes part no more itself. */
 	be_aborted(c, cx_set_has(&c->gone, (int)a->rank) ? rank : (int)a->rank, rank);
 	return true;

@@ -328,8 +328,15 @@ Test(council, an_abort_changes_no_decision)
 	cr_assert(tell_decided(&c, 3, CX_MOTION_SHRINK, 1, 1));
 	cr_assert(abort_of(&c, 0, 0) && !c.code && !cx_council_abort(&c, 0, 0),
 		  "of who is out by it");
-	cr_assert(abort_of(&c, 2, 0) && c.code == COLLX_ERR_ABORTED && c.aborter == 2);
+	cr_assert(abort_of(&c, 0, 2) && !c.code, "of whomever one that is out heard");
+	cr_assert(abort_of(&c, 2, 0) && c.code == COLLX_ERR_ABORTED && c.aborter == 2,
+		  "a member that believed one that is out");
 	cr_assert(c.decided == 1 && c.answer.number == 1);
+	cx_council_fini(&c);
+
+	c = chair(1, 4); /* a member tells of another one */
+	cr_assert(join(&c, 2, 0, 0, 0) && tell_decided(&c, 2, CX_MOTION_SHRINK, 1, 1));
+	cr_assert(abort_of(&c, 2, 3) && c.code == COLLX_ERR_ABORTED && c.aborter == 3);
 	cx_council_fini(&c);
 
 	c = chair(1, 4);
@@ -354,6 +361,242 @@ Test(council, its_own_stop_is_nobodys_absence)
 	cr_assert(vote_of(&c, 2, CX_MOTION_AGREE, 1, PATIENCE));
 	cr_assert(sent.proposal.motion.kind == CX_MOTION_AGREE && told(CX_FRAME_PROPOSE) == 2);
 	cx_council_fini(&c);
+}
+
+/* To whom frames of that kind went since the last look. */
+static uint64_t told_to(enum cx_frame_kind kind)
+{
+	uint64_t who = 0;
+
+	for (int i = 0; i < sent.frames && i < 64; i++)
+		who |= sent.kind[i] == kind ? (uint64_t)1 << sent.to[i] : 0;
+	memset(&sent, 0, sizeof(sent));
+	return who;
+}
+
+static bool tell_dead(struct cx_council *c, int rank, uint64_t dead)
+{
+	const struct cx_set d = { { dead } };
+
+	return cx_council_hear(c, rank, CX_FRAME_LOST, &d, sizeof(d), 0);
+}
+
+/* A member of that rank, whose chair is rank 0: at time 0. */
+static struct cx_council member(int rank, int ranks)
+{
+	struct cx_council c;
+
+	memset(&sent, 0, sizeof(sent));
+	cr_assert_eq(cx_council_init(&c, rank, ranks, PATIENCE), 0);
+	c.send = record;
+	cx_council_begin(&c, 0);
+	cx_council_seated(&c, 0);
+	cr_assert(c.chair == 0 && c.seated && told_to(CX_FRAME_JOIN) == 1);
+	return c;
+}
+
+Test(council, counts_those_who_are_not_in_a_set)
+{
+	struct cx_set s = { { 1 << 0 | 1 << 2 | 1 << 3 } }, all;
+
+	cr_assert_eq(cx_set_count(&s), 3);
+	cr_assert_eq(cx_set_nth_but(&s, 0), 1);
+	cr_assert_eq(cx_set_nth_but(&s, 1), 4);
+	cr_assert_eq(cx_set_nth_but(&s, CX_COUNCIL_RANKS - 4), CX_COUNCIL_RANKS - 1);
+	cr_assert_eq(cx_set_nth_but(&s, CX_COUNCIL_RANKS - 3), CX_COUNCIL_RANKS, "so many");
+	memset(&all, 0xff, sizeof(all));
+	cr_assert_eq(cx_set_nth_but(&all, 0), CX_COUNCIL_RANKS);
+}
+
+Test(council, a_chair_tells_of_deaths)
+{
+	struct cx_council c = chair(0, 6);
+
+	cr_assert(join(&c, 1, 0, 0, 0) && join(&c, 2, 0, 0, 0) && join(&c, 3, 0, 0, 0));
+	told_to(CX_FRAME_LOST);
+	cx_council_dead(&c, 3, 0);
+	cr_assert_eq(told_to(CX_FRAME_LOST), 1 << 1 | 1 << 2, "not to the dead");
+	cr_assert(tell_dead(&c, 2, 1 << 3 | 1 << 4));
+	cr_assert_eq(told_to(CX_FRAME_LOST), 1 << 1, "not to who told it");
+	cr_assert(cx_set_has(&c.dead, 4));
+	cr_assert(tell_dead(&c, 2, 1 << 3 | 1 << 4));
+	cr_assert_eq(sent.frames, 0, "they are known");
+	cr_assert(tell_dead(&c, 5, 1 << 1) && !cx_set_has(&c.dead, 1), "it did not join");
+	cr_assert(!tell_dead(&c, 2, 1 << 2) && !tell_dead(&c, 2, 1 << 6));
+	cr_assert(tell_dead(&c, 2, 1 << 0) && !cx_set_has(&c.dead, 0), "this rank is not");
+	cr_assert(join(&c, 5, 0, 1 << 1, 0), "who comes may know more");
+	cr_assert_eq(told_to(CX_FRAME_LOST), 1 << 2);
+	cx_council_fini(&c);
+}
+
+Test(council, a_member_tells_its_chair_of_deaths)
+{
+	struct cx_council c = member(2, 6);
+
+	cr_assert(join(&c, 4, 0, 0, 0));
+	cx_council_dead(&c, 5, 0);
+	cr_assert_eq(told_to(CX_FRAME_LOST), 1 << 0 | 1 << 4);
+	cr_assert(tell_dead(&c, 0, 1 << 3));
+	cr_assert_eq(told_to(CX_FRAME_LOST), 1 << 4, "not to the chair, who told it");
+	cr_assert(tell_dead(&c, 4, 1 << 1));
+	cr_assert_eq(told_to(CX_FRAME_LOST), 1 << 0);
+	cx_council_parted(&c, 0, 0);
+	cr_assert(tell_dead(&c, 0, 1 << 4) && !cx_set_has(&c.dead, 4), "it has parted");
+	cx_council_fini(&c);
+}
+
+Test(council, decisions_and_aborts_do_not_go_back)
+{
+	struct cx_council c = member(2, 5);
+
+	cr_assert(join(&c, 3, 0, 0, 0) && join(&c, 4, 0, 0, 0));
+	told_to(CX_FRAME_DECIDED);
+	cr_assert(tell_decided(&c, 0, CX_MOTION_AGREE, 1, 0));
+	cr_assert_eq(told_to(CX_FRAME_DECIDED), 1 << 3 | 1 << 4);
+	cr_assert(tell_decided(&c, 3, CX_MOTION_AGREE, 2, 0));
+	cr_assert_eq(told_to(CX_FRAME_DECIDED), 1 << 0 | 1 << 3 | 1 << 4);
+	cr_assert(tell_decided(&c, 3, CX_MOTION_AGREE, 2, 0));
+	cr_assert_eq(sent.frames, 0, "it is known");
+	cr_assert(abort_of(&c, 0, 1));
+	cr_assert_eq(told_to(CX_FRAME_ABORT), 1 << 3 | 1 << 4);
+	cx_council_fini(&c);
+
+	c = member(2, 5);
+	cr_assert(join(&c, 3, 0, 0, 0));
+	told_to(CX_FRAME_ABORT);
+	cr_assert(abort_of(&c, 3, 1));
+	cr_assert_eq(told_to(CX_FRAME_ABORT), 1 << 0);
+	cx_council_fini(&c);
+}
+
+/* What is decided without a rank bars it by kinds that exclude, by others not. */
+Test(council, kinds_that_exclude)
+{
+	for (uint32_t kind = CX_MOTION_AGREE; kind <= CX_MOTION_MIXED; kind++) {
+		bool excludes = kind <= CX_MOTION_GROW;
+		struct cx_council c = member(2, 5);
+
+		cr_assert(tell_decided(&c, 0, kind, 1, 1 << 3));
+		cr_expect_eq(cx_set_has(&c.gone, 3), excludes, "kind %u", kind);
+		cr_expect_eq(c.code, 0);
+		cr_assert(tell_decided(&c, 0, kind, 2, 1 << 2));
+		cr_expect_eq(c.code, excludes ? COLLX_ERR_EXCLUDED : 0, "kind %u", kind);
+		cx_council_fini(&c);
+	}
+}
+
+/* Who sat with the chair when it decided is heard again, though it was silent here. */
+Test(council, a_chair_knows_better_who_is_there)
+{
+	struct cx_council c = member(1, 6);
+
+	for (int r = 2; r < 5; r++)
+		cx_council_silent(&c, r, 0);
+	cr_assert(tell_decided(&c, 0, CX_MOTION_AGREE, 1, 1 << 3));
+	cr_assert_eq(c.silent.word[0], 1 << 3);
+	cx_council_silent(&c, 4, 0);
+	cr_assert(tell_decided(&c, 0, CX_MOTION_LATE, 2, 1 << 5));
+	cr_assert_eq(c.silent.word[0], 1 << 3 | 1 << 4, "of those who are late no more is known");
+	cr_assert(tell_decided(&c, 0, CX_MOTION_AGREE, 3, 1 << 0));
+	cr_assert(c.chair == 1, "the chair is out itself");
+	cx_council_fini(&c);
+
+	c = member(2, 5); /* not with this rank: the decision is to be told there */
+	cx_council_parted(&c, 0, 0);
+	cx_council_silent(&c, 3, 0);
+	cr_assert(tell_decided(&c, 4, CX_MOTION_AGREE, 1, 1 << 0));
+	cr_assert(c.chair == 0 && !c.seated && cx_set_has(&c.silent, 3));
+	cx_council_fini(&c);
+}
+
+static bool vote_out(struct cx_council *c, int rank, uint32_t kind, uint64_t number, uint64_t out)
+{
+	struct cx_council_vote v = { PATIENCE, motion(kind, number, 0) };
+
+	v.motion.id.bytes[0] = (unsigned char)('0' + rank);
+	v.motion.out.word[0] = out;
+	return cx_council_hear(c, rank, CX_FRAME_VOTE, &v, sizeof(v), 0);
+}
+
+/* Votes of who was voted out, and for that, are none of the next decision. */
+Test(council, what_is_decided_is_over)
+{
+	struct cx_motion mine = motion(CX_MOTION_SHRINK, 1, 0);
+	struct cx_council c = chair(0, 4);
+
+	for (int r = 1; r < 4; r++)
+		cr_assert(vote_out(&c, r, CX_MOTION_SHRINK, 1, r == 1 ? 1 << 3 : 0) &&
+			  join(&c, r, 0, 0, 0));
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert_eq(sent.proposal.motion.out.word[0], 1 << 3);
+	told_to(CX_FRAME_PROPOSE);
+	for (int r = 1; r < 4; r++)
+		cr_assert(!c.decided && accept_of(&c, r, 1, 1));
+	cr_assert(c.decided == 1 && cx_set_has(&c.gone, 3) && c.seat[3].sits);
+	cr_assert_eq(told_to(CX_FRAME_DECIDED), 1 << 1 | 1 << 2 | 1 << 3);
+	mine = motion(CX_MOTION_AGREE, 2, 0);
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(vote_out(&c, 1, CX_MOTION_AGREE, 2, 0) && !c.proposing);
+	cr_assert(vote_out(&c, 2, CX_MOTION_AGREE, 2, 0) && c.proposing);
+	cr_assert_eq(sent.proposal.motion.kind, CX_MOTION_AGREE, "that was repaired is over");
+	cr_assert_eq(told_to(CX_FRAME_PROPOSE), 1 << 1 | 1 << 2);
+	for (int r = 1; r < 3; r++)
+		cr_assert(accept_of(&c, r, 1, 2));
+	mine = motion(CX_MOTION_SHRINK, 3, 0);
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(vote_out(&c, 1, CX_MOTION_SHRINK, 3, 0) &&
+		  vote_out(&c, 2, CX_MOTION_SHRINK, 3, 0));
+	cr_assert_eq(sent.proposal.motion.out.word[0], 1 << 3);
+	cx_council_fini(&c);
+}
+
+/* What a chair, rank 0 of 3, makes of these three votes. */
+static struct cx_motion vote_three(const uint32_t kind[3], uint64_t out)
+{
+	struct cx_council c = chair(0, 3);
+	struct cx_motion mine = motion(kind[0], 1, 0), m;
+
+	mine.id.bytes[0] = '0';
+	cx_council_vote(&c, &mine, PATIENCE, 0);
+	cr_assert(vote_out(&c, 1, kind[1], 1, out) && join(&c, 1, 0, 0, 0));
+	cr_assert(vote_out(&c, 2, kind[2], 1, 0) && join(&c, 2, 0, 0, 0));
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 2);
+	m = sent.proposal.motion;
+	cx_council_fini(&c);
+	return m;
+}
+
+Test(council, makes_a_motion_of_votes)
+{
+	enum { A = CX_MOTION_AGREE, C = CX_MOTION_COMMIT, S = CX_MOTION_SHRINK,
+	       G = CX_MOTION_GROW };
+	const struct {
+		uint32_t kind[3];
+		uint64_t out;   /* of rank 1's vote */
+		uint32_t comes; /* of it */
+		char id;        /* whose; 0: nobody's */
+	} row[] = {
+		{ { A, A, A }, 1 << 2, A, 0 },
+		{ { C, C, C }, 1 << 2, C, 0 },
+		{ { S, S, S }, 1 << 2, S, '0' },
+		{ { S, S, S }, 1 << 0, S, '1' },
+		{ { S, S, S }, 1 << 0 | 1 << 1, S, '2' },
+		{ { S, S, S }, 7, S, 0 },
+		{ { G, G, G }, 1 << 0, G, '1' },
+		{ { C, S, S }, 1 << 2, C, 0 },
+		{ { A, S, C }, 0, CX_MOTION_MIXED, 0 },
+		{ { A, G, C }, 0, CX_MOTION_MIXED, 0 },
+		{ { G, C, C }, 0, C, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		struct cx_motion m = vote_three(row[i].kind, row[i].out);
+		bool excludes = row[i].comes == S || row[i].comes == G;
+
+		cr_expect_eq(m.kind, row[i].comes, "row %zu: kind %u", i, m.kind);
+		cr_expect_eq((char)m.id.bytes[0], row[i].id, "row %zu: id", i);
+		cr_expect_eq(m.out.word[0], excludes ? row[i].out : 0, "row %zu: out", i);
+	}
 }
 
 static struct cx_motion decide_by(uint32_t first, uint32_t second, uint64_t flags)
@@ -412,7 +655,6 @@ Test(council, a_death_is_seen_beside_who_was_voted_out)
 	cx_council_fini(&c);
 }
 
-/* Ranks that lost one and the same rank do not all go for its sake. */
 /* Whom it hung on has told it nothing since it stopped, nor that there is a session. */
 Test(council, a_doubt_begins_late_in_a_session)
 {
@@ -428,18 +670,20 @@ Test(council, a_doubt_begins_late_in_a_session)
 	cx_council_fini(&c);
 }
 
+/* Ranks that lost one and the same rank do not all go for its sake. */
 Test(council, who_cannot_connect_goes_where_the_other_one_is_here)
 {
 	struct cx_motion own = motion(CX_MOTION_SHRINK, 1, 0);
-	struct cx_council c = chair(0, 5);
+	struct cx_council c = chair(0, 6);
 
 	cx_council_silent(&c, 1, 0);
 	cx_council_vote(&c, &own, PATIENCE, 0);
+	cr_assert(vote_out(&c, 5, CX_MOTION_SHRINK, 1, 0) && join(&c, 5, 0, 0, 0));
 	cr_assert(vote_unreached(&c, 2, 1), "rank 1 is not here");
 	cr_assert(vote_unreached(&c, 4, 3), "rank 3 goes itself");
 	cr_assert(!vote_unreached(&c, 3, 3), "no lower one");
 	cr_assert(vote_unreached(&c, 3, 2));
-	cr_assert_eq(told(CX_FRAME_PROPOSE), 3);
+	cr_assert_eq(told(CX_FRAME_PROPOSE), 4);
 	cr_assert_eq(sent.proposal.motion.out.word[0], 1 << 1 | 1 << 3);
 	cx_council_fini(&c);
 }
