@@ -621,10 +621,12 @@ Test(council, quorums)
 /* A chair that resigned is as one that is silent; the second one ends it for who is alone. */
 Test(council, resignations)
 {
+	const struct cx_council_resign cut = { COLLX_ERR_NO_QUORUM };
 	struct cx_council c = member(3, 6);
 
 	cr_assert(!resign_of(&c, 0, COLLX_ERR_TIMEOUT) && !resign_of(&c, 4, COLLX_ERR_NO_QUORUM));
 	cr_assert(resign_of(&c, 1, COLLX_ERR_NO_QUORUM) && c.chair == 0, "it is no chair");
+	cr_assert(!cx_council_hear(&c, 0, CX_FRAME_RESIGN, &cut, sizeof(cut) - 1, 0));
 	cr_assert(resign_of(&c, 0, COLLX_ERR_NO_QUORUM) && !c.code && c.chair == 1);
 	cr_assert(!c.seated);
 	cx_council_seated(&c, 0);

@@ -580,3 +580,191 @@ Test(verdict, questions_are_rare)
 	cr_expect_eq(v.question, 3, "%u questions in 3 s", v.question);
 	cx_verdict_fini(&v);
 }
+
+/* ---- what tests of whole councils of wards seldom meet ---- */
+
+Test(signs, accounts_at_their_bounds)
+{
+	struct cx_account a = account_of(9, true, 0);
+	size_t least = offsetof(struct cx_account, sign);
+
+	a.signs = 0;
+	cr_expect(cx_account_is_sound(&a, least, 4), "none is known");
+	cr_expect(!cx_account_is_sound(&a, least - 1, 4));
+	a = account_of(CX_SIGNS, true, 0);
+	cr_expect(a.signs == CX_SIGNS && cx_account_is_sound(&a, cx_account_len(&a), 4),
+		  "all that it ever called");
+}
+
+Test(verdict, causes_of_reports)
+{
+	static const int code[] = { COLLX_ERR_PEER_DEAD, COLLX_ERR_PEER_SILENT, COLLX_ERR_NOMEM };
+	struct cx_cause c;
+
+	for (int i = 0; i < 3; i++) {
+		struct cx_report r = report_of(3, code[i], false, 5, "why");
+
+		r.about = 0;
+		r.sys_errno = 7;
+		c = cx_cause_of_report(&r);
+		cr_expect(c.code == code[i] && c.about == 0 && c.sys_errno == 7);
+		cr_expect_eq(c.who.word[0], 1);
+		cr_expect_eq(c.origin, i < 2 ? -1 : 3, "whose, is of no interest");
+		cr_expect_eq(c.seq, i < 2 ? 0 : 5);
+		cr_expect_str_eq(c.text, "why");
+	}
+	c = cx_cause_of_wish(COLLX_ERR_REVOKED, 2);
+	cr_expect_str_eq(c.text, "a rank revoked the communicator, for it to be repaired");
+	c = cx_cause_of_wish(COLLX_ERR_ABORTED, 2);
+	cr_expect_str_eq(c.text, "a rank aborted the communicator");
+	cr_expect(c.origin == 2 && c.about == 2 && c.who.word[0] == 1 << 2);
+	c.origin = -1;
+	cr_expect(cx_cause_is_sound(&c, 4));
+	c.origin = -2;
+	cr_expect(!cx_cause_is_sound(&c, 4));
+	c.origin = 3;
+	cr_expect(cx_cause_is_sound(&c, 4) && !cx_cause_is_sound(&c, 3));
+	c = (struct cx_cause){ .code = COLLX_ERR_NOMEM, .about = -2 };
+	cr_expect(!cx_cause_is_sound(&c, 4));
+}
+
+Test(verdict, lines)
+{
+	char text[CX_FAULT_TEXT_MAX];
+
+	cx_verdict_death_line(text, 3);
+	cr_expect_str_eq(text, "rank 3 died: its process ended without leaving (control "
+			       "connection closed)");
+	for (const char *state = "TtSR"; *state; state++) {
+		cx_verdict_silence_line(text, 3, 1500 * MS, *state);
+		cr_expect(strstr(text, "rank 3 is silent: no heartbeat for 1.5 s, though its "
+				       "connection is open ("), "%s", text);
+		cr_expect_eq(strstr(text, "(its process is stopped: state") != NULL,
+			     *state == 'T' || *state == 't', "%s", text);
+		cr_expect_eq(strstr(text, "(stopped, or cut off?)") != NULL,
+			     *state != 'T' && *state != 't', "%s", text);
+	}
+}
+
+/* A loss that comes again as hearsay, or while another error is looked into, is none. */
+Test(verdict, losses_that_count)
+{
+	struct cx_report r = { .about = 2, .code = COLLX_ERR_PEER_DEAD, .hearsay = true };
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 8);
+	lose(&v, 5, COLLX_ERR_PEER_DEAD, 10);
+	cx_verdict_report(&v, &r, 11 * MS);
+	r = (struct cx_report){ .about = 3, .code = COLLX_ERR_NOMEM };
+	cx_verdict_report(&v, &r, 11 * MS);
+	cx_verdict_tick(&v, 15 * MS);
+	expect_blamed(&v, 1 << 5);
+	cr_expect_eq(v.due_ns, UINT64_MAX);
+	lose(&v, 6, COLLX_ERR_PEER_DEAD, 16);
+	cr_expect(!cx_set_has(&v.dead, 6), "it is decided");
+	expect_verdict(&v, COLLX_ERR_PEER_DEAD, "rank 5 died");
+
+	cx_verdict_init(&v, 3); /* of all others one is dead, one silent */
+	lose(&v, 1, COLLX_ERR_PEER_SILENT, 10);
+	cr_expect(!v.code);
+	lose(&v, 2, COLLX_ERR_PEER_DEAD, 10);
+	cx_verdict_tick(&v, 10 * MS);
+	cr_expect(v.code == COLLX_ERR_PEER_SILENT && v.who.word[0] == 1 << 1, "the first one");
+	cx_verdict_fini(&v);
+
+	cx_verdict_init(&v, 0); /* nobody's calls are known: everybody may be lost yet */
+	lose(&v, 1, COLLX_ERR_PEER_DEAD, 10);
+	cx_verdict_tick(&v, 14 * MS);
+	cr_expect(!v.code);
+	report(&v, 1, COLLX_ERR_ABORTED, false, 0, "aborted", 14);
+	expect_verdict(&v, COLLX_ERR_ABORTED, "aborted");
+
+	cx_verdict_init(&v, 0); /* and nobody can be asked */
+	cx_verdict_ask(&v, 1 * MS);
+	cr_expect_eq(v.question, 0);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 10);
+	expect_verdict(&v, COLLX_ERR_TIMEOUT, "late");
+
+	cx_verdict_init(&v, 0);
+	report(&v, 1, COLLX_ERR_PEER_DEAD, true, 5, "rank 2 closed it", 10);
+	cx_verdict_tick(&v, 510 * MS);
+	expect_verdict(&v, COLLX_ERR_LINK, "rank 1 lost a connection, and rank 0, who knows why, "
+					   "left: rank 2 closed it");
+}
+
+/* The clock went on without the decider: what it waits for has that time besides. */
+Test(verdict, waits_on)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	cx_verdict_wait_on(&v, 100 * MS);
+	cx_verdict_wait(&v, 5 * MS);
+	cr_expect_eq(v.due_ns, UINT64_MAX, "nothing is waited for");
+	report(&v, 1, COLLX_ERR_LINK, true, 5, "lane 1", 10);
+	cx_verdict_wait_on(&v, 100 * MS);
+	cr_expect_eq(v.due_ns, 610 * MS);
+	cx_verdict_wait(&v, 20 * MS);
+	cr_expect_eq(v.due_ns, 610 * MS, "deaths are not counted");
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 20);
+	cx_verdict_ask(&v, 9000 * MS);
+	cr_expect_eq(v.question, 1, "all are asked already");
+	cx_verdict_wait_on(&v, 100 * MS);
+	cr_expect(v.due_ns == 320 * MS && v.settle_ns == 320 * MS);
+	cx_verdict_tick(&v, 319 * MS);
+	cr_expect(!v.code);
+	cx_verdict_tick(&v, 320 * MS);
+	cr_expect(v.code == COLLX_ERR_TIMEOUT && v.about == 0 && v.who.word[0] == 15,
+		  "nobody answered");
+	cx_verdict_wait_on(&v, 100 * MS);
+	cr_expect_eq(v.due_ns, UINT64_MAX);
+	cx_verdict_fini(&v);
+}
+
+Test(verdict, a_mismatch_blames_those_whom_fewest_agree_with)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 5);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 10);
+	for (int r = 0; r < 5; r++) {
+		struct cx_account a = account_of(5, true, 0);
+
+		if (r == 2 || r == 4)
+			a.sign[a.signs - 1].count++;
+		answer(&v, r, a, 11);
+	}
+	cr_expect_eq(v.code, COLLX_ERR_MISMATCH);
+	expect_blamed(&v, 1 << 2 | 1 << 4);
+	cx_verdict_fini(&v);
+}
+
+/* Who left is neither waited for nor late. */
+Test(verdict, who_left_is_not_late)
+{
+	struct cx_account waits = account_of(9, true, 60), more = account_of(9, true, 80), old;
+	struct cx_late late;
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	cr_expect_eq(cx_verdict_late(&v, 0).rank, -1, "nobody is waited for");
+	cx_verdict_account(&v, 0, &waits, 400 * MS);
+	cx_verdict_account(&v, 3, &more, 400 * MS);
+	for (int r = 1; r < 3; r++) {
+		old = account_of(r == 1 ? 4 : 7, false, 500);
+		cx_verdict_account(&v, r, &old, 400 * MS);
+	}
+	late = cx_verdict_late(&v, 50);
+	cr_expect(late.rank == 1 && late.waited_ms == 80 && late.sign.seq == 5,
+		  "rank %d, %u ms, operation %d", late.rank, late.waited_ms, (int)late.sign.seq);
+	cx_verdict_left(&v, 1, 4, 400 * MS);
+	late = cx_verdict_late(&v, 80);
+	cr_expect(late.rank == 2 && late.waited_ms == 80 && late.sign.seq == 8 &&
+		  late.sign.count == more.sign[more.signs - 2].count);
+	cr_expect_eq(cx_verdict_late(&v, 81).rank, -1);
+	cx_verdict_left(&v, 4, 4, 400 * MS); /* and there is no such rank */
+	cx_verdict_account(&v, 4, &old, 400 * MS);
+	cx_verdict_left(&v, 2, 7, 400 * MS);
+	cr_expect_eq(cx_verdict_late(&v, 50).rank, -1, "who is left waits in the same one");
+	cx_verdict_fini(&v);
+}
