@@ -539,16 +539,15 @@ static void believe(struct cx_verdict *v)
 }
 
 /* Hearsay of an operation that somebody did not wait for has that reason. */
-static bool blame_leaver(struct cx_verdict *v)
+static void blame_leaver(struct cx_verdict *v)
 {
 	for (int r = 0; r < v->ranks; r++) {
 		if (!v->known[r].left || v->known[r].left > v->first.seq)
 			continue;
 		cx_verdict_left_line(v->text, r, v->first.seq);
 		decide(v, COLLX_ERR_PEER_LEFT, r);
-		return true;
+		return;
 	}
-	return false;
 }
 
 void cx_verdict_report(struct cx_verdict *v, const struct cx_report *r, uint64_t now_ns)

@@ -748,8 +748,10 @@ Test(verdict, who_left_is_not_late)
 
 	cx_verdict_init(&v, 4);
 	cr_expect_eq(cx_verdict_late(&v, 0).rank, -1, "nobody is waited for");
-	cx_verdict_account(&v, 0, &waits, 400 * MS);
-	cx_verdict_account(&v, 3, &more, 400 * MS);
+	more.sign[more.signs - 1].count = 99; /* operation 9 */
+	more.sign[more.signs - 2].count = 88;
+	cx_verdict_account(&v, 0, &more, 400 * MS);
+	cx_verdict_account(&v, 3, &waits, 400 * MS);
 	for (int r = 1; r < 3; r++) {
 		old = account_of(r == 1 ? 4 : 7, false, 500);
 		cx_verdict_account(&v, r, &old, 400 * MS);
@@ -767,4 +769,159 @@ Test(verdict, who_left_is_not_late)
 	cx_verdict_left(&v, 2, 7, 400 * MS);
 	cr_expect_eq(cx_verdict_late(&v, 50).rank, -1, "who is left waits in the same one");
 	cx_verdict_fini(&v);
+}
+
+Test(verdict, rank_0_may_be_late_for_what_is_forgotten)
+{
+	struct cx_account waits = account_of(9, true, 60), old = account_of(0, false, 500);
+	struct cx_late late;
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 2);
+	waits.sign[waits.signs - 1].count = 99;
+	cx_verdict_account(&v, 0, &old, 400 * MS);
+	cx_verdict_account(&v, 1, &waits, 400 * MS);
+	late = cx_verdict_late(&v, 50); /* operation 1; but the last eight are known of */
+	cr_expect(late.rank == 0 && late.sign.seq == 1 && late.sign.count == 99);
+	cx_verdict_fini(&v);
+}
+
+/* A death is no longer looked into: neither do calls that differ replace it. */
+Test(verdict, a_death_stays_one)
+{
+	struct cx_account a = account_of(5, true, 0), b = a;
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	cx_verdict_account(&v, 0, &a, 1 * MS);
+	cx_verdict_account(&v, 1, &a, 1 * MS);
+	cr_expect(v.phase == CX_WATCHING && !v.question, "they called the same");
+	lose(&v, 3, COLLX_ERR_PEER_DEAD, 10);
+	b.sign[b.signs - 1].count++;
+	cx_verdict_account(&v, 2, &b, 11 * MS);
+	cx_verdict_ask(&v, 11 * MS);
+	cr_expect(v.phase == CX_COUNTING && !v.question);
+	cx_verdict_tick(&v, 15 * MS);
+	expect_verdict(&v, COLLX_ERR_PEER_DEAD, "rank 3 died");
+}
+
+Test(verdict, the_earliest_difference_counts)
+{
+	struct cx_account a = account_of(6, true, 0), b = a, c = a;
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 3);
+	b.sign[b.signs - 1].count = 7;
+	c.sign[c.signs - 3].count = 7;
+	cx_verdict_account(&v, 0, &a, 1 * MS);
+	cx_verdict_account(&v, 1, &b, 2 * MS);
+	cr_expect(v.phase == CX_ASKING && v.first.origin == 1 && v.first.seq == 6);
+	answer(&v, 0, b, 3); /* as rank 1: so rank 2 is alone at operation 4, rank 0 is not */
+	answer(&v, 1, b, 3);
+	answer(&v, 2, c, 3);
+	cr_expect(v.code == COLLX_ERR_MISMATCH && strstr(v.text, "as operation 4"), "%s", v.text);
+	expect_blamed(&v, 1 << 2);
+	cx_verdict_fini(&v);
+
+	cx_verdict_init(&v, 3); /* rank 0 alone */
+	cx_verdict_account(&v, 0, &b, 1 * MS);
+	cx_verdict_account(&v, 1, &a, 2 * MS);
+	answer(&v, 0, b, 3);
+	answer(&v, 1, a, 3);
+	answer(&v, 2, a, 3);
+	cr_expect_eq(v.code, COLLX_ERR_MISMATCH);
+	expect_blamed(&v, 1 << 0);
+	cx_verdict_fini(&v);
+}
+
+/* Who has left answers nothing, nor comes to what it did not call. */
+Test(verdict, answers_of_those_who_left_are_not_waited_for)
+{
+	struct cx_account a = account_of(5, true, 0), b = a, old = account_of(3, false, 0);
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 3);
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 10);
+	answer(&v, 0, a, 11);
+	answer(&v, 1, a, 11);
+	cr_expect(!v.code);
+	cx_verdict_left(&v, 2, 3, 12 * MS);
+	cr_expect(v.code == COLLX_ERR_TIMEOUT && v.about == 2);
+	cx_verdict_fini(&v);
+
+	cx_verdict_init(&v, 3);
+	cx_verdict_account(&v, 2, &old, 1 * MS);
+	cx_verdict_left(&v, 2, 3, 2 * MS);
+	b.sign[b.signs - 1].count++;
+	report(&v, 1, COLLX_ERR_TIMEOUT, false, 5, "late", 10);
+	answer(&v, 0, a, 11);
+	answer(&v, 1, b, 11);
+	cr_expect(v.code == COLLX_ERR_MISMATCH, "at once");
+	cx_verdict_fini(&v);
+
+	cx_verdict_init(&v, 2); /* it had finished that one; and the other one none */
+	cx_verdict_left(&v, 1, 5, 1 * MS);
+	report(&v, 0, COLLX_ERR_PEER_DEAD, true, 5, "rank 1 closed its connection", 10);
+	cr_expect(!v.code);
+	cx_verdict_left(&v, 0, 0, 11 * MS);
+	cr_expect(v.code == COLLX_ERR_PEER_LEFT && v.about == 0);
+	cx_verdict_fini(&v);
+
+	cx_verdict_init(&v, 0);
+	cx_verdict_left(&v, 0, 5, 1 * MS);
+	cx_verdict_account(&v, 0, &a, 1 * MS);
+	cr_expect_eq(v.phase, CX_WATCHING);
+	cx_verdict_fini(&v);
+}
+
+/* That it was in it says little of a rank that does not answer any more. */
+Test(verdict, who_does_not_answer_is_missing)
+{
+	struct cx_account a = account_of(5, true, 0);
+	struct cx_verdict v;
+
+	for (int silent = 0; silent < 2; silent++) {
+		cx_verdict_init(&v, 2);
+		cx_verdict_account(&v, 1, &a, 1 * MS);
+		report(&v, 0, COLLX_ERR_TIMEOUT, false, silent ? 5 : 0, "late", 10);
+		answer(&v, 0, a, 11);
+		if (!silent)
+			answer(&v, 1, a, 11);
+		cx_verdict_tick(&v, 210 * MS);
+		cr_expect_eq(v.about, silent ? 1 : -1);
+		expect_verdict(&v, COLLX_ERR_TIMEOUT,
+			       silent ? "late; missing: rank 1 (does not answer)" : "late");
+	}
+}
+
+Test(verdict, long_lists_of_the_lost_are_cut)
+{
+	struct cx_verdict v;
+
+	for (int dead = 0; dead < 2; dead++) {
+		cx_verdict_init(&v, 400);
+		if (dead)
+			lose(&v, 0, COLLX_ERR_PEER_DEAD, 10);
+		for (int r = 2; r < 200 && dead; r += 2)
+			cx_verdict_lost(&v, r, CX_LOSS_DEATH);
+		if (!dead)
+			report(&v, 0, COLLX_ERR_TIMEOUT, false, 5, "late", 10);
+		cx_verdict_tick(&v, 300 * MS);
+		cr_expect_eq(cx_set_count(&v.who), dead ? 100 : 400);
+		cr_expect(strstr(v.text, " more") && strlen(v.text) < 300, "%s", v.text);
+		if (dead)
+			cr_expect(strstr(v.text, "ranks 0, 2, 4, 6, 8") &&
+				  strstr(v.text, " more died: their processes ended"));
+		cx_verdict_fini(&v);
+	}
+}
+
+Test(verdict, hearsay_of_anything_else_keeps_its_code)
+{
+	struct cx_verdict v;
+
+	cx_verdict_init(&v, 4);
+	report(&v, 1, COLLX_ERR_SYSTEM, true, 5, "rank 1: no descriptors", 10);
+	cx_verdict_tick(&v, 510 * MS);
+	expect_verdict(&v, COLLX_ERR_SYSTEM, "rank 1: no descriptors");
 }
