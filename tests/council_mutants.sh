@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Do t_council and t_councils find what they are for? Each pair of lines of the table
-# plants a bug in a copy of src/council.c; one of the two tests, built with it, must fail.
+# Do t_council, t_chair and t_councils find what they are for? Each pair of lines of the table
+# plants a bug in a copy of src/council.c; one of the three tests, built with it, must fail.
 # In 'make check' the first few; COLLX_MUTANTS=all for all of them.
 set -u
 src=$(cd "${srcdir:-$(dirname "$0")/..}" && pwd) || exit 99
@@ -74,20 +74,34 @@ who comes is not told of an abort
 /^static bool hear_join/,/^}/s/tell_abort\(c, rank\);/;/
 who is out can abort
 /^static bool be_aborted/,/^}/s/ \|\| cx_set_has\(&c->gone, by\)//
+who is out can abort for others
+/^static bool hear_abort/,/^}/s/if \(cx_set_has\(&c->gone, rank\)\)/if (false)/
+who is silent sits
+/^static bool is_in/,/^}/s/!is_out\(c, r\) && //
+a decision comes behind an abort
+s/if \(c->chair == c->rank && !c->code\)/if (c->chair == c->rank)/
+the last accept is enough
+s/t.accepted &= /t.accepted = /
+of those found the last one counts
+s/ && p->ballot > c->found.ballot\)/)/
+its own exclusions are left out
+s/unite\(&c->exclude, &vote->out\);/;/
+a visit that was none ends one
+s/if \(rank == c->chair && c->seated\) \{/if (rank == c->chair) {/
 any motion is sound
 s/is_within\(&m->out, c->ranks\);/true;/
 '
 
 cc="${CC:-cc} -O1 -std=c11 -w -D_GNU_SOURCE -I$src/include -I$src -I$src/src -I$src/src/base
 	$(pkg-config --cflags criterion)"
-for f in "$src"/src/base/*.c "$src"/tests/t_council.c "$src"/tests/t_councils.c; do
+for f in "$src"/src/base/*.c "$src"/tests/t_{council,chair,councils}.c; do
 	$cc -c "$f" -o "$work/$(basename "$f" .c).o" || { echo "does not build"; exit 1; }
 done
-tests=("$work/t_council.o" "$work/t_councils.o")
+tests=("$work/t_council.o" "$work/t_chair.o" "$work/t_councils.o")
 base=()
 for f in "$src"/src/base/*.c; do base+=("$work/$(basename "$f" .c).o"); done
 
-# Builds with council.c $1 and runs: 0: both tests pass; 1: one fails; 2: no build
+# Builds with council.c $1 and runs: 0: all tests pass; 1: one fails; 2: no build
 run() {
 	local t
 	$cc -c "$1" -o "$work/council.o" || return 2

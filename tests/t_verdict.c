@@ -752,13 +752,19 @@ Test(verdict, who_left_is_not_late)
 	more.sign[more.signs - 2].count = 88;
 	cx_verdict_account(&v, 0, &more, 400 * MS);
 	cx_verdict_account(&v, 3, &waits, 400 * MS);
-	for (int r = 1; r < 3; r++) {
-		old = account_of(r == 1 ? 4 : 7, false, 500);
+	for (int r = 2; r > 0; r--) {
+		old = account_of(4, false, 500);
 		cx_verdict_account(&v, r, &old, 400 * MS);
 	}
+	cr_expect_eq(cx_verdict_late(&v, 50).rank, 1, "the first of two");
+	old = account_of(7, false, 500);
+	cx_verdict_account(&v, 2, &old, 400 * MS);
 	late = cx_verdict_late(&v, 50);
 	cr_expect(late.rank == 1 && late.waited_ms == 80 && late.sign.seq == 5,
 		  "rank %d, %u ms, operation %d", late.rank, late.waited_ms, (int)late.sign.seq);
+	cx_verdict_account(&v, 0, &waits, 400 * MS);
+	cx_verdict_account(&v, 3, &more, 400 * MS);
+	cr_expect_eq(cx_verdict_late(&v, 50).waited_ms, 80, "the longest wait");
 	cx_verdict_left(&v, 1, 4, 400 * MS);
 	late = cx_verdict_late(&v, 80);
 	cr_expect(late.rank == 2 && late.waited_ms == 80 && late.sign.seq == 8 &&
@@ -816,7 +822,7 @@ Test(verdict, the_earliest_difference_counts)
 	cx_verdict_account(&v, 0, &a, 1 * MS);
 	cx_verdict_account(&v, 1, &b, 2 * MS);
 	cr_expect(v.phase == CX_ASKING && v.first.origin == 1 && v.first.seq == 6);
-	answer(&v, 0, b, 3); /* as rank 1: so rank 2 is alone at operation 4, rank 0 is not */
+	answer(&v, 0, a, 3);
 	answer(&v, 1, b, 3);
 	answer(&v, 2, c, 3);
 	cr_expect(v.code == COLLX_ERR_MISMATCH && strstr(v.text, "as operation 4"), "%s", v.text);
