@@ -100,9 +100,18 @@ for wish in cx0 cx 10.77.0.0/16 fd77::/64; do
 	grep -qx "3 tcp:$at:[0-9]*" "$dir/out.list" ||
 		wrong "COLLX_INTERFACE=$wish by collx-run: another address"
 done
-COLLX_INTERFACE=10.77.0.1 by_list sh -c 'echo "$COLLX_RANK $COLLX_ADDR"'
-grep -qx '3 tcp:10.77.0.1:[0-9]*' "$dir/out.list" ||
-	wrong "COLLX_INTERFACE=10.77.0.1 by collx-run: another address"
+# An address that the second host does not have is the first one's alone.
+for wish in 10.77.0.1 fd77::1; do
+	at='10\.77\.0\.1'
+	[ $wish != fd77::1 ] || at='\[fd77::1\]'
+	COLLX_INTERFACE=$wish by_list sh -c \
+		'echo "$COLLX_RANK $COLLX_ADDR <$COLLX_INTERFACE>"; exec examples/allreduce' ||
+		wrong "COLLX_INTERFACE=$wish by collx-run: exit $?"
+	for line in "0 tcp:$at:[0-9]* <$wish>" "3 tcp:$at:[0-9]* <>"; do
+		grep -qx "$line" "$dir/out.list" ||
+			wrong "COLLX_INTERFACE=$wish by collx-run: no rank '$line'"
+	done
+done
 COLLX_INTERFACE=10.78.0.0/16 by_list true && wrong "COLLX_INTERFACE=10.78.0.0/16: no error"
 grep -q "host $a: COLLX_INTERFACE=10.78.0.0/16: no usable address: .*cx0 10.77.0.1/24" \
 	"$dir/out.list" || wrong "COLLX_INTERFACE=10.78.0.0/16 by collx-run: no list of interfaces"

@@ -40,6 +40,14 @@ static int choose_address(union address *out, char why[RUN_TEXT_MAX])
 	return 0;
 }
 
+void run_addr_forget_first(void)
+{
+	static struct cx_net net;
+
+	if (!cx_net_read(&net) && cx_net_wish_is_elsewhere(&net))
+		unsetenv(cx_env_entry(CX_ENV_INTERFACE)->name);
+}
+
 /* The ports that listeners may have: COLLX_PORT, COLLX_PORT_RANGE=LOW-HIGH, or any (0). */
 static int read_ports(int *low, int *high, char why[RUN_TEXT_MAX])
 {
