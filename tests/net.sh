@@ -112,6 +112,20 @@ for wish in 10.77.0.1 fd77::1; do
 			wrong "COLLX_INTERFACE=$wish by collx-run: no rank '$line'"
 	done
 done
+# Jobs that start together share a range of ports.
+for job in 1 2 3 4; do
+	(unset COLLX_SIZE COLLX_SECRET_FILE COLLX_ADDR
+	COLLX_PORT_RANGE=21000-21039 timeout 60 ./collx-run --hosts $a:2,$b:2 \
+		--agent 'ip netns exec' sh -c '
+		[ $COLLX_RANK != 0 ] || echo "$COLLX_ADDR"; sleep 1; exec examples/allreduce' \
+		>"$dir/out.range$job" 2>&1) &
+	pids[job]=$!
+done
+for job in 1 2 3 4; do
+	wait "${pids[job]}" || wrong "job $job of 4 that share a range: exit $?"
+done
+[ "$(grep -hx 'tcp:10.77.0.1:210[0-3][0-9]' "$dir"/out.range* | sort -u | wc -l)" = 4 ] ||
+	wrong "4 jobs that share a range do not meet at 4 ports"
 COLLX_INTERFACE=10.78.0.0/16 by_list true && wrong "COLLX_INTERFACE=10.78.0.0/16: no error"
 grep -q "host $a: COLLX_INTERFACE=10.78.0.0/16: no usable address: .*cx0 10.77.0.1/24" \
 	"$dir/out.list" || wrong "COLLX_INTERFACE=10.78.0.0/16 by collx-run: no list of interfaces"
