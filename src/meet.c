@@ -52,13 +52,6 @@ static bool is_fatal(int rc)
 	return rc == COLLX_ERR_NOMEM || rc == COLLX_ERR_NOFILES;
 }
 
-/* Is it one in opening m->local? Others may have what lies open to them: nobody goes past it
- * in silence, to have slow lanes within the host. */
-static bool ends_all(int rc)
-{
-	return is_fatal(rc) || rc == COLLX_ERR_AUTH;
-}
-
 /* ---- frames ---- */
 
 int cx_meet_fault(const struct cx_wire *w)
@@ -203,7 +196,7 @@ static int open_doors(struct meet *t)
 {
 	int rc = has_local(t) ? open_door(t, LOCAL) : 0;
 
-	return ends_all(rc) ? rc : open_door(t, PLACE);
+	return is_fatal(rc) ? rc : open_door(t, PLACE);
 }
 
 static void close_doors(struct meet *t)
@@ -260,7 +253,7 @@ static int compete(struct meet *t)
 		return 0;
 	}
 	rc = open_door(t, LOCAL);
-	if (ends_all(rc))
+	if (is_fatal(rc))
 		return rc;
 	if (!rc) {
 		go_straight(t);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <criterion/criterion.h>
@@ -328,30 +327,6 @@ static int claim_seat(const struct party *p, struct cx_claim claim)
 		close(v.fd);
 	cx_visit_end(&v);
 	return rc;
-}
-
-/* Nobody goes past the folder of a host in silence when others may write in it. */
-Test(wrong, a_folder_that_is_open_to_others, .timeout = 60)
-{
-	for (int host = 0; host < 2; host++) {
-		struct party *p = party_make();
-		char folder[FOLDER];
-
-		for (int r = 0; r < 4; r++)
-			invite(p, r, 4, r / 2)->timeout_ms = 1500;
-		host_folder(p, host, folder);
-		cr_assert(!mkdir(folder, 0700) && !chmod(folder, 0755));
-		cr_assert_eq(party_hold(p), 0);
-		for (int i = 0; i < 4; i++) {
-			if (host ? i >= 2 : i == 0)
-				ENDED(p, i, COLLX_ERR_AUTH, "with mode 0700");
-			else
-				ENDED(p, i, COLLX_ERR_INIT_TIMEOUT, "did not");
-		}
-		rmdir(folder);
-		cr_assert_eq(party_end(p), 0);
-	}
-	cr_assert_eq(expect_failures(), 0);
 }
 
 Test(wrong, a_claim, .timeout = 60)
