@@ -487,6 +487,7 @@ static int not_taken(struct cx_visit *v, int err)
 {
 	bool absent = err == ENOENT || err == ECONNREFUSED;
 	uint64_t now = cx_now_ns();
+	int rc;
 
 	if (has_several(v)) {
 		v->err = err;
@@ -496,6 +497,9 @@ static int not_taken(struct cx_visit *v, int err)
 	hang_up(v);
 	v->err = err;
 	v->absent += absent;
+	rc = cx_place_check(v->place);
+	if (rc)
+		return rc;
 	if (!cx_place_may_come(err))
 		return cx_fail_errno(err, "connecting to %s", v->place->name);
 	if (absent && v->gone_ns && now > v->gone_ns)

@@ -613,9 +613,12 @@ static void bad_folder(enum harm harm)
 	if (harm == NOT_OURS)
 		cr_assert(!chown(folder, NOBODY, NOBODY));
 	come(&j, (struct arrival){ 0, 2, 1000, 0 });
-	cr_assert_eq(ranks_wait(j.pids, j.n, 0, 30), 0);
+	come(&j, (struct arrival){ 1, 2, 30000, 0 });
+	cr_assert_eq(ranks_wait(j.pids, j.n, 0, 60), 0);
 	SAID(j, 0, COLLX_ERR_AUTH, folder);
+	SAID(j, 1, COLLX_ERR_AUTH, folder);
 	cr_expect_lt(j.report->ms[0], 900);
+	cr_expect_lt(j.report->ms[1], 15000);
 	cr_assert(!(harm == LINK || harm == FILE_THERE ? unlink(folder) : rmdir(folder)));
 	if (harm == LINK)
 		cr_assert(!rmdir(other));
