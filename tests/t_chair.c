@@ -153,6 +153,21 @@ Test(chair, quorums)
 	}
 }
 
+/* Death is a fact: of three who are left two may go on. */
+Test(chair, the_dead_are_no_electors)
+{
+	struct cx_council c = chair(1, 5);
+
+	cr_assert(join(&c, 2, 0, 0, 0));
+	cx_council_dead(&c, 0, 0);
+	cx_council_dead(&c, 4, 0);
+	cx_council_silent(&c, 3, 0);
+	cr_assert_eq(c.code, 0);
+	cx_council_dead(&c, 2, 0);
+	cr_assert_eq(c.code, 0, "the lowest of two");
+	cx_council_fini(&c);
+}
+
 /* A chair that resigned is as one that is silent; the second one ends it for who is alone. */
 Test(chair, resignations)
 {
