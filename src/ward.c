@@ -624,7 +624,8 @@ static bool copy_line(const struct cx_strand *s, char text[CX_FAULT_TEXT_MAX])
 {
 	size_t len = s->wire.head.len;
 
-	if (s->wire.head.arg >= 0 || len >= CX_FAULT_TEXT_MAX)
+	if (s->wire.head.arg >= 0 || s->wire.head.arg < COLLX_ERR_INTERNAL ||
+	    len >= CX_FAULT_TEXT_MAX)
 		return false;
 	memcpy(text, s->wire.body, len);
 	text[len] = '\0';

@@ -236,7 +236,7 @@ bool cx_ward_unpack_verdict(const struct cx_wire *from, int ranks, const struct 
 			    struct cx_cause *c, uint64_t now_ns);
 /* How long ago that was, as far as it can be told on. */
 uint64_t cx_ward_age_us(int64_t fault_ns, uint64_t now_ns);
-/* Of a loss that ranks see each for itself: in what call who saw it was. */
+/* Of what ranks see each for itself: what differs among them. */
 void cx_ward_leave_out(const struct cx_ward *w, struct cx_cause *c);
 
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */

@@ -105,11 +105,16 @@ static bool leads(const struct cx_ward *w, int rank)
 }
 
 /* Who hangs on a rank that is lost sees that for itself, and no other's call; nor has it
- * anybody to ask where it decides for want of one above. All hold the same: none. */
+ * anybody to ask where it decides for want of one above. All hold the same: of a loss nobody's
+ * call, of a leaver that which lacks it, as the line says. */
 void cx_ward_leave_out(const struct cx_ward *w, struct cx_cause *c)
 {
 	bool alone = w->tree.above >= 0;
 
+	if (c->code == COLLX_ERR_PEER_LEFT && alone) {
+		c->origin = -1;
+		c->where.phase = c->where.call ? COLLX_PHASE_CALL : COLLX_PHASE_NONE;
+	}
 	if (!cx_cause_is_loss(c))
 		return;
 	for (int r = 0; !alone && r < w->tree.ranks; r++)
