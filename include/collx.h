@@ -297,8 +297,8 @@ typedef struct {
 } collx_error;
 #define COLLX_ERROR_INIT \
 	{ sizeof(collx_error), COLLX_OK, -1, -1, 0, { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, \
-	  -1, -1, -1, -1, -1 }, COLLX_EVIDENCE_NONE, 0, COLLX_CALL_NONE, 0, COLLX_PHASE_NONE, 0, 0, \
-	  "" }
+	  -1, -1, -1, -1, -1 }, COLLX_EVIDENCE_NONE, 0, COLLX_CALL_NONE, 0, COLLX_PHASE_NONE, 0, \
+	  0, "" }
 
 /* Never blocks. */
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error);

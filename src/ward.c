@@ -513,7 +513,8 @@ static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
 	struct cx_report r;
 
-	if (!cx_ward_is_below(w, s) || !cx_ward_unpack_report(&s->wire, w->tree.ranks, &r, now_ns) ||
+	if (!cx_ward_is_below(w, s) ||
+	    !cx_ward_unpack_report(&s->wire, w->tree.ranks, &r, now_ns) ||
 	    cx_tree_towards(&w->tree, r.origin) != s->rank)
 		return false;
 	/* Of a pair one is enough. */

@@ -123,7 +123,8 @@ static void where_take(struct fuzz_input *in, struct cx_where *w)
 
 static size_t report_take(struct fuzz_input *in, uint8_t *body)
 {
-	struct cx_report_body b = { .about = (int)fuzz_below(in, RANKS + 2) - 1, .code = 1 - fuzz_byte(in) };
+	struct cx_report_body b = { .about = (int)fuzz_below(in, RANKS + 2) - 1,
+				    .code = 1 - fuzz_byte(in) % 28 };
 
 	b.hearsay = fuzz_below(in, 3);
 	where_take(in, &b.where);

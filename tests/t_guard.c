@@ -138,7 +138,8 @@ Test(trees, a_death_is_told_with_the_call_that_it_hit)
 				const struct cx_cause *c = g.ward[r] ? &g.ward[r]->cause : NULL;
 
 				cr_expect(!c || (!memcmp(&c->where, &want, sizeof(want)) &&
-						 c->fault_ns >= at && c->fault_ns < at + 2 * (int64_t)MS),
+						 c->fault_ns >= at &&
+						 c->fault_ns < at + 2 * (int64_t)MS),
 					  "%s, death of %d: rank %d: %s %d, %d us after it",
 					  s->name, victim, r, cx_call_name(c->where.call),
 					  (int)c->where.seq, (int)((c->fault_ns - at) / 1000));
@@ -162,7 +163,8 @@ Test(trees, an_error_is_as_old_everywhere)
 
 		grove_open(&g, s->ranks, s->leader, 7);
 		grove_run(&g, 5);
-		m.fault_ns = at = (int64_t)grove_now_ms() * MS - age_ns; /* before the clock began */
+		/* Before the clock began. */
+		m.fault_ns = at = (int64_t)grove_now_ms() * MS - age_ns;
 		cx_ward_post(g.ward[s->ranks - 1], &m);
 		g.due[s->ranks - 1] = 0;
 		grove_settle(&g, 50);

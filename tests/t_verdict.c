@@ -559,7 +559,8 @@ Test(verdict, where_a_rank_was)
 		cx_calls_begin(&c, coll + 1, 8, cx_sign_what(coll, COLLX_FLOAT32, 0, 3) |
 							 CX_SIGN_UNIFORM);
 		w = cx_calls_where(&c);
-		cr_expect(w.seq == coll + 1 && w.phase == COLLX_PHASE_CALL && cx_where_is_sound(&w));
+		cr_expect(w.seq == coll + 1 && w.phase == COLLX_PHASE_CALL &&
+			  cx_where_is_sound(&w));
 		cr_expect_str_eq(cx_call_name(w.call), cx_coll_name((enum cx_coll)coll));
 		cx_calls_end(&c, coll + 1);
 		w = cx_calls_where(&c);
