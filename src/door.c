@@ -30,6 +30,8 @@ static const uint64_t knock_min_ns = 1200000000, knock_max_ns = 3200000000;
 struct pending {
 	int fd;
 	uint64_t deadline_ns;
+	uint64_t source;  /* whence it comes */
+	unsigned kin;     /* how many are pending from there */
 	size_t have;
 	unsigned char challenge[CX_CHALLENGE_BYTES];
 	unsigned char proof[CX_PROOF_BYTES];
@@ -111,13 +113,46 @@ static int may_speak(const struct cx_place *place, int fd)
 
 /* ---- the door ---- */
 
+/* An IPv4 address, or an IPv6 network, of which one may have all addresses. */
+static uint64_t source_of(int fd)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	uint64_t source = 0;
+
+	if (cx_sys->peer_name(fd, (struct sockaddr *)&addr, &len))
+		return 0;
+	if (addr.ss_family == AF_INET)
+		source = ((const struct sockaddr_in *)&addr)->sin_addr.s_addr;
+	else if (addr.ss_family == AF_INET6)
+		memcpy(&source, &((const struct sockaddr_in6 *)&addr)->sin6_addr, sizeof(source));
+	return source;
+}
+
+static struct pending *add(struct cx_door *d, int fd)
+{
+	struct pending *p = &d->pending[d->npending++];
+
+	*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns,
+			       .source = source_of(fd) };
+	for (unsigned i = 0; i < d->npending; i++)
+		p->kin += d->pending[i].source == p->source;
+	for (unsigned i = 0; i < d->npending; i++)
+		if (d->pending[i].source == p->source)
+			d->pending[i].kin = p->kin;
+	return p;
+}
+
 /* Takes pending[i] off the list; its descriptor is the caller's. */
 static int take(struct cx_door *d, unsigned i)
 {
-	int fd = d->pending[i].fd;
+	struct pending gone = d->pending[i];
 
 	d->pending[i] = d->pending[--d->npending];
-	return fd;
+	for (unsigned j = 0; j < d->npending; j++)
+		if (d->pending[j].source == gone.source)
+			d->pending[j].kin--;
+	return gone.fd;
 }
 
 static void refuse(struct cx_door *d, unsigned i, const char *why)
@@ -128,20 +163,24 @@ static void refuse(struct cx_door *d, unsigned i, const char *why)
 	cx_sys->close(take(d, i));
 }
 
-static unsigned oldest(const struct cx_door *d)
+/* The oldest of those whence most come: a flood drives out itself. */
+static unsigned next_out(const struct cx_door *d)
 {
-	unsigned first = 0;
+	unsigned next = 0;
 
-	for (unsigned i = 1; i < d->npending; i++)
-		if (d->pending[i].deadline_ns < d->pending[first].deadline_ns)
-			first = i;
-	return first;
+	for (unsigned i = 1; i < d->npending; i++) {
+		const struct pending *p = &d->pending[i], *q = &d->pending[next];
+
+		if (p->kin > q->kin || (p->kin == q->kin && p->deadline_ns < q->deadline_ns))
+			next = i;
+	}
+	return next;
 }
 
-/* The oldest may go when it has had its grace. */
+/* It may go when it has had its grace. */
 static int may_go(const struct cx_door *d)
 {
-	return cx_now_ns() + handshake_ns >= d->pending[oldest(d)].deadline_ns + grace_ns;
+	return cx_now_ns() + handshake_ns >= d->pending[next_out(d)].deadline_ns + grace_ns;
 }
 
 static int has_room(const struct cx_door *d)
@@ -159,7 +198,7 @@ static int is_passing(struct cx_door *d, int err)
 		d->rest_ns = cx_now_ns() + full_ns;
 	if (few && d->npending) {
 		if (may_go(d))
-			refuse(d, oldest(d), "too many open files");
+			refuse(d, next_out(d), "too many open files");
 		return 1;
 	}
 	return err == ENETDOWN || err == EPROTO || err == ENOPROTOOPT || err == EHOSTDOWN ||
@@ -178,9 +217,8 @@ static int let_in(struct cx_door *d)
 		if (fd < 0)
 			return cx_fail_errno(-fd, "accepting at %s", d->place.name);
 		if (d->npending == d->max_pending)
-			refuse(d, oldest(d), "too many silent connections");
-		p = &d->pending[d->npending++];
-		*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns };
+			refuse(d, next_out(d), "too many silent connections");
+		p = add(d, fd);
 		if (d->place.addr.ss_family != AF_UNIX)
 			cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 		if (!may_speak(&d->place, fd))
