@@ -757,9 +757,12 @@ static void be_excluded(struct worker *w, int rc)
 static void refuse_to_repair(struct worker *w)
 {
 	int rc = collx_comm_repair(&w->c, NULL);
+	char line[64];
 
-	EXPECT(rc == COLLX_ERR_ABORTED, "rank %d: repaired what was aborted: %s", w->me,
-	       collx_strerror(rc));
+	snprintf(line, sizeof(line), "rank %d aborted the communicator", w->t->actor);
+	EXPECT(rc == COLLX_ERR_ABORTED && strstr(collx_last_error(NULL), line),
+	       "rank %d: repaired what was aborted: %s: %s", w->me, collx_strerror(rc),
+	       collx_last_error(NULL));
 	worker_lock(w);
 	worker_close(w);
 	worker_step(w, 9);
