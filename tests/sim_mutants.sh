@@ -238,6 +238,10 @@ mesh: whom it did not reach is not said | mesh.c | 1000
 s/if \(rc == COLLX_ERR_INIT_TIMEOUT && m->unreached/if (0 \&\& m->unreached/
 ring: who is said to be silent waits for rank 0 | ward_ring.c | 13000
 s/who == w->tree.rank && w->tree.above < 0/who == w->tree.rank/
+ward: a verdict does not say in which call | ward_cause.c | 300
+/^size_t cx_ward_pack_verdict/,/^}/s/, .where = c->where,/,/
+ward: what each saw for itself has a call | ward_cause.c | 3000
+s/^\tif \(alone\)$/\tif (0)/
 mesh: an error leaves lanes open | mesh.c | 3000
 s/for \(int i = 0; rc && i < m->ranks \* lanes; i\+\+\)/for (int i = 0; 0 \&\& i < 1; i++)/
 '
