@@ -163,6 +163,12 @@ static void refuse(struct cx_door *d, unsigned i, const char *why)
 	cx_sys->close(take(d, i));
 }
 
+/* It closed and had said nothing: a rank that found a shorter way does that, too. */
+static void let_go(struct cx_door *d, unsigned i)
+{
+	cx_sys->close(take(d, i));
+}
+
 /* The oldest of those whence most come: a flood drives out itself. */
 static unsigned next_out(const struct cx_door *d)
 {
@@ -223,9 +229,10 @@ static int let_in(struct cx_door *d)
 			cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 		if (!may_speak(&d->place, fd))
 			refuse(d, d->npending - 1, "a process of another user");
-		else if (cx_auth_challenge(p->challenge) ||
-			 cx_wire_put(fd, p->challenge, sizeof(p->challenge), 0))
+		else if (cx_auth_challenge(p->challenge))
 			refuse(d, d->npending - 1, cx_error_text());
+		else if (cx_wire_put(fd, p->challenge, sizeof(p->challenge), 0))
+			let_go(d, d->npending - 1);
 	}
 	return 0;
 }
@@ -264,8 +271,10 @@ static int hear(struct cx_door *d, unsigned i)
 	struct cx_claim claim;
 	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have, NULL);
 
-	if (rc < 0)
+	if (rc < 0 && p->have)
 		refuse(d, i, "a connection closed before its proof");
+	else if (rc < 0)
+		let_go(d, i);
 	if (rc <= 0)
 		return 0;
 	rc = cx_auth_check(d->secret, p->challenge, p->proof, &claim);
@@ -313,17 +322,18 @@ void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
 {
 	text[0] = '\0';
 	if (d->refused)
-		snprintf(text, len, "; %u connections refused, %s: %s", d->refused,
-			 d->foreign ? "one of them" : "the last", d->why);
+		snprintf(text, len, "; %u connection%s refused, %s: %s", d->refused,
+			 d->refused > 1 ? "s" : "", d->foreign ? "one of them" : "the last",
+			 d->why);
 }
 
 unsigned cx_door_tell(const struct cx_door *d)
 {
 	char line[400];
 
-	snprintf(line, sizeof(line), "%s turned %u connections with a wrong proof away%s%s: does "
+	snprintf(line, sizeof(line), "%s turned %u connection%s with a wrong proof away%s%s: does "
 		 "another job have this address, or a rank another secret?", d->place.name,
-		 d->liars, d->liar[0] ? ", the last from " : "", d->liar);
+		 d->liars, d->liars > 1 ? "s" : "", d->liar[0] ? ", the last from " : "", d->liar);
 	if (d->liars)
 		cx_sys->say(line);
 	return d->liars;
@@ -477,6 +487,7 @@ static int not_taken(struct cx_visit *v, int err)
 {
 	bool absent = err == ENOENT || err == ECONNREFUSED;
 	uint64_t now = cx_now_ns();
+	int rc;
 
 	if (has_several(v)) {
 		v->err = err;
@@ -486,6 +497,9 @@ static int not_taken(struct cx_visit *v, int err)
 	hang_up(v);
 	v->err = err;
 	v->absent += absent;
+	rc = cx_place_check(v->place);
+	if (rc)
+		return rc;
 	if (!cx_place_may_come(err))
 		return cx_fail_errno(err, "connecting to %s", v->place->name);
 	if (absent && v->gone_ns && now > v->gone_ns)
