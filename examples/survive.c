@@ -203,7 +203,7 @@ static int repair(struct run *r)
 		printf("step %d: %s: %s\n"
 		       "step %d: going on as %d ranks, %.0f ms after the error was known\n",
 		       (int)r->step, collx_strerror(e.code), e.text, (int)r->step,
-		       collx_comm_size(r->comm), now_ms() - start + (double)e.since_us / 1e3);
+		       collx_comm_size(r->comm), now_ms() - start + (double)e.known_us / 1e3);
 	return rc;
 }
 

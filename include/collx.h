@@ -250,9 +250,35 @@ typedef enum {
 	COLLX_EVIDENCE_WISH = 6        /* a rank left, aborted or revoked */
 } collx_evidence;
 
+/* What a rank called. */
+typedef enum {
+	COLLX_CALL_NONE = 0,
+	COLLX_CALL_ALLREDUCE = 1,
+	COLLX_CALL_REDUCE_SCATTER = 2,
+	COLLX_CALL_ALLGATHER = 3,
+	COLLX_CALL_BROADCAST = 4,
+	COLLX_CALL_REDUCE = 5,
+	COLLX_CALL_BARRIER = 6,
+	COLLX_CALL_SEND = 7,
+	COLLX_CALL_RECV = 8,
+	COLLX_CALL_COUNT = 9
+} collx_call;
+
+/* How far it was. */
+typedef enum {
+	COLLX_PHASE_NONE = 0,         /* in no call, or no matter: a wish */
+	COLLX_PHASE_CREATION = 1,     /* some rank still made the communicator */
+	COLLX_PHASE_CALL = 2,         /* in a call; how far its guard, which saw it, cannot tell */
+	COLLX_PHASE_WAITING = 3,      /* in a call, to which nothing had come from others */
+	COLLX_PHASE_TRANSFERRING = 4, /* in a call, of which something had come, or gone out
+				       * where it only sends */
+	COLLX_PHASE_DECIDING = 5,     /* in a decision, or in that at the end of a call */
+	COLLX_PHASE_COUNT = 6
+} collx_phase;
+
 enum { COLLX_ERROR_RANKS = 16 /* that an error has room for */ };
 
-/* The first error of a communicator: the same on all ranks but for since_us. */
+/* The first error of a communicator: the same on all ranks but for the times. */
 typedef struct {
 	size_t size;
 	collx_result code;       /* COLLX_OK: there is none */
@@ -262,13 +288,17 @@ typedef struct {
 	int ranks[COLLX_ERROR_RANKS]; /* the first of them, ascending; then -1 */
 	collx_evidence evidence;
 	int sys_errno;           /* 0: no system call's */
-	uint64_t op;             /* number of the collective that origin was in; 0: none */
-	uint64_t since_us;       /* for which it has been known here */
+	collx_call call;         /* that who saw it first was in */
+	uint64_t op;             /* its number, of a collective; else 0 */
+	collx_phase phase;       /* and how far that was */
+	uint64_t since_us;       /* ago it happened, as far as is known */
+	uint64_t known_us;       /* for which it has been known here */
 	char text[448];          /* as collx_last_error */
 } collx_error;
 #define COLLX_ERROR_INIT \
 	{ sizeof(collx_error), COLLX_OK, -1, -1, 0, { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, \
-	  -1, -1, -1, -1, -1 }, COLLX_EVIDENCE_NONE, 0, 0, 0, "" }
+	  -1, -1, -1, -1, -1 }, COLLX_EVIDENCE_NONE, 0, COLLX_CALL_NONE, 0, COLLX_PHASE_NONE, 0, \
+	  0, "" }
 
 /* Never blocks. */
 collx_result collx_comm_error(collx_comm_t comm, collx_error *error);

@@ -29,13 +29,12 @@ void sim_guard_load(struct sim_proc *p)
 
 static void note_error(struct sim_player *p, int code)
 {
-	struct cx_cause cause;
-
 	p->code = code;
 	p->error_ns = sim.now;
-	p->blamed = (struct cx_set){ { 0 } };
-	if (p->at->ward && cx_guard_cause(p->at->ward, &cause))
-		p->blamed = cause.who;
+	p->cause.code = 0;
+	p->cause.who = (struct cx_set){ { 0 } };
+	if (p->at->ward)
+		cx_guard_cause(p->at->ward, &p->cause);
 	snprintf(p->text, sizeof(p->text), "%.*s", (int)sizeof(p->text) - 1, cx_error_text());
 	sim_trace(p->proc, "ERROR %s: %s", collx_strerror((collx_result)code), p->text);
 	sim_digest((uint64_t)p->rank, (uint64_t)-code);

@@ -92,7 +92,7 @@ struct sim_player {
 	bool left;             /* of its own will, after all its calls */
 	int code;              /* its error; 0: none */
 	char text[CX_FAULT_TEXT_MAX];
-	struct cx_set blamed;  /* by the communicator's error */
+	struct cx_cause cause; /* the communicator's error; of code 0: there was none */
 	uint64_t error_ns;     /* when it was returned */
 };
 

@@ -541,7 +541,7 @@ static const char *judge_player(const struct sim_player *p, bool last)
 static bool saw_the_decider_die(const struct sim_player *p, const struct sim_player *q)
 {
 	return p->code == COLLX_ERR_PEER_DEAD && q->code == COLLX_ERR_PEER_DEAD &&
-	       p->blamed.word[0] & q->blamed.word[0] & 1;
+	       p->cause.who.word[0] & q->cause.who.word[0] & 1;
 }
 
 static const char *judge_losses(const struct sim_player *p)
@@ -554,9 +554,9 @@ static const char *judge_losses(const struct sim_player *p)
 		return NULL;
 	snprintf(head, sizeof(head), "%.*s", (int)strcspn(p->text, ":"), p->text);
 	named = ranks_in(head);
-	if (named != p->blamed.word[0])
+	if (named != p->cause.who.word[0])
 		return sim_say("rank %d got '%s', and its error lists %#llx", p->rank, p->text,
-			       (unsigned long long)p->blamed.word[0]);
+			       (unsigned long long)p->cause.who.word[0]);
 	for (int r = 0; p->code == COLLX_ERR_PEER_DEAD && r < c->ranks; r++) {
 		const struct sim_proc *proc = sim_job.player[c->member[r]].proc;
 
@@ -708,6 +708,29 @@ static bool had_no_room(const struct sim_player *p)
 	return p->proc->paused_ns > sim_job.plan->silence_ns && sim_job.plan->params.buffer <= 4096;
 }
 
+/* All that an error says besides its code, its line and when it was. */
+static bool is_same_error(const struct sim_player *p, const struct sim_player *q)
+{
+	const struct cx_cause *a = &p->cause, *b = &q->cause;
+
+	return a->code == b->code && a->origin == b->origin && a->about == b->about &&
+	       a->sys_errno == b->sys_errno && !memcmp(&a->who, &b->who, sizeof(a->who)) &&
+	       !memcmp(&a->where, &b->where, sizeof(a->where));
+}
+
+static const char *say_difference(const struct sim_player *p, const struct sim_player *q)
+{
+	const struct cx_cause *a = &p->cause, *b = &q->cause;
+
+	return sim_say("rank %d and rank %d got '%s', the one with code %d of %d about %d, errno "
+		       "%d, %s %llu, %s; the other one with code %d of %d about %d, errno %d, "
+		       "%s %llu, %s", p->rank, q->rank, p->text, a->code, a->origin, a->about,
+		       a->sys_errno, cx_call_name(a->where.call), (unsigned long long)a->where.seq,
+		       cx_phase_name(a->where.phase), b->code, b->origin, b->about, b->sys_errno,
+		       cx_call_name(b->where.call), (unsigned long long)b->where.seq,
+		       cx_phase_name(b->where.phase));
+}
+
 static const char *judge_agreement(int generation)
 {
 	const struct sim_player *first = first_error(generation);
@@ -729,6 +752,9 @@ static const char *judge_agreement(int generation)
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,
 				       p->rank, collx_strerror((collx_result)p->code), p->text);
+		if (!is_end_among_others(p, first) && !lost_the_verdict(p) && !had_no_room(p) &&
+		    !saw_the_decider_die(p, first) && !is_same_error(p, first))
+			return say_difference(first, p);
 		if (p->call_ns <= first->error_ns && !p->proc->paused_ns &&
 		    p->error_ns - first->error_ns > 400 * SIM_MS)
 			return sim_say("rank %d heard of the error %.3f s after rank %d", p->rank,

@@ -394,11 +394,11 @@ static const char *judge_witness(const struct sim_fault *f, const struct sim_pla
 		return sim_say("a pair is cut: rank %d got '%s', rank %d '%s'", first->rank,
 			       first->text, p->rank, p->text);
 	for (int r = 0; r < p->at->comm->ranks; r++)
-		if (cx_set_has(&p->blamed, r) && !is_of(f, r) && are_neighbours(f))
+		if (cx_set_has(&p->cause.who, r) && !is_of(f, r) && are_neighbours(f))
 			return sim_say("a pair is cut, and rank %d blames rank %d: %s", p->rank, r,
 				       p->text);
 	if (are_neighbours(f) && (p->code != COLLX_ERR_PEER_SILENT ||
-				  cx_set_count(&p->blamed) != 1 || p->error_ns > at + known))
+				  cx_set_count(&p->cause.who) != 1 || p->error_ns > at + known))
 		return sim_say("a pair that hears each other is cut, and rank %d got '%s' after "
 			       "%.3f s", p->rank, p->text, (double)(p->error_ns - at) / 1e9);
 	if (!are_neighbours(f) && p->error_ns < at + s->op_ns - 600 * SIM_MS)

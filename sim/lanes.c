@@ -187,11 +187,15 @@ static bool is_hearsay(int code)
 /* As comm.c: the lanes end before the error is told. */
 int sim_lanes_die(struct sim_player *p, int code)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r = { .code = code, .about = -1, .hearsay = is_hearsay(code),
+			       .where = cx_calls_where(&p->at->calls),
+			       .fault_ns = (int64_t)cx_now_ns() };
 
-	snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, cx_error_text());
+	if (!r.where.call)
+		r.where.phase = COLLX_PHASE_DECIDING;
+	snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1, cx_error_text());
 	sim_lanes_close(p);
-	return cx_guard_report(p->at->ward, code, -1, is_hearsay(code), text);
+	return cx_guard_report(p->at->ward, &r);
 }
 
 int sim_lanes_call(struct sim_player *p, uint64_t seq)

@@ -129,8 +129,9 @@ void sim_strangers_start(void)
 /* The body of a report, as ward.c has it. */
 struct report {
 	int32_t about, code;
-	uint32_t hearsay, unused;
-	uint64_t seq;
+	uint32_t hearsay, sys_errno;
+	struct cx_where where;
+	uint64_t age_us;
 	char text[16];
 };
 
@@ -149,7 +150,8 @@ static int someone_else(const struct sim_player *p, uint64_t how)
 struct verdict {
 	int32_t origin, about, sys_errno;
 	uint32_t unused;
-	uint64_t seq;
+	struct cx_where where;
+	uint64_t age_us;
 	char text[32];
 };
 

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 enum {
-	CX_WIRE_VERSION = 3,
+	CX_WIRE_VERSION = 4,
 	CX_SECRET_BYTES = 32,
 	CX_JOB_BYTES = 16,
 	CX_CHALLENGE_BYTES = 40,

@@ -327,7 +327,7 @@ static int has_given(const void *ctx, int r)
 	return b->have[r] & FROM_BELOW || cx_tree_towards(&b->tree, r) < 0;
 }
 
-/* "4-5" of those below who have not given, or the rank that should have passed it on. */
+/* "ranks 4-5" of those below who have not given, or the rank that should have passed it on. */
 static void name_missing(const struct cx_boot *b, char *text, size_t len)
 {
 	char ranks[96];
@@ -355,10 +355,10 @@ static int overdue(struct cx_boot *b, struct exchange *x)
 		return 0;
 	}
 	if (x->side == FROM_ABOVE)
-		snprintf(ranks, sizeof(ranks), "%d", b->tree.above);
+		snprintf(ranks, sizeof(ranks), "rank %d", b->tree.above);
 	else
 		name_missing(b, ranks, sizeof(ranks));
-	cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank %s stopped answering before the deadline",
+	cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: %s stopped answering before the deadline",
 		ranks);
 	return pass_on(b, COLLX_ERR_INIT_TIMEOUT);
 }

@@ -64,11 +64,13 @@ static int share_failure(struct collx_comm *c, const struct cx_request *r, int r
 /* This rank has no part in what the others decide. For them it is lost, not they. */
 static void tell_of_exclusion(struct collx_comm *c)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r = { .code = COLLX_ERR_PEER_SILENT, .about = c->rank,
+			       .where.phase = COLLX_PHASE_DECIDING,
+			       .fault_ns = (int64_t)cx_now_ns() };
 
-	snprintf(text, sizeof(text), "rank %d is given up: it could not be reached when the others "
-				     "decided", c->rank);
-	cx_guard_report(c->guard, COLLX_ERR_PEER_SILENT, c->rank, false, text);
+	snprintf(r.text, sizeof(r.text), "rank %d is given up: it could not be reached when the "
+					 "others decided", c->rank);
+	cx_guard_report(c->guard, &r);
 }
 
 /* The call's result on all ranks that live; 1: it did not succeed, as some were lost, or the
@@ -77,8 +79,10 @@ static int commit(struct collx_comm *c, const struct cx_request *r, int rc, unsi
 		  uint64_t until_ns, struct cx_set *lost)
 {
 	bool ok = rc == 0, outvoted;
-	int agreed = cx_recover_commit(c, &ok, lost, &outvoted, until_ns);
+	int agreed;
 
+	c->decides = true;
+	agreed = cx_recover_commit(c, &ok, lost, &outvoted, until_ns);
 	if (agreed == COLLX_ERR_EXCLUDED)
 		tell_of_exclusion(c);
 	if (agreed == COLLX_ERR_ABORTED && flags & CX_GOES_ON) { /* no loss ends it, but this */
@@ -145,6 +149,7 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *request, unsig
 		return cx_comm_die(c, &r, rc);
 	for (;;) {
 		c->promise = flags & COLLX_UNIFORM ? CX_SIGN_UNIFORM : 0;
+		c->decides = false;
 		rc = cx_comm_run(c, &r, timeout_ns);
 		c->promise = 0;
 		over = flags & (COLLX_UNIFORM | CX_GOES_ON)

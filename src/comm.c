@@ -41,13 +41,14 @@ static bool is_message(const struct collx_comm *c)
 	return c->exec.call.plan == &c->p2p.plan;
 }
 
-static int timed_out(const struct collx_comm *c, uint64_t waited_ns)
+static int timed_out(struct collx_comm *c, uint64_t waited_ns)
 {
 	struct cx_sign signs[CX_SIGNS];
 	char where[160], call[128];
 	uint64_t state;
 	unsigned n;
 
+	c->waited_ns = waited_ns;
 	cx_exec_describe(&c->exec, where, sizeof(where));
 	if (is_message(c))
 		return cx_fail(COLLX_ERR_TIMEOUT, "%s, message %llu: rank %d waited %.1f s, %s",
@@ -188,20 +189,40 @@ static int to_blame(const struct collx_comm *c, const struct cx_request *r, int 
 		       : -1;
 }
 
+/* How far this rank was. The guard knows of collectives alone. */
+static struct cx_where stands(const struct collx_comm *c, const struct cx_request *r)
+{
+	struct cx_where w = cx_calls_where(&c->calls);
+	bool message = r->coll > CX_NCOLL;
+
+	if (c->decides && !message)
+		return (struct cx_where){ .phase = COLLX_PHASE_DECIDING };
+	if (message)
+		w = (struct cx_where){ .call = r->coll };
+	if (w.call)
+		w.phase = cx_exec_has_moved(&c->exec, message ? c->exec.call.number : c->seq,
+					    message ? CX_P2P_LANE : 0)
+				  ? COLLX_PHASE_TRANSFERRING
+				  : COLLX_PHASE_WAITING;
+	return w;
+}
+
 int cx_comm_die(struct collx_comm *c, const struct cx_request *r, int code)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report m = { .code = code, .about = to_blame(c, r, code),
+			       .hearsay = is_hearsay(code), .where = stands(c, r) };
 
 	if (c->error)
 		return cx_fail(c->error, "%s", c->text);
+	m.fault_ns = (int64_t)(cx_now_ns() - (code == COLLX_ERR_TIMEOUT ? c->waited_ns : 0));
 	if (r->coll < CX_NCOLL && (code == COLLX_ERR_MISMATCH || code == COLLX_ERR_CORRUPT))
-		snprintf(text, sizeof(text), "rank %d in %s of %zu, operation %llu: %.300s",
+		snprintf(m.text, sizeof(m.text), "rank %d in %s of %zu, operation %llu: %.300s",
 			 c->rank, cx_coll_name(r->coll), r->count, (unsigned long long)c->seq,
 			 cx_error_text());
 	else
-		snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, cx_error_text());
+		snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, cx_error_text());
 	cx_exec_fence(&c->exec);
-	code = cx_guard_report(c->guard, code, to_blame(c, r, code), is_hearsay(code), text);
+	code = cx_guard_report(c->guard, &m);
 	snprintf(c->text, sizeof(c->text), "%.*s", (int)sizeof(c->text) - 1, cx_error_text());
 	c->error = code; /* the last that is done with it: see leave.c */
 	return code;

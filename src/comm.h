@@ -52,6 +52,8 @@ struct collx_comm {
 	uint32_t beat_ms;      /* between this rank's signs of life; 0: it gives none */
 	struct cx_wait_limits limits;
 	unsigned spin_ns;      /* of the next wait: less after spinning in vain */
+	uint64_t waited_ns;    /* by the call whose deadline passed */
+	bool decides;          /* in the decision at the end of a call */
 	struct cx_select_agreed agreed;
 	struct cx_exec exec;
 	struct cx_cached_plan plans[CX_PLANS];

@@ -389,8 +389,10 @@ int cx_exec_start(struct cx_exec *e, const struct cx_call *call)
 	e->acc = reduces(call->plan) ? collx_type_size(cx_acc_type(call->type, call->op)) : e->elem;
 	cut(e);
 	rc = reserve_tmp(e);
-	if (rc)
+	if (rc) {
+		e->segments = 0; /* none of it has begun */
 		return rc;
+	}
 	for (int i = 0; i < CX_CURSORS; i++) {
 		e->cursor[i].lane = call->lane + i;
 		begin_segment(e, &e->cursor[i], (size_t)i);
@@ -418,6 +420,48 @@ void cx_exec_describe(const struct cx_exec *e, char *text, size_t len)
 			 e->call.plan->nsteps, c->segment + 1, e->segments, f->x.done, f->x.len);
 		return;
 	}
+}
+
+static bool only_sends(const struct cx_plan *p)
+{
+	for (uint32_t i = 0; i < p->nsteps; i++)
+		if (p->steps[i].op == CX_OP_RECV || p->steps[i].op == CX_OP_RECV_REDUCE)
+			return false;
+	return true;
+}
+
+/* Step i of the cursor's segment, which was started: did bytes move that count? */
+static bool step_has_moved(const struct cx_exec *e, const struct cx_cursor *c, uint32_t i,
+			   bool sends)
+{
+	const struct cx_step *s = &e->call.plan->steps[i];
+	const struct cx_flight *f = &c->flight[i % CX_WINDOW];
+	bool empty = c->lane != CX_P2P_LANE && !step_elems(e, c, s);
+
+	if (s->peer < 0 || empty || (s->op == CX_OP_SEND) != sends)
+		return false;
+	/* A failed one may tell in `done` how much came that does not fit. */
+	return i < c->done || f->done || (f->x.status >= 0 && f->x.done);
+}
+
+bool cx_exec_has_moved(const struct cx_exec *e, uint64_t number, int lane)
+{
+	bool sends;
+
+	if (!e->segments || e->call.number != number || e->call.lane != lane)
+		return false;
+	sends = only_sends(e->call.plan);
+	for (int i = 0; i < CX_CURSORS; i++) {
+		const struct cx_cursor *c = &e->cursor[i];
+
+		/* One of its segments is finished. */
+		if (c->segment == SIZE_MAX ? (size_t)i < e->segments : c->segment >= CX_CURSORS)
+			return true;
+		for (uint32_t k = 0; c->segment != SIZE_MAX && k < c->next; k++)
+			if (step_has_moved(e, c, k, sends))
+				return true;
+	}
+	return false;
 }
 
 /* ---- sleeping ---- */

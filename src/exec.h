@@ -8,6 +8,7 @@
 #ifndef CX_EXEC_H
 #define CX_EXEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -121,6 +122,10 @@ int cx_exec_poll(struct cx_exec *e, int *moved);
  * polled once more in between. timeout_ns 0: only disarms. */
 void cx_exec_arm(struct cx_exec *e);
 void cx_exec_sleep(struct cx_exec *e, uint64_t timeout_ns);
+
+/* Has something of the running call come from others or, where it only sends, gone out? It
+ * is the running one if it was started with this number, on that lane. */
+bool cx_exec_has_moved(const struct cx_exec *e, uint64_t number, int lane);
 
 /* Where a call stands, for an error line: writes "receiving from rank 3 (1/2)". */
 void cx_exec_describe(const struct cx_exec *e, char *text, size_t len);

@@ -67,6 +67,14 @@ static void list_blamed(const struct cx_cause *c, int size, collx_error *error)
 	}
 }
 
+/* It may have happened before this host's clock began, and not later than it was known. */
+static uint64_t age_us(const struct cx_cause *c, uint64_t now_ns)
+{
+	int64_t fault_ns = cx_min(c->fault_ns, (int64_t)c->known_ns);
+
+	return (uint64_t)((int64_t)now_ns - fault_ns) / 1000;
+}
+
 /* cause NULL, or of code 0: there is none. size: of the communicator that had it. */
 static void fill_error(const struct cx_cause *cause, int size, collx_error *error)
 {
@@ -81,8 +89,11 @@ static void fill_error(const struct cx_cause *cause, int size, collx_error *erro
 	list_blamed(cause, size, error);
 	error->evidence = evidence_of(cause->code);
 	error->sys_errno = cause->sys_errno;
-	error->op = cause->seq;
-	error->since_us = (cx_now_ns() - cause->known_ns) / 1000;
+	error->call = (collx_call)cause->where.call;
+	error->op = cause->where.seq;
+	error->phase = (collx_phase)cause->where.phase;
+	error->since_us = age_us(cause, cx_now_ns());
+	error->known_us = (cx_now_ns() - cause->known_ns) / 1000;
 	memcpy(error->text, cause->text, sizeof(error->text));
 }
 
@@ -226,9 +237,11 @@ static void print_error(FILE *f, const struct collx_comm *comm)
 		e.code, collx_strerror(e.code), e.origin, e.rank, e.nranks);
 	for (int i = 0; i < e.nranks && i < COLLX_ERROR_RANKS; i++)
 		fprintf(f, i ? ", %d" : "%d", e.ranks[i]);
-	fprintf(f, "], \"evidence\": %d, \"errno\": %d, \"op\": %llu, \"since_us\": %llu, "
-		   "\"text\": ",
-		e.evidence, e.sys_errno, (unsigned long long)e.op, (unsigned long long)e.since_us);
+	fprintf(f, "], \"evidence\": %d, \"errno\": %d, \"call\": \"%s\", \"op\": %llu, "
+		   "\"phase\": \"%s\", \"since_us\": %llu, \"known_us\": %llu, \"text\": ",
+		e.evidence, e.sys_errno, cx_call_name(e.call), (unsigned long long)e.op,
+		cx_phase_name(e.phase), (unsigned long long)e.since_us,
+		(unsigned long long)e.known_us);
 	print_string(f, e.text);
 	fputc('}', f);
 }

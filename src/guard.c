@@ -470,7 +470,7 @@ static uint64_t nap(void)
 	return took > much_ns ? took - much_ns : 0;
 }
 
-int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
+int cx_guard_report(struct cx_ward *w, const struct cx_report *r)
 {
 	const uint64_t patience_ns = 3000000000; /* the guard itself gives up after 2 s */
 	uint64_t until;
@@ -479,7 +479,7 @@ int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const 
 		return cx_guard_fail(w);
 	if (cx_guard_is_dropped(w))
 		return fail_dropped();
-	cx_ward_post(w, code, about, hearsay, text);
+	cx_ward_post(w, r);
 	if (w->nstrands)
 		ring();
 	until = w->nstrands && !guard.over ? cx_now_ns() + patience_ns : 0;
@@ -509,7 +509,7 @@ void cx_guard_end(struct cx_ward *w, int code)
 		ring();
 		return;
 	}
-	c = cx_cause_of_wish(code, w->tree.rank);
+	c = cx_cause_of_wish(code, w->tree.rank, cx_now_ns());
 	cx_ward_adopt(w, &c);
 }
 
@@ -531,7 +531,7 @@ void cx_guard_end_now(struct cx_ward *w, int code)
 	/* The others are told first: the process may end when this returns. */
 	while (!has_ended(w, code) && !guard.over && cx_now_ns() < until)
 		cx_sys->poll(NULL, 0, 1);
-	c = cx_cause_of_wish(code, w->tree.rank);
+	c = cx_cause_of_wish(code, w->tree.rank, until - patience_ns);
 	cx_ward_adopt(w, &c);
 }
 
@@ -650,12 +650,15 @@ void cx_guard_health(const struct cx_ward *w, int rank, collx_rank_health *out)
 int cx_guard_barred(const struct cx_ward *w)
 {
 	int code = atomic_load_explicit(&w->barred, memory_order_acquire);
+	int by = atomic_load_explicit(&w->aborter, memory_order_relaxed);
 
 	if (cx_guard_is_dropped(w))
 		return fail_dropped();
 	if (code == COLLX_ERR_NO_QUORUM)
 		return cx_fail(code, "rank %d cannot reach enough of the others, who may be alive "
 				     "and go on without it", w->tree.rank);
+	if (code == COLLX_ERR_ABORTED && by)
+		return cx_fail(code, "rank %d aborted the communicator", by - 1);
 	if (code == COLLX_ERR_ABORTED)
 		return cx_fail(code, "the communicator was aborted");
 	return code ? cx_fail(code, "the other ranks go on without rank %d", w->tree.rank) : 0;

@@ -69,11 +69,11 @@ bool cx_guard_is_blind(const struct cx_ward *w);
 /* This rank's call has waited long: the others' may differ. Now and then. */
 void cx_guard_nudge(struct cx_ward *w);
 
-/* Reports an error about rank `about` (-1: none) and waits for the verdict, some 2 s
- * at most; without one the report itself becomes this rank's. Where a rank has left
- * that this call needs, that is reported instead of a hearsay or a timeout. Returns
- * the verdict's code, with its line as the thread's error line. */
-int cx_guard_report(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+/* Reports an error and waits for the verdict, some 2 s at most; without one the report
+ * itself becomes this rank's. Where a rank has left that this call needs, that is reported
+ * instead of a hearsay or a timeout. Returns the verdict's code, with its line as the
+ * thread's error line. The report's origin and errno are the guard's to fill in. */
+int cx_guard_report(struct cx_ward *w, const struct cx_report *r);
 
 /* ---- for any thread ---- */
 

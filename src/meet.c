@@ -518,9 +518,12 @@ static int hear_all(struct meet *t)
 void cx_meet_missing(int (*has)(const void *ctx, int r), const void *ctx, int ranks, char *text,
 		     size_t len)
 {
-	size_t at = 0;
+	size_t at, start;
+	int n = 0;
 
-	text[0] = '\0';
+	for (int r = 0; r < ranks; r++)
+		n += !has(ctx, r);
+	start = at = (size_t)snprintf(text, len, n == 1 ? "rank " : "ranks ");
 	for (int r = 0; r < ranks && at + 32 < len; r++) {
 		int from = r;
 
@@ -529,7 +532,7 @@ void cx_meet_missing(int (*has)(const void *ctx, int r), const void *ctx, int ra
 		while (r + 1 < ranks && !has(ctx, r + 1))
 			r++;
 		at += (size_t)snprintf(text + at, len - at, r > from ? "%s%d-%d" : "%s%d",
-				       at ? ", " : "", from, r);
+				       at > start ? ", " : "", from, r);
 	}
 }
 
@@ -587,7 +590,7 @@ static int nobody_more(const struct meet *t)
 	if (gone >= 0)
 		snprintf(ended, sizeof(ended), "; rank %d had come, and its process ended", gone);
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
-		       "creation: rank %s of %d did not come to %s before the deadline%s%s%s",
+		       "creation: %s of %d did not come to %s before the deadline%s%s%s",
 		       ranks, t->t->ranks, t->m->place.name, ended, strangers[PLACE],
 		       strangers[LOCAL]);
 }

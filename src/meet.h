@@ -39,7 +39,7 @@ void cx_meet_send_fault(struct cx_wire *w, int code, const char *text);
  * right below it give up first, so that a leader's ranks hear who it was that said nothing. */
 uint64_t cx_meet_patience_ns(const struct cx_tree *t);
 
-/* "2, 5-7": the ranks r where has(ctx, r) is 0. */
+/* "rank 3", "ranks 2, 5-7": the ranks r where has(ctx, r) is 0. */
 void cx_meet_missing(int (*has)(const void *ctx, int r), const void *ctx, int ranks, char *text,
 		     size_t len);
 

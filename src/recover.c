@@ -23,7 +23,8 @@ static int explain_late(const struct collx_comm *c, const struct cx_motion *m, c
 		if (cx_set_has(&m->out, r))
 			at += (size_t)snprintf(ranks + at, sizeof(ranks) - at,
 					       at ? ", %d" : "%d", r);
-	return cx_fail(COLLX_ERR_TIMEOUT, "%s: not called in time by rank %s", name, ranks);
+	return cx_fail(COLLX_ERR_TIMEOUT, "%s: not called in time by %s %s", name,
+		       strchr(ranks, ',') ? "ranks" : "rank", ranks);
 }
 
 /* A decision of all that live. `name` is the caller's, for error lines. */

@@ -22,6 +22,44 @@ const char *cx_type_name(unsigned type)
 	return type < COLLX_TYPE_COUNT ? type_names[type] : "an unknown type";
 }
 
+/* ---- where a rank is ---- */
+
+/* The public words are those of the plans, from 1 on, with messages behind. */
+_Static_assert(COLLX_CALL_ALLREDUCE == CX_ALLREDUCE + 1 &&
+	       COLLX_CALL_REDUCE_SCATTER == CX_REDUCE_SCATTER + 1 &&
+	       COLLX_CALL_ALLGATHER == CX_ALLGATHER + 1 &&
+	       COLLX_CALL_BROADCAST == CX_BROADCAST + 1 && COLLX_CALL_REDUCE == CX_REDUCE + 1 &&
+	       COLLX_CALL_BARRIER == CX_BARRIER + 1 && COLLX_CALL_SEND == (int)CX_SEND &&
+	       COLLX_CALL_RECV == (int)CX_RECV && CX_SEND == CX_NCOLL + 1, "calls have one name");
+
+const char *cx_call_name(unsigned call)
+{
+	if (call == COLLX_CALL_NONE || call >= COLLX_CALL_COUNT)
+		return "none";
+	return cx_coll_name((enum cx_coll)(call > CX_NCOLL ? call : call - 1));
+}
+
+const char *cx_phase_name(unsigned phase)
+{
+	static const char *const names[COLLX_PHASE_COUNT] = {
+		"none", "creation", "call", "waiting", "transferring", "deciding",
+	};
+
+	return names[phase < COLLX_PHASE_COUNT ? phase : COLLX_PHASE_NONE];
+}
+
+bool cx_where_is_sound(const struct cx_where *w)
+{
+	bool collective = w->call > COLLX_CALL_NONE && w->call <= CX_NCOLL;
+	bool calls = w->phase == COLLX_PHASE_CALL || w->phase == COLLX_PHASE_WAITING ||
+		     w->phase == COLLX_PHASE_TRANSFERRING;
+
+	return w->call < COLLX_CALL_COUNT && w->phase < COLLX_PHASE_COUNT &&
+	       collective == (w->seq != 0) && calls == (w->call != COLLX_CALL_NONE);
+}
+
+/* ---- calls in words ---- */
+
 static unsigned coll_of(const struct cx_sign *s)
 {
 	return (unsigned)((s->what & ~CX_SIGN_UNIFORM) >> 16 & 0xffff);
@@ -77,6 +115,8 @@ void cx_sign_words(const struct cx_sign *s, char *text, size_t len)
 		 uniform ? ", uniform" : "");
 }
 
+/* ---- reading them ---- */
+
 /* The last calls as of `state`. */
 static unsigned copy(const struct cx_calls *c, uint64_t state, struct cx_sign out[CX_SIGNS])
 {
@@ -108,4 +148,20 @@ unsigned cx_calls_read(const struct cx_calls *c, uint64_t *state, struct cx_sign
 			return n;
 	}
 	return 0;
+}
+
+struct cx_where cx_sign_where(const struct cx_sign *s)
+{
+	return (struct cx_where){ s->seq, coll_of(s) + 1, COLLX_PHASE_CALL };
+}
+
+struct cx_where cx_calls_where(const struct cx_calls *c)
+{
+	struct cx_sign signs[CX_SIGNS];
+	uint64_t state;
+	unsigned n = cx_calls_read(c, &state, signs);
+
+	if (!n || state % 2 == 0)
+		return (struct cx_where){ 0 };
+	return cx_sign_where(&signs[n - 1]);
 }

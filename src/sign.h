@@ -26,6 +26,18 @@ static inline uint64_t cx_sign_what(unsigned coll, unsigned type, unsigned op, i
 	return (uint64_t)(uint32_t)root << 32 | coll << 16 | type << 8 | op;
 }
 
+/* Where a rank was when something happened: also what goes over the wire. */
+struct cx_where {
+	uint64_t seq;   /* the collective; 0: in none */
+	uint32_t call;  /* collx_call: that one, or a message */
+	uint32_t phase; /* collx_phase */
+};
+bool cx_where_is_sound(const struct cx_where *w);
+/* "reduce_scatter"; "none". */
+const char *cx_call_name(unsigned call);
+/* "transferring". */
+const char *cx_phase_name(unsigned phase);
+
 /* "float32". */
 const char *cx_type_name(unsigned type);
 
@@ -100,5 +112,10 @@ static inline void cx_calls_end(struct cx_calls *c, uint64_t seq)
 /* Copies the last calls, oldest first, and the state as of them; how many: fewer
  * than there were only where the writer is faster. */
 unsigned cx_calls_read(const struct cx_calls *c, uint64_t *state, struct cx_sign out[CX_SIGNS]);
+
+/* In that call, as far as others know. */
+struct cx_where cx_sign_where(const struct cx_sign *s);
+/* In which collective its rank is, how far nobody else can tell; or in none. */
+struct cx_where cx_calls_where(const struct cx_calls *c);
 
 #endif

@@ -104,39 +104,60 @@ bool cx_cause_is_sound(const struct cx_cause *c, int ranks)
 {
 	int last = cx_min(ranks, CX_COUNCIL_RANKS), first = first_of(&c->who, 0);
 
-	if (c->about < -1 || c->about >= ranks || c->origin < -1 || c->origin >= ranks)
+	if (c->about < -1 || c->about >= ranks || c->origin < -1 || c->origin >= ranks ||
+	    !cx_where_is_sound(&c->where))
 		return false;
 	if (first != (fits_a_set(c->about) ? c->about : CX_COUNCIL_RANKS))
 		return false;
 	return last == CX_COUNCIL_RANKS || first_of(&c->who, last) == CX_COUNCIL_RANKS;
 }
 
-/* What a rank knows by its connections is everybody's to know: nobody's in particular. */
+bool cx_cause_is_loss(const struct cx_cause *c)
+{
+	return c->code == COLLX_ERR_PEER_DEAD || c->code == COLLX_ERR_PEER_SILENT;
+}
+
+/* What a rank knows by its connections is everybody's to know: nobody's in particular. So is
+ * that creation failed, which each rank passes on. */
 struct cx_cause cx_cause_of_report(const struct cx_report *r)
 {
 	struct cx_cause c = { .code = r->code, .origin = r->origin, .about = r->about,
-			      .sys_errno = r->sys_errno, .seq = r->seq };
+			      .sys_errno = r->sys_errno, .where = r->where,
+			      .fault_ns = r->fault_ns };
 
-	if (r->code == COLLX_ERR_PEER_DEAD || r->code == COLLX_ERR_PEER_SILENT) {
+	if (cx_cause_is_loss(&c) || r->where.phase == COLLX_PHASE_CREATION)
 		c.origin = -1;
-		c.seq = 0;
-	}
 	blame(&c.who, r->about);
 	memcpy(c.text, r->text, sizeof(c.text));
 	return c;
 }
 
-struct cx_cause cx_cause_of_wish(int code, int rank)
+/* Behind what is there; without snprintf, of which no handler may be sure. */
+static void add_number(char *text, unsigned n)
 {
-	static const char aborted[] = "a rank aborted the communicator";
-	static const char revoked[] = "a rank revoked the communicator, for it to be repaired";
-	struct cx_cause c = { .code = code, .origin = rank, .about = rank };
+	char digits[12];
+	int at = sizeof(digits) - 1;
+
+	digits[at] = '\0';
+	do
+		digits[--at] = (char)('0' + n % 10);
+	while (n /= 10);
+	strcat(text, digits + at);
+}
+
+struct cx_cause cx_cause_of_wish(int code, int rank, uint64_t now_ns)
+{
+	struct cx_cause c = { .code = code, .origin = rank, .about = rank,
+			      .fault_ns = (int64_t)now_ns, .text = "rank " };
 
 	blame(&c.who, rank);
-	if (code == COLLX_ERR_REVOKED)
-		memcpy(c.text, revoked, sizeof(revoked));
-	else
-		memcpy(c.text, aborted, sizeof(aborted));
+	/* All may revoke at once, to repair: they are to have one line. */
+	if (code == COLLX_ERR_REVOKED) {
+		strcpy(c.text, "a rank revoked the communicator, for it to be repaired");
+		return c;
+	}
+	add_number(c.text, (unsigned)rank);
+	strcat(c.text, " aborted the communicator");
 	return c;
 }
 
@@ -427,7 +448,7 @@ static void add_whereabouts(struct line *l, const struct cx_account *a)
 	    (unsigned long long)a->elsewhere.seq);
 }
 
-/* The ranks that hold operation v->first.seq up; the first of them. */
+/* The ranks that hold operation v->first.where.seq up; the first of them. */
 static int write_timeout(struct cx_verdict *v)
 {
 	struct line l = { v->text, 0 };
@@ -440,7 +461,7 @@ static int write_timeout(struct cx_verdict *v)
 		const struct cx_known *k = &v->known[r];
 		bool silent = k->account.answers != v->question;
 
-		if (!silent && begun(&k->account) >= v->first.seq)
+		if (!silent && begun(&k->account) >= v->first.where.seq)
 			continue;
 		if (first < 0)
 			first = r;
@@ -457,7 +478,7 @@ static int write_timeout(struct cx_verdict *v)
 	}
 	if (late > told)
 		add(&l, " and %d more", late - told);
-	if (!late && v->first.seq)
+	if (!late && v->first.where.seq)
 		add(&l, "; all ranks are in it");
 	return first;
 }
@@ -542,9 +563,9 @@ static void believe(struct cx_verdict *v)
 static void blame_leaver(struct cx_verdict *v)
 {
 	for (int r = 0; r < v->ranks; r++) {
-		if (!v->known[r].left || v->known[r].left > v->first.seq)
+		if (!v->known[r].left || v->known[r].left > v->first.where.seq)
 			continue;
-		cx_verdict_left_line(v->text, r, v->first.seq);
+		cx_verdict_left_line(v->text, r, v->first.where.seq);
 		decide(v, COLLX_ERR_PEER_LEFT, r);
 		return;
 	}
@@ -595,6 +616,14 @@ static bool contradicts(struct cx_verdict *v, const struct cx_account *a)
 	return false;
 }
 
+/* In its last call, as far as others know. */
+static struct cx_where where(const struct cx_account *a)
+{
+	const struct cx_sign *s = sign_of(a, begun(a));
+
+	return s ? cx_sign_where(s) : (struct cx_where){ 0 };
+}
+
 void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account *a,
 			uint64_t now_ns)
 {
@@ -606,7 +635,8 @@ void cx_verdict_account(struct cx_verdict *v, int rank, const struct cx_account 
 		hear_answers(v, now_ns);
 	} else if (v->phase != CX_COUNTING && contradicts(v, a)) {
 		v->first = (struct cx_report){ .origin = rank, .about = -1,
-					       .code = COLLX_ERR_MISMATCH, .seq = begun(a),
+					       .code = COLLX_ERR_MISMATCH, .where = where(a),
+					       .fault_ns = (int64_t)now_ns,
 					       .text = "ranks called different things" };
 		begin_asking(v, now_ns);
 	}

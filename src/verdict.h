@@ -38,7 +38,8 @@ struct cx_report {
 	int32_t code;
 	bool hearsay;
 	int32_t sys_errno; /* 0: no system call's */
-	uint64_t seq;     /* the operation that it was in; 0: in none */
+	struct cx_where where; /* it was then */
+	int64_t fault_ns; /* when it happened, by this host's clock; may be before that began */
 	char text[CX_FAULT_TEXT_MAX];
 };
 
@@ -48,8 +49,9 @@ struct cx_cause {
 	int32_t origin;    /* who saw it */
 	int32_t about;     /* the first that is to blame; -1: nobody */
 	int32_t sys_errno; /* 0: no system call's */
-	uint64_t seq;      /* the operation that origin was in; 0: in none */
+	struct cx_where where; /* who saw it first was then */
 	struct cx_set who; /* all that are to blame, as far as a set goes: from about on */
+	int64_t fault_ns;  /* as of a report */
 	uint64_t known_ns; /* since when, here */
 	char text[CX_FAULT_TEXT_MAX];
 };
@@ -120,10 +122,13 @@ struct cx_late {
 struct cx_late cx_verdict_late(const struct cx_verdict *v, uint64_t least_ms);
 
 struct cx_cause cx_cause_of_report(const struct cx_report *r);
-/* That a rank aborted or revoked it; safe in a signal handler. */
-struct cx_cause cx_cause_of_wish(int code, int rank);
+/* That a rank aborted or revoked it, now; safe in a signal handler. */
+struct cx_cause cx_cause_of_wish(int code, int rank, uint64_t now_ns);
 
-/* Is it true that `about` is the first of `who`? Of a cause from another rank. */
+/* Of ranks that died or fell silent. */
+bool cx_cause_is_loss(const struct cx_cause *c);
+/* Are its numbers in their ranges, and is it true that `about` is the first of `who`? Of a
+ * cause from another rank. */
 bool cx_cause_is_sound(const struct cx_cause *c, int ranks);
 
 /* The lines that more than one place writes. */

@@ -83,18 +83,15 @@ static void tell_below(struct cx_ward *w, const struct cx_strand *but, enum cx_f
 
 static void tell_verdict(struct cx_ward *w, const struct cx_cause *c, uint64_t now_ns)
 {
-	struct cx_verdict_body b = { .origin = c->origin, .about = c->about,
-				  .sys_errno = c->sys_errno, .seq = c->seq };
-	size_t len = strnlen(c->text, sizeof(b.text) - 1);
+	struct cx_verdict_body b;
 
 	if (w->told)
 		return;
 	w->told = true;
 	if (cx_set_count(&c->who) > 1)
 		tell_below(w, NULL, CX_FRAME_BLAMED, 0, &c->who, sizeof(c->who), now_ns);
-	memcpy(b.text, c->text, len);
-	tell_below(w, NULL, CX_FRAME_VERDICT, c->code, &b,
-		   offsetof(struct cx_verdict_body, text) + len, now_ns);
+	tell_below(w, NULL, CX_FRAME_VERDICT, c->code, &b, cx_ward_pack_verdict(&b, c, now_ns),
+		   now_ns);
 }
 
 bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns)
@@ -165,8 +162,9 @@ static void convene(struct cx_ward *w, uint64_t now_ns)
  * counts for nothing. */
 static bool pass_abort(struct cx_ward *w, const struct cx_strand *from, int by, uint64_t now_ns)
 {
-	const struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, by);
-	struct cx_report r = { .origin = by, .about = by, .code = c.code };
+	const struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, by, now_ns);
+	struct cx_report r = { .origin = by, .about = by, .code = c.code,
+			       .fault_ns = c.fault_ns };
 
 	if (w->aborted)
 		return true;
@@ -213,8 +211,9 @@ static void conclude(struct cx_ward *w, const struct cx_cause *verdict_of, uint6
 
 static void conclude_report(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	const struct cx_cause c = cx_cause_of_report(r);
+	struct cx_cause c = cx_cause_of_report(r);
 
+	cx_ward_leave_out(w, &c);
 	conclude(w, &c, now_ns);
 }
 
@@ -227,18 +226,15 @@ void cx_ward_settle(struct cx_ward *w, const struct cx_report *r)
 
 static void pass_up(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	struct cx_report_body b = { .about = r->about, .code = r->code, .hearsay = r->hearsay,
-				 .sys_errno = r->sys_errno, .seq = r->seq };
-	size_t len = strnlen(r->text, sizeof(b.text) - 1);
+	struct cx_report_body b;
 
 	/* The first cause counts, so one of each kind will do. */
 	if (w->passed_cause || (r->hearsay && w->passed_hearsay))
 		return;
 	*(r->hearsay ? &w->passed_hearsay : &w->passed_cause) = true;
-	memcpy(b.text, r->text, len);
 	cx_ward_expect_verdict(w, now_ns);
 	cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, r->origin, &b,
-		     offsetof(struct cx_report_body, text) + len, now_ns);
+		     cx_ward_pack_report(&b, r, now_ns), now_ns);
 }
 
 static void consider(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
@@ -251,26 +247,32 @@ static void consider(struct cx_ward *w, const struct cx_report *r, uint64_t now_
 		cx_verdict_report(&w->decider, r, now_ns);
 }
 
-static struct cx_report sight(const struct cx_ward *w, int code, int about, const char *text)
+struct cx_report cx_ward_sight(const struct cx_ward *w, int code, int about, const char *text,
+			       uint64_t now_ns)
 {
-	struct cx_report r = { .origin = w->tree.rank, .about = about, .code = code };
+	struct cx_report r = { .origin = w->tree.rank, .about = about, .code = code,
+			       .where = cx_calls_where(w->calls), .fault_ns = (int64_t)now_ns };
 
+	if (!r.where.call && w->voted > atomic_load_explicit(&w->answered, memory_order_relaxed))
+		r.where.phase = COLLX_PHASE_DECIDING;
 	snprintf(r.text, sizeof(r.text), "%s", text);
 	return r;
 }
 
-/* What this guard sees itself. */
-static void notice(struct cx_ward *w, int code, int about, const char *text, uint64_t now_ns)
+/* The same of creation, which failed somewhere after it had succeeded here. */
+static struct cx_report sight_of_creation(const struct cx_ward *w, int code, int about,
+					  const char *text, uint64_t now_ns)
 {
-	const struct cx_report r = sight(w, code, about, text);
+	struct cx_report r = cx_ward_sight(w, code, about, text, now_ns);
 
-	consider(w, &r, now_ns);
+	r.where = (struct cx_where){ .phase = COLLX_PHASE_CREATION };
+	return r;
 }
 
 void cx_ward_refuse(struct cx_ward *w, int code, const char *text)
 {
 	/* text may be the thread's error line */
-	const struct cx_report r = sight(w, code, w->tree.rank, text);
+	const struct cx_report r = sight_of_creation(w, code, w->tree.rank, text, cx_now_ns());
 
 	consider(w, &r, cx_now_ns());
 	conclude_report(w, &r, cx_now_ns());
@@ -283,12 +285,12 @@ static void blame_leaver(const struct cx_ward *w, struct cx_report *m)
 	bool soft = m->hearsay || m->code == COLLX_ERR_TIMEOUT || m->code == COLLX_ERR_PEER_LEFT;
 
 	for (int r = 0; soft && r < w->tree.ranks; r++) {
-		if (!left(w, r) || left(w, r) > m->seq)
+		if (!left(w, r) || left(w, r) > m->where.seq)
 			continue;
 		m->code = COLLX_ERR_PEER_LEFT;
 		m->about = r;
 		m->hearsay = soft = false;
-		cx_verdict_left_line(m->text, r, m->seq);
+		cx_verdict_left_line(m->text, r, m->where.seq);
 	}
 }
 
@@ -305,7 +307,8 @@ static void consider_mine(struct cx_ward *w, uint64_t now_ns)
 static void settle_deaths(struct cx_ward *w, uint64_t now_ns)
 {
 	const struct cx_verdict *v = &w->decider;
-	struct cx_report r = { .origin = w->tree.rank, .code = COLLX_ERR_PEER_DEAD };
+	struct cx_report r = { .origin = w->tree.rank, .code = COLLX_ERR_PEER_DEAD,
+			       .fault_ns = (int64_t)now_ns };
 
 	if (cx_ward_code(w) || !cx_set_count(&v->dead))
 		return;
@@ -317,16 +320,14 @@ static void settle_deaths(struct cx_ward *w, uint64_t now_ns)
 
 /* The rank above is gone. Who left had no part in what is still under way, but for
  * passing on what others say: those below go on without it, and decide for themselves. */
-static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t now_ns)
+static void lost_above(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	const struct cx_report r = sight(w, code, w->tree.above, text);
-
-	if (!left(w, w->tree.above) && code == COLLX_ERR_PEER_DEAD && !cx_ward_code(w)) {
-		cx_verdict_report(&w->decider, &r, now_ns); /* who died with it? */
+	if (!left(w, w->tree.above) && r->code == COLLX_ERR_PEER_DEAD && !cx_ward_code(w)) {
+		cx_verdict_report(&w->decider, r, now_ns); /* who died with it? */
 		return;
 	}
 	if (!left(w, w->tree.above)) {
-		conclude_report(w, &r, now_ns);
+		conclude_report(w, r, now_ns);
 		return;
 	}
 	atomic_store_explicit(&w->blind, true, memory_order_relaxed);
@@ -335,23 +336,22 @@ static void lost_above(struct cx_ward *w, int code, const char *text, uint64_t n
 		consider_mine(w, now_ns);
 }
 
-static void lost(struct cx_ward *w, const struct cx_strand *s, int code, const char *text,
-		 uint64_t now_ns)
+static void lost(struct cx_ward *w, const struct cx_report *r, uint64_t now_ns)
 {
-	if (s->rank == w->tree.above)
-		lost_above(w, code, text, now_ns);
-	else if (!left(w, s->rank))
-		notice(w, code, s->rank, text, now_ns);
+	if (r->about == w->tree.above)
+		lost_above(w, r, now_ns);
+	else if (!left(w, r->about))
+		consider(w, r, now_ns);
 }
 
 static void broke(struct cx_ward *w, struct cx_strand *s, int code, const char *why,
 		  uint64_t now_ns)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r = cx_ward_sight(w, code, s->rank, "", now_ns);
 
 	cx_strand_cut(s);
-	snprintf(text, sizeof(text), "rank %d %s", s->rank, why);
-	lost(w, s, code, text, now_ns);
+	snprintf(r.text, sizeof(r.text), "rank %d %s", s->rank, why);
+	lost(w, &r, now_ns);
 }
 
 /* A death that was seen at one place, for all: the verdict may be about something else. */
@@ -387,39 +387,37 @@ static bool hear_abort(struct cx_ward *w, const struct cx_strand *s, uint64_t no
 
 static void ended(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r = cx_ward_sight(w, COLLX_ERR_PEER_DEAD, s->rank, "", now_ns);
 
 	cx_strand_cut(s);
-	cx_verdict_death_line(text, s->rank);
+	cx_verdict_death_line(r.text, s->rank);
 	tell_death(w, s, s->rank, now_ns);
-	lost(w, s, COLLX_ERR_PEER_DEAD, text, now_ns);
+	lost(w, &r, now_ns);
 }
 
 /* ---- heartbeats ---- */
 
-void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, const struct cx_report *r,
 			uint64_t now_ns)
 {
-	struct cx_report_body b = { .about = s->rank, .code = code };
-	size_t len = strnlen(text, sizeof(b.text) - 1);
+	struct cx_report_body b;
 
 	s->silent = true;
-	memcpy(b.text, text, len);
 	if (s->rank == w->tree.above && cx_ward_up(w))
 		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_REPORT, w->tree.rank, &b,
-		     offsetof(struct cx_report_body, text) + len, now_ns);
-	lost(w, s, code, b.text, now_ns);
+			     cx_ward_pack_report(&b, r, now_ns), now_ns);
+	lost(w, r, now_ns);
 }
 
 /* Nothing more is believed from there. Closed, the connection would look like this rank's
  * death at its other end. */
 static void talked_nonsense(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r = cx_ward_sight(w, COLLX_ERR_CORRUPT, s->rank, "", now_ns);
 
 	s->deaf = true;
-	snprintf(text, sizeof(text), "rank %d sent a damaged control frame", s->rank);
-	cx_ward_give_up_on(w, s, COLLX_ERR_CORRUPT, text, now_ns);
+	snprintf(r.text, sizeof(r.text), "rank %d sent a damaged control frame", s->rank);
+	cx_ward_give_up_on(w, s, &r, now_ns);
 }
 
 /* ---- accounts ---- */
@@ -513,26 +511,15 @@ static bool hear_leave(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 static bool hear_report(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	const size_t least = offsetof(struct cx_report_body, text);
-	struct cx_report r = { .origin = s->wire.head.arg };
-	struct cx_report_body b;
-	size_t len = s->wire.head.len;
+	struct cx_report r;
 
-	if (!cx_ward_is_below(w, s) || cx_tree_towards(&w->tree, r.origin) != s->rank ||
-	    len < least || len - least >= sizeof(r.text))
-		return false;
-	memcpy(&b, s->wire.body, len);
-	if (b.code >= 0 || b.about < -1 || b.about >= w->tree.ranks || b.hearsay > 1)
+	if (!cx_ward_is_below(w, s) ||
+	    !cx_ward_unpack_report(&s->wire, w->tree.ranks, &r, now_ns) ||
+	    cx_tree_towards(&w->tree, r.origin) != s->rank)
 		return false;
 	/* Of a pair one is enough. */
-	if (b.code == COLLX_ERR_PEER_SILENT && b.about != r.origin && cx_ward_lost(w, r.origin))
+	if (r.code == COLLX_ERR_PEER_SILENT && r.about != r.origin && cx_ward_lost(w, r.origin))
 		return true;
-	r.about = b.about;
-	r.code = b.code;
-	r.hearsay = b.hearsay;
-	r.sys_errno = b.sys_errno;
-	r.seq = b.seq;
-	memcpy(r.text, b.text, len - least);
 	consider(w, &r, now_ns);
 	return true;
 }
@@ -638,7 +625,8 @@ static bool copy_line(const struct cx_strand *s, char text[CX_FAULT_TEXT_MAX])
 {
 	size_t len = s->wire.head.len;
 
-	if (s->wire.head.arg >= 0 || len >= CX_FAULT_TEXT_MAX)
+	if (s->wire.head.arg >= 0 || s->wire.head.arg < COLLX_ERR_INTERNAL ||
+	    len >= CX_FAULT_TEXT_MAX)
 		return false;
 	memcpy(text, s->wire.body, len);
 	text[len] = '\0';
@@ -647,23 +635,11 @@ static bool copy_line(const struct cx_strand *s, char text[CX_FAULT_TEXT_MAX])
 
 static bool hear_verdict(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	const size_t least = offsetof(struct cx_verdict_body, text), len = s->wire.head.len;
-	struct cx_cause c = { .code = s->wire.head.arg };
-	struct cx_verdict_body b;
+	struct cx_cause c;
 
-	if (!cx_ward_is_up(w, s) || c.code >= 0 || len < least || len - least >= sizeof(c.text))
+	if (!cx_ward_is_up(w, s) ||
+	    !cx_ward_unpack_verdict(&s->wire, w->tree.ranks, &w->blamed, &c, now_ns))
 		return false;
-	memcpy(&b, s->wire.body, len);
-	c.origin = b.origin;
-	c.about = b.about;
-	c.sys_errno = b.sys_errno;
-	c.seq = b.seq;
-	c.who = w->blamed;
-	if (c.about >= 0 && c.about < CX_COUNCIL_RANKS)
-		cx_set_add(&c.who, c.about);
-	if (!cx_cause_is_sound(&c, w->tree.ranks))
-		return false;
-	memcpy(c.text, b.text, len - least);
 	conclude(w, &c, now_ns);
 	return true;
 }
@@ -684,7 +660,7 @@ static bool hear_fault(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 	if (s->beside || !copy_line(s, text))
 		return false;
-	r = sight(w, s->wire.head.arg, -1, text);
+	r = sight_of_creation(w, s->wire.head.arg, -1, text, now_ns);
 	if (cx_ward_is_up(w, s))
 		conclude_report(w, &r, now_ns);
 	else
@@ -760,17 +736,15 @@ static void hear(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 
 /* ---- the caller's wishes ---- */
 
-void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text)
+void cx_ward_post(struct cx_ward *w, const struct cx_report *r)
 {
 	struct cx_report *m = &w->mine;
 
 	if (atomic_load_explicit(&w->posted, memory_order_relaxed))
 		return;
-	*m = (struct cx_report){ .origin = w->tree.rank, .about = about, .code = code,
-				 .hearsay = hearsay, .sys_errno = cx_error_errno() };
-	m->seq = cx_calls_state(w->calls);
-	m->seq = m->seq % 2 ? m->seq / 2 + 1 : 0;
-	snprintf(m->text, sizeof(m->text), "%s", text);
+	*m = *r;
+	m->origin = w->tree.rank;
+	m->sys_errno = cx_max(cx_error_errno(), 0);
 	blame_leaver(w, m);
 	/* Pairs with the acquire in listen_to_caller: mine is written. */
 	atomic_store_explicit(&w->posted, true, memory_order_release);
@@ -801,8 +775,10 @@ static void grant(struct cx_ward *w, int code, uint64_t now_ns)
 	if (!code || w->granted)
 		return;
 	w->granted = true;
-	c = cx_cause_of_wish(code, w->tree.rank);
-	r = sight(w, code, w->tree.rank, c.text);
+	c = cx_cause_of_wish(code, w->tree.rank, now_ns);
+	r = (struct cx_report){ .origin = w->tree.rank, .about = w->tree.rank, .code = code,
+				.fault_ns = c.fault_ns };
+	memcpy(r.text, c.text, sizeof(r.text));
 	if (cx_ward_up(w) && !passed)
 		pass_up(w, &r, now_ns);
 	tell_verdict(w, &c, now_ns);
@@ -825,6 +801,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		return;
 	if (votes != w->votes_taken) {
 		w->votes_taken = votes;
+		w->voted = w->vote.number;
 		convene(w, now_ns);
 		cx_council_vote(c, &w->vote, w->vote_by_ns, now_ns);
 	}
@@ -832,6 +809,7 @@ static void hold_council(struct cx_ward *w, uint64_t now_ns)
 		pass_abort(w, NULL, c->aborter, now_ns);
 		decide(w, now_ns);
 	}
+	atomic_store_explicit(&w->aborter, c->aborter + 1, memory_order_relaxed);
 	/* Ahead of a decision that excludes this rank. What was decided before an abort stays. */
 	if (c->code != COLLX_ERR_ABORTED)
 		atomic_store_explicit(&w->barred, c->code, memory_order_release);
@@ -879,6 +857,7 @@ static void conclude_decision(struct cx_ward *w, uint64_t now_ns)
 	memcpy(r.text, v->text, sizeof(r.text));
 	c = cx_cause_of_report(&r);
 	c.who = v->who;
+	cx_ward_leave_out(w, &c);
 	conclude(w, &c, now_ns);
 }
 

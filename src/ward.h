@@ -26,7 +26,8 @@ struct cx_report_body {
 	int32_t about, code;
 	uint32_t hearsay;
 	int32_t sys_errno;
-	uint64_t seq;
+	struct cx_where where;
+	uint64_t age_us; /* when it was sent */
 	char text[CX_FAULT_TEXT_MAX];
 };
 
@@ -39,8 +40,9 @@ struct cx_leave_body {
 struct cx_verdict_body {
 	int32_t origin, about;
 	int32_t sys_errno;
-	uint32_t unused;
-	uint64_t seq;
+	uint32_t unused; /* 0 */
+	struct cx_where where;
+	uint64_t age_us; /* as of a report */
 	char text[CX_FAULT_TEXT_MAX];
 };
 _Static_assert(sizeof(struct cx_report_body) <= CX_FRAME_MAX, "a report is one frame");
@@ -98,6 +100,7 @@ struct cx_ward {
 	_Atomic uint64_t answered;  /* the vote of that number; behind it: by that decision */
 	_Atomic int losses;     /* of the council, once it is convened */
 	_Atomic int barred;     /* why there will be none; 0 */
+	_Atomic int aborter;    /* 1 + who aborted, where that is why; 0: unknown */
 	_Atomic int bell[CX_BELLS]; /* rung with the verdict, and a straggler; -1: not asked for */
 	struct cx_ward_straggler straggler;
 	struct cx_ward_news *news; /* [rank] */
@@ -111,6 +114,7 @@ struct cx_ward {
 	struct cx_rally *rally; /* NULL: no council, and no heartbeats */
 	struct cx_late late;   /* as last told */
 	uint64_t votes_taken, due_ns, accounted_ns;
+	uint64_t voted;        /* number of the last vote */
 	bool convened;
 	struct cx_verdict decider;
 	uint32_t asked;        /* the decider's last question that was sent */
@@ -171,8 +175,8 @@ void cx_ward_lower_last(struct cx_ward *w, uint64_t seq);
 /* As cx_ward_adopt, from a report, for want of a verdict. */
 void cx_ward_settle(struct cx_ward *w, const struct cx_report *r);
 
-/* Hands the caller's report to the next step; once. */
-void cx_ward_post(struct cx_ward *w, int code, int about, bool hearsay, const char *text);
+/* Hands the caller's report to the next step; once. Its origin and errno are known here. */
+void cx_ward_post(struct cx_ward *w, const struct cx_report *r);
 
 /* ---- between the files of a ward ---- */
 
@@ -214,9 +218,26 @@ void cx_ward_tell(struct cx_ward *w, struct cx_strand *s, enum cx_frame_kind kin
 bool cx_ward_mark(struct cx_ward *w, int rank, collx_rank_state fate, uint64_t now_ns);
 /* Gives the decider, or the rank above, this rank's account. */
 void cx_ward_account(struct cx_ward *w, enum cx_frame_kind kind, uint64_t now_ns);
-/* That rank stays connected, and is to hear what was decided. */
-void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, int code, const char *text,
+/* What this rank's guard sees itself, now. */
+struct cx_report cx_ward_sight(const struct cx_ward *w, int code, int about, const char *text,
+			       uint64_t now_ns);
+/* The report is of that rank, which stays connected, and is to hear what was decided. */
+void cx_ward_give_up_on(struct cx_ward *w, struct cx_strand *s, const struct cx_report *r,
 			uint64_t now_ns);
+
+/* Bodies: their lengths. */
+size_t cx_ward_pack_report(struct cx_report_body *b, const struct cx_report *r, uint64_t now_ns);
+size_t cx_ward_pack_verdict(struct cx_verdict_body *b, const struct cx_cause *c, uint64_t now_ns);
+/* From the frame at that wire; false where no rank can have said so. */
+bool cx_ward_unpack_report(const struct cx_wire *from, int ranks, struct cx_report *r,
+			   uint64_t now_ns);
+/* blamed: as told before, besides the first one. */
+bool cx_ward_unpack_verdict(const struct cx_wire *from, int ranks, const struct cx_set *blamed,
+			    struct cx_cause *c, uint64_t now_ns);
+/* How long ago that was, as far as it can be told on. */
+uint64_t cx_ward_age_us(int64_t fault_ns, uint64_t now_ns);
+/* Of what ranks see each for itself: what differs among them. */
+void cx_ward_leave_out(const struct cx_ward *w, struct cx_cause *c);
 
 /* Who was stopped itself, or had no processor, has heard nothing for that reason. */
 void cx_ward_forgive(struct cx_ward *w, uint64_t now_ns);

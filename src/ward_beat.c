@@ -85,14 +85,15 @@ static void note_silence(struct cx_ward *w, struct cx_strand *s, int state, uint
 
 static void fell_silent(struct cx_ward *w, struct cx_strand *s, uint64_t now_ns)
 {
-	char text[CX_FAULT_TEXT_MAX];
+	struct cx_report r = cx_ward_sight(w, COLLX_ERR_PEER_SILENT, s->rank, "", now_ns);
 	int state = CX_PROCESS_UNKNOWN;
 
 	/* Of the rank above each tells by itself, and all are to have one line. */
 	if (s->rank != w->tree.above || cx_rally_is_near(w->rally))
 		state = cx_rally_process_state(w->rally, s->rank);
-	cx_verdict_silence_line(text, s->rank, w->rally->silence_ns, state);
-	cx_ward_give_up_on(w, s, COLLX_ERR_PEER_SILENT, text, now_ns);
+	r.fault_ns = (int64_t)s->heard_ns; /* it was well then */
+	cx_verdict_silence_line(r.text, s->rank, w->rally->silence_ns, state);
+	cx_ward_give_up_on(w, s, &r, now_ns);
 }
 
 void cx_ward_give_up_above(struct cx_ward *w, uint64_t now_ns)

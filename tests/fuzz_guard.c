@@ -110,20 +110,28 @@ static size_t account_take(struct fuzz_input *in, uint8_t *body)
 	return a.signs > CX_SIGNS ? sizeof(a) : cx_account_len(&a);
 }
 
-/* As ward.c has it. */
+static void where_take(struct fuzz_input *in, struct cx_where *w)
+{
+	w->seq = number_take(in);
+	w->call = w->seq ? COLLX_CALL_BROADCAST : COLLX_CALL_NONE;
+	w->phase = w->seq ? COLLX_PHASE_WAITING : COLLX_PHASE_NONE;
+	if (w->seq == 7) {
+		w->call = fuzz_byte(in);
+		w->phase = fuzz_byte(in);
+	}
+}
+
 static size_t report_take(struct fuzz_input *in, uint8_t *body)
 {
-	struct {
-		int32_t about, code;
-		uint32_t hearsay, unused;
-		uint64_t seq;
-	} b = { .about = (int)fuzz_below(in, RANKS + 2) - 1, .code = 1 - fuzz_byte(in) };
+	struct cx_report_body b = { .about = (int)fuzz_below(in, RANKS + 2) - 1,
+				    .code = 1 - fuzz_byte(in) % 28 };
 
 	b.hearsay = fuzz_below(in, 3);
-	b.seq = number_take(in);
+	where_take(in, &b.where);
+	b.age_us = number_take(in);
 	memcpy(body, &b, sizeof(b));
-	memset(body + sizeof(b), 'x', 40);
-	return sizeof(b) + 1 + fuzz_below(in, 40);
+	memset(body + offsetof(struct cx_report_body, text), 'x', 40);
+	return offsetof(struct cx_report_body, text) + 1 + fuzz_below(in, 40);
 }
 
 static size_t late_take(struct fuzz_input *in, uint8_t *body)
@@ -226,8 +234,14 @@ static void post(struct fuzz_input *in)
 	static const int codes[] = { COLLX_ERR_TIMEOUT, COLLX_ERR_MISMATCH, COLLX_ERR_PEER_DEAD };
 	int code = codes[fuzz_below(in, 3)], about = (int)fuzz_below(in, RANKS + 1) - 1;
 
-	if (!at.posted)
-		cx_ward_post(at.ward, code, about, fuzz_byte(in) & 1, "a report of the caller");
+	struct cx_report r = { .code = code, .about = about, .text = "a report of the caller",
+			       .where = cx_calls_where(&at.calls),
+			       .fault_ns = (int64_t)cx_now_ns() };
+
+	if (!at.posted) {
+		r.hearsay = fuzz_byte(in) & 1;
+		cx_ward_post(at.ward, &r);
+	}
 	at.posted = true;
 }
 

@@ -162,6 +162,17 @@ void grove_end(struct grove *g, int rank)
 	g->due[rank] = 0;
 }
 
+void grove_post(struct grove *g, int rank, int code, bool hearsay, const char *text)
+{
+	struct cx_report r = { .code = code, .about = -1, .hearsay = hearsay,
+			       .where = cx_calls_where(&g->calls[rank]),
+			       .fault_ns = (int64_t)clock_ns };
+
+	snprintf(r.text, sizeof(r.text), "%s", text);
+	cx_ward_post(g->ward[rank], &r);
+	g->due[rank] = 0;
+}
+
 void grove_nudge(struct grove *g, int rank)
 {
 	atomic_store(&g->ward[rank]->nudged, true);

@@ -7,6 +7,7 @@
 #ifndef GROVE_H
 #define GROVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "src/ward.h"
@@ -43,6 +44,8 @@ void grove_leave(struct grove *g, int rank);
 /* It begins its next call, or ends the one that it is in. */
 void grove_begin(struct grove *g, int rank, uint64_t count, uint64_t what);
 void grove_end(struct grove *g, int rank);
+/* It reports an error of its call, where it is in one. */
+void grove_post(struct grove *g, int rank, int code, bool hearsay, const char *text);
 /* Its call has waited long. */
 void grove_nudge(struct grove *g, int rank);
 

@@ -141,7 +141,7 @@ Test(meeting, ranks_that_never_come_are_named)
 	come(&j, (struct arrival){ 4, 6, 2500, 0 });
 	job_end(&j, 0);
 	for (int i = 0; i < 3; i++) {
-		SAID(j, i, COLLX_ERR_INIT_TIMEOUT, "rank 2-3, 5 of 6");
+		SAID(j, i, COLLX_ERR_INIT_TIMEOUT, "ranks 2-3, 5 of 6");
 		cr_expect_lt(j.report->ms[i], 6000);
 	}
 	cr_expect_geq(j.report->ms[0], 2400);

@@ -44,6 +44,19 @@ static bool is_leader(const struct shape *s, int r)
 	return s->leader[r] == r;
 }
 
+static void expect_same_cause(const struct grove *g, int a, int b, const char *what)
+{
+	const struct cx_cause *x = &g->ward[a]->cause, *y = &g->ward[b]->cause;
+
+	cr_assert(x->origin == y->origin && x->about == y->about &&
+		  x->sys_errno == y->sys_errno && !memcmp(&x->who, &y->who, sizeof(x->who)) &&
+		  !memcmp(&x->where, &y->where, sizeof(x->where)),
+		  "%s: '%s': rank %d: of %d about %d, %s %d, %s; rank %d: of %d about %d, %s %d, "
+		  "%s", what, x->text, a, x->origin, x->about, cx_call_name(x->where.call),
+		  (int)x->where.seq, cx_phase_name(x->where.phase), b, y->origin, y->about,
+		  cx_call_name(y->where.call), (int)y->where.seq, cx_phase_name(y->where.phase));
+}
+
 /* Everybody who is there has the first one's verdict; that verdict's code. */
 static int expect_one_verdict(const struct grove *g, const char *what)
 {
@@ -59,6 +72,7 @@ static int expect_one_verdict(const struct grove *g, const char *what)
 			  "%s: rank %d: %s '%s', rank %d: %s '%s'", what, first,
 			  collx_strerror(grove_code(g, first)), grove_text(g, first), r,
 			  collx_strerror(grove_code(g, r)), grove_text(g, r));
+		expect_same_cause(g, first, r, what);
 	}
 	return first < 0 ? 0 : grove_code(g, first);
 }
@@ -88,6 +102,103 @@ Test(trees, one_death_is_known_to_all_in_any_shape)
 			cr_expect_str_eq(any_text(&g), text, "%s", what);
 			grove_close(&g);
 		}
+}
+
+/* Does somebody hang on that rank? */
+static bool leads(const struct shape *s, int rank)
+{
+	bool any = rank == 0;
+
+	for (int r = 0; r < s->ranks; r++)
+		any |= r != rank && s->leader[r] == rank;
+	return any;
+}
+
+/* It says in which call who saw it was, and how long ago, wherever one rank told all. */
+Test(trees, a_death_is_told_with_the_call_that_it_hit)
+{
+	for (int i = 0; i < SHAPES; i++)
+		for (int victim = 0; victim < shapes[i].ranks; victim++) {
+			const struct shape *s = &shapes[i];
+			struct cx_where want = { 1, COLLX_CALL_ALLREDUCE, COLLX_PHASE_CALL };
+			int64_t at;
+			struct grove g;
+
+			grove_open(&g, s->ranks, s->leader, (uint64_t)victim);
+			for (int r = 0; r < s->ranks; r++)
+				grove_begin(&g, r, 8, allreduce_f32());
+			grove_run(&g, 5);
+			at = (int64_t)grove_now_ms() * MS;
+			grove_kill(&g, victim);
+			grove_settle(&g, 50);
+			cr_expect_eq(expect_one_verdict(&g, s->name), COLLX_ERR_PEER_DEAD);
+			if (leads(s, victim))
+				want = (struct cx_where){ 0 };
+			for (int r = 0; r < s->ranks; r++) {
+				const struct cx_cause *c = g.ward[r] ? &g.ward[r]->cause : NULL;
+
+				cr_expect(!c || (!memcmp(&c->where, &want, sizeof(want)) &&
+						 c->fault_ns >= at &&
+						 c->fault_ns < at + 2 * (int64_t)MS),
+					  "%s, death of %d: rank %d: %s %d, %d us after it",
+					  s->name, victim, r, cx_call_name(c->where.call),
+					  (int)c->where.seq, (int)((c->fault_ns - at) / 1000));
+			}
+			grove_close(&g);
+		}
+}
+
+/* What took long before it was an error is that old for all, however they hear of it. */
+Test(trees, an_error_is_as_old_everywhere)
+{
+	const int64_t age_ns = 60000 * (int64_t)MS;
+
+	for (int i = 0; i < SHAPES; i++) {
+		const struct shape *s = &shapes[i];
+		struct cx_report m = { .code = COLLX_ERR_NOMEM, .about = -1, .text = "old",
+				       .where = { 1, COLLX_CALL_REDUCE,
+						  COLLX_PHASE_TRANSFERRING } };
+		int64_t at;
+		struct grove g;
+
+		grove_open(&g, s->ranks, s->leader, 7);
+		grove_run(&g, 5);
+		/* Before the clock began. */
+		m.fault_ns = at = (int64_t)grove_now_ms() * MS - age_ns;
+		cx_ward_post(g.ward[s->ranks - 1], &m);
+		g.due[s->ranks - 1] = 0;
+		grove_settle(&g, 50);
+		cr_expect_eq(expect_one_verdict(&g, s->name), COLLX_ERR_NOMEM);
+		for (int r = 0; r < s->ranks; r++) {
+			const struct cx_cause *c = &g.ward[r]->cause;
+
+			cr_expect(c->fault_ns >= at && c->fault_ns < at + 5 * (int64_t)MS &&
+				  c->where.phase == COLLX_PHASE_TRANSFERRING,
+				  "%s: rank %d: %d us after it, %s", s->name, r,
+				  (int)((c->fault_ns - at) / 1000), cx_phase_name(c->where.phase));
+		}
+		grove_close(&g);
+	}
+}
+
+/* A rank that has no communicator, while the others have one. */
+Test(trees, creation_that_failed_is_one_error)
+{
+	struct grove g;
+
+	for (int who = 0; who < 6; who++) {
+		grove_open(&g, 6, shapes[4].leader, 3);
+		grove_run(&g, 5);
+		for (int i = 0; i < g.ward[who]->nstrands; i++)
+			cr_assert_eq(cx_wire_send(&g.ward[who]->strands[i].wire, CX_FRAME_FAULT,
+						  COLLX_ERR_NOMEM, "no", 2, -1, 0), 0);
+		grove_kill(&g, who);
+		grove_settle(&g, 50);
+		cr_expect_eq(expect_one_verdict(&g, "creation"), COLLX_ERR_NOMEM);
+		cr_expect_eq(g.ward[who ? 0 : 1]->cause.where.phase, COLLX_PHASE_CREATION);
+		cr_expect_eq(g.ward[who ? 0 : 1]->cause.origin, -1);
+		grove_close(&g);
+	}
 }
 
 /* What the error lists, as bits. */
@@ -179,8 +290,8 @@ static uint64_t kill_at(struct grove *g, const struct shape *s, int victim, uint
 	grove_open(g, s->ranks, s->leader, step * 31 + (uint64_t)victim);
 	for (int r = 0; r < s->ranks; r++)
 		grove_begin(g, r, r == a && code == COLLX_ERR_MISMATCH ? 9 : 8, allreduce_f32());
-	cx_ward_post(g->ward[a], code, -1, false, "what the last rank saw");
-	cx_ward_post(g->ward[b], COLLX_ERR_PEER_DEAD, -1, true, "what another rank heard");
+	grove_post(g, a, code, false, "what the last rank saw");
+	grove_post(g, b, COLLX_ERR_PEER_DEAD, true, "what another rank heard");
 	g->due[a] = g->due[b] = 0;
 	while (g->steps < step && grove_now_ms() < 4000)
 		grove_step(g);
@@ -246,8 +357,8 @@ Test(trees, two_errors_at_once_give_one_verdict, .timeout = 300)
 			grove_open(&g, s->ranks, s->leader, seed);
 			for (int r = 0; r < s->ranks; r++)
 				grove_begin(&g, r, 8, allreduce_f32());
-			cx_ward_post(g.ward[a], codes[x >> 32 & 3], -1, false, "what one saw");
-			cx_ward_post(g.ward[b], codes[1 + (x >> 34 & 3)], -1, x >> 40 & 1,
+			grove_post(&g, a, codes[x >> 32 & 3], false, "what one saw");
+			grove_post(&g, b, codes[1 + (x >> 34 & 3)], x >> 40 & 1,
 				     "what the other saw");
 			g.due[a] = g.due[b] = 0;
 			for (int r = 0; x >> 41 & 1 && r < s->ranks; r++)
@@ -322,7 +433,7 @@ Test(trees, who_left_is_missed_by_later_calls_only)
 					continue;
 				grove_end(&g, r);
 				grove_begin(&g, r, 8, allreduce_f32());
-				cx_ward_post(g.ward[r], COLLX_ERR_PEER_DEAD, -1, true, "a lane");
+				grove_post(&g, r, COLLX_ERR_PEER_DEAD, true, "a lane");
 			}
 			grove_settle(&g, 100);
 			cr_expect_eq(expect_one_verdict(&g, shapes[i].name), COLLX_ERR_PEER_LEFT);
@@ -374,6 +485,7 @@ Test(trees, who_left_passes_on_what_those_below_say)
 Test(trees, who_left_tells_of_silence_below)
 {
 	const int leader[] = { 0, 0, 2, 2 };
+	struct cx_report silent;
 	struct grove g;
 	struct cx_ward *w;
 
@@ -382,10 +494,10 @@ Test(trees, who_left_tells_of_silence_below)
 	grove_run(&g, 100);
 	w = g.ward[2];
 	cr_assert(w && cx_guard_has_left(g.ward[0], 2));
+	silent = cx_ward_sight(w, COLLX_ERR_PEER_SILENT, 3, "rank 3 is silent", cx_now_ns());
 	for (int i = 0; i < w->nstrands; i++)
 		if (w->strands[i].rank == 3)
-			cx_ward_give_up_on(w, &w->strands[i], COLLX_ERR_PEER_SILENT,
-					   "rank 3 is silent", cx_now_ns());
+			cx_ward_give_up_on(w, &w->strands[i], &silent, cx_now_ns());
 	g.due[2] = 0;
 	grove_run(&g, 600);
 	cr_expect_eq(grove_code(&g, 0), COLLX_ERR_PEER_SILENT);
@@ -427,8 +539,8 @@ Test(trees, those_below_who_left_decide_for_themselves)
 	grove_run(&g, 20);
 	cr_expect(cx_guard_is_blind(g.ward[1]) && !grove_code(&g, 1));
 	grove_kill(&g, 2);
-	cx_ward_post(g.ward[1], COLLX_ERR_PEER_DEAD, -1, true, "rank 2 closed its connection");
-	cx_ward_post(g.ward[3], COLLX_ERR_TIMEOUT, -1, false, "rank 3 waited 60.0 s");
+	grove_post(&g, 1, COLLX_ERR_PEER_DEAD, true, "rank 2 closed its connection");
+	grove_post(&g, 3, COLLX_ERR_TIMEOUT, false, "rank 3 waited 60.0 s");
 	g.due[1] = g.due[3] = 0;
 	grove_settle(&g, 600);
 	cr_expect_eq(grove_code(&g, 1), COLLX_ERR_LINK);
@@ -505,7 +617,7 @@ Test(trees, a_timeout_says_since_when_somebody_is_outside)
 		grove_begin(&g, r, 8, allreduce_f32());
 	grove_nudge(&g, 1);
 	grove_run(&g, 30000);
-	cx_ward_post(g.ward[1], COLLX_ERR_TIMEOUT, -1, false, "it took long");
+	grove_post(&g, 1, COLLX_ERR_TIMEOUT, false, "it took long");
 	g.due[1] = 0;
 	grove_settle(&g, 1000);
 	cr_expect_eq(expect_one_verdict(&g, "timeout"), COLLX_ERR_TIMEOUT);
@@ -522,7 +634,7 @@ Test(trees, without_an_answer_a_report_is_its_own_verdict)
 	struct grove g;
 
 	grove_open(&g, 3, leader, 1);
-	cx_ward_post(g.ward[2], COLLX_ERR_NOMEM, -1, false, "no memory");
+	grove_post(&g, 2, COLLX_ERR_NOMEM, false, "no memory");
 	cx_ward_step(g.ward[2], NULL, grove_now_ms() * MS);
 	cr_expect_eq(cx_ward_step(g.ward[2], NULL, (grove_now_ms() + 1999) * MS),
 		     (grove_now_ms() + 2000) * MS);
@@ -587,8 +699,9 @@ static void expect_lie_found(struct grove *g, const char *what)
 
 Test(trees, lies_are_not_believed)
 {
-	struct { int32_t about, code; uint32_t hearsay, unused; uint64_t seq; char text[8]; }
-	b = { -1, COLLX_ERR_NOMEM, 0, 0, 1, "ouch" };
+	struct cx_report_body b = { -1, COLLX_ERR_NOMEM, 0, 0,
+				    { 1, COLLX_CALL_BARRIER, COLLX_PHASE_WAITING }, 5, "ouch" };
+	const size_t len = offsetof(struct cx_report_body, text) + 4;
 	struct cx_account a = account_of(9, true, 0);
 	uint64_t leave[2] = { 3, 0 };
 	struct grove g;
@@ -598,11 +711,11 @@ Test(trees, lies_are_not_believed)
 		const void *body;
 		size_t len;
 	} lies[] = {
-		{ "another's report", CX_FRAME_REPORT, 5, &b, sizeof(b) },
-		{ "rank 0's report", CX_FRAME_REPORT, 0, &b, sizeof(b) },
-		{ "rank 99's report", CX_FRAME_REPORT, 99, &b, sizeof(b) },
-		{ "nobody's report", CX_FRAME_REPORT, -5, &b, sizeof(b) },
-		{ "a short report", CX_FRAME_REPORT, 4, &b, 23 },
+		{ "another's report", CX_FRAME_REPORT, 5, &b, len },
+		{ "rank 0's report", CX_FRAME_REPORT, 0, &b, len },
+		{ "rank 99's report", CX_FRAME_REPORT, 99, &b, len },
+		{ "nobody's report", CX_FRAME_REPORT, -5, &b, len },
+		{ "a short report", CX_FRAME_REPORT, 4, &b, len - 5 },
 		{ "another's leave", CX_FRAME_LEAVE, 5, &leave, sizeof(leave) },
 		{ "a far leave", CX_FRAME_LEAVE, 1, &leave, sizeof(leave) },
 		{ "a short leave", CX_FRAME_LEAVE, 4, &leave, 4 },
@@ -620,13 +733,82 @@ Test(trees, lies_are_not_believed)
 		lie(&g, lies[i].kind, lies[i].arg, lies[i].body, lies[i].len);
 		expect_lie_found(&g, lies[i].what);
 	}
-	for (int bad = 0; bad < 4; bad++) {
-		b.code = bad == 0 ? 0 : -2;
-		b.about = bad == 1 ? 6 : bad == 2 ? -2 : -1;
-		b.hearsay = bad == 3 ? 2 : 0;
+}
+
+/* A report of rank 4 in which one word is none that a rank can say. */
+static void spoil(struct cx_report_body *b, int how)
+{
+	switch (how) {
+	case 0: b->code = 0; break;
+	case 1: b->code = COLLX_ERR_INTERNAL - 1; break;
+	case 2: b->about = 6; break;
+	case 3: b->about = -2; break;
+	case 4: b->hearsay = 2; break;
+	case 5: b->sys_errno = -1; break;
+	case 6: b->where.call = COLLX_CALL_COUNT; break;
+	case 7: b->where.call = COLLX_CALL_SEND; break; /* which has no number */
+	case 8: b->where.call = COLLX_CALL_NONE; break;
+	case 9: b->where.seq = 0; break;
+	case 10: b->where.phase = COLLX_PHASE_COUNT; break;
+	case 11: b->where.phase = COLLX_PHASE_NONE; break; /* in a call */
+	case 12: b->where.phase = UINT32_MAX; break;
+	default: b->age_us = UINT64_MAX; break;
+	}
+}
+enum { SPOILT = 14 };
+
+Test(trees, of_a_report_every_word_is_looked_at)
+{
+	for (int how = 0; how <= SPOILT; how++) {
+		struct cx_report_body b = { -1, COLLX_ERR_NOMEM, 0, 0,
+					    { 1, COLLX_CALL_BARRIER, COLLX_PHASE_WAITING }, 5,
+					    "ouch" };
+		struct grove g;
+
+		if (how < SPOILT)
+			spoil(&b, how);
 		grove_open(&g, 6, shapes[4].leader, 1);
-		lie(&g, CX_FRAME_REPORT, 4, &b, sizeof(b));
-		expect_lie_found(&g, "a bad report");
+		lie(&g, CX_FRAME_REPORT, 4, &b, offsetof(struct cx_report_body, text) + 4);
+		if (how < SPOILT) {
+			expect_lie_found(&g, "a bad report");
+			continue;
+		}
+		grove_settle(&g, 50); /* and that one is right */
+		cr_expect_eq(expect_one_verdict(&g, "a good report"), COLLX_ERR_NOMEM);
+		cr_expect_str_eq(grove_text(&g, 1), "ouch");
+		grove_close(&g);
+	}
+}
+
+/* Of a verdict, which comes from above, the same. */
+Test(trees, of_a_verdict_every_word_is_looked_at)
+{
+	static const struct cx_set nobody;
+	struct cx_verdict_body good = { 1, 2, 0, 0,
+					{ 3, COLLX_CALL_REDUCE, COLLX_PHASE_TRANSFERRING }, 7,
+					"ouch" };
+
+	for (int how = 0; how < 9; how++) {
+		struct cx_verdict_body b = good;
+		struct cx_wire w = { .head.len = offsetof(struct cx_verdict_body, text) + 4,
+				     .head.arg = how == 0 ? -1000 : COLLX_ERR_NOMEM };
+		struct cx_cause c;
+
+		b.origin = how == 1 ? 6 : b.origin;
+		b.about = how == 2 ? 6 : b.about;
+		b.sys_errno = how == 3 ? INT32_MIN : 0;
+		b.unused = how == 4;
+		b.where.call = how == 5 ? COLLX_CALL_RECV : b.where.call;
+		b.where.phase = how == 6 ? COLLX_PHASE_CREATION : b.where.phase;
+		b.age_us = how == 7 ? UINT64_MAX / 2 : b.age_us;
+		memcpy(w.body, &b, sizeof(b));
+		cr_expect_eq(cx_ward_unpack_verdict(&w, 6, &nobody, &c, 1000000), how == 8,
+			     "variation %d", how);
+		if (how < 8)
+			continue;
+		cr_expect(c.origin == 1 && c.about == 2 && cx_set_count(&c.who) == 1 &&
+			  c.where.seq == 3 && c.fault_ns == 1000000 - 7000 &&
+			  !strcmp(c.text, "ouch"));
 	}
 }
 

@@ -164,7 +164,7 @@ Test(missing, ranks_are_named_to_everybody, .timeout = 120)
 		cr_assert_eq(party_hold(p), 0);
 		for (int i = 0; i < p->n; i++) {
 			ENDED(p, i, COLLX_ERR_INIT_TIMEOUT,
-			      "rank 4, 7 of 8 did not come to tcp:127.");
+			      "ranks 4, 7 of 8 did not come to tcp:127.");
 			EXPECT(p->guests[i].ms < 6000, "guest %d took %d ms", i, p->guests[i].ms);
 		}
 		cr_assert_eq(party_end(p), 0);
@@ -291,7 +291,7 @@ Test(wrong, a_secret, .timeout = 60)
 	p->guests[0].timeout_ms = p->guests[1].timeout_ms = 1500;
 	cr_assert_eq(party_hold(p), 0);
 	for (int i = 0; i < 2; i++) {
-		ENDED(p, i, COLLX_ERR_INIT_TIMEOUT, "rank 2-3 of 4 did not come to tcp:");
+		ENDED(p, i, COLLX_ERR_INIT_TIMEOUT, "ranks 2-3 of 4 did not come to tcp:");
 		ENDED(p, i, COLLX_ERR_INIT_TIMEOUT, "connections refused");
 		ENDED(p, 2 + i, COLLX_ERR_AUTH, p->address);
 		ENDED(p, 2 + i, COLLX_ERR_AUTH, "same secret");

@@ -139,7 +139,7 @@ static struct cx_report report_of(int origin, int code, bool hearsay, uint64_t s
 				  const char *text)
 {
 	struct cx_report r = { .origin = origin, .about = -1, .code = code, .hearsay = hearsay,
-			       .seq = seq };
+			       .where = { seq, COLLX_CALL_ALLREDUCE, COLLX_PHASE_WAITING } };
 
 	snprintf(r.text, sizeof(r.text), "%s", text);
 	return r;
@@ -526,9 +526,68 @@ Test(verdict, of_a_rank_beyond_all_sets)
 	expect_verdict(&v, COLLX_ERR_PEER_DEAD, "rank 2500 died");
 }
 
+Test(verdict, where_a_rank_was)
+{
+	static const struct {
+		struct cx_where w;
+		bool sound;
+	} table[] = {
+		{ { 0, COLLX_CALL_NONE, COLLX_PHASE_NONE }, true },
+		{ { 0, COLLX_CALL_NONE, COLLX_PHASE_CREATION }, true },
+		{ { 0, COLLX_CALL_NONE, COLLX_PHASE_DECIDING }, true },
+		{ { 5, COLLX_CALL_ALLREDUCE, COLLX_PHASE_CALL }, true },
+		{ { 5, COLLX_CALL_BARRIER, COLLX_PHASE_TRANSFERRING }, true },
+		{ { 0, COLLX_CALL_SEND, COLLX_PHASE_WAITING }, true },
+		{ { 0, COLLX_CALL_RECV, COLLX_PHASE_TRANSFERRING }, true },
+		{ { 0, COLLX_CALL_NONE, COLLX_PHASE_CALL }, false },
+		{ { 5, COLLX_CALL_NONE, COLLX_PHASE_NONE }, false },
+		{ { 0, COLLX_CALL_ALLREDUCE, COLLX_PHASE_CALL }, false },
+		{ { 5, COLLX_CALL_SEND, COLLX_PHASE_WAITING }, false },
+		{ { 5, COLLX_CALL_REDUCE, COLLX_PHASE_DECIDING }, false },
+		{ { 5, COLLX_CALL_COUNT, COLLX_PHASE_CALL }, false },
+		{ { 0, COLLX_CALL_NONE, COLLX_PHASE_COUNT }, false },
+	};
+	struct cx_calls c;
+	struct cx_where w;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		cr_expect_eq(cx_where_is_sound(&table[i].w), table[i].sound, "row %zu", i);
+	cx_calls_init(&c);
+	w = cx_calls_where(&c);
+	cr_expect(!w.seq && !w.call && !w.phase);
+	for (unsigned coll = 0; coll < CX_NCOLL; coll++) {
+		cx_calls_begin(&c, coll + 1, 8, cx_sign_what(coll, COLLX_FLOAT32, 0, 3) |
+							 CX_SIGN_UNIFORM);
+		w = cx_calls_where(&c);
+		cr_expect(w.seq == coll + 1 && w.phase == COLLX_PHASE_CALL &&
+			  cx_where_is_sound(&w));
+		cr_expect_str_eq(cx_call_name(w.call), cx_coll_name((enum cx_coll)coll));
+		cx_calls_end(&c, coll + 1);
+		w = cx_calls_where(&c);
+		cr_expect(!w.seq && !w.call && !w.phase);
+	}
+	cr_expect_str_eq(cx_call_name(COLLX_CALL_RECV), "recv");
+	cr_expect_str_eq(cx_call_name(99), "none");
+	cr_expect_str_eq(cx_phase_name(COLLX_PHASE_DECIDING), "deciding");
+}
+
+Test(verdict, a_wish_names_whose_it_is)
+{
+	static const int ranks[] = { 0, 9, 10, 2047, 1234567 };
+	char text[64];
+
+	for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++) {
+		struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, ranks[i], 5);
+
+		snprintf(text, sizeof(text), "rank %d aborted the communicator", ranks[i]);
+		cr_expect_str_eq(c.text, text);
+		cr_expect(c.fault_ns == 5 && !c.where.call && !c.where.phase);
+	}
+}
+
 Test(verdict, causes_of_others_are_checked)
 {
-	struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, 2);
+	struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, 2, 5);
 
 	cr_expect(cx_cause_is_sound(&c, 4) && !cx_cause_is_sound(&c, 2));
 	cx_set_add(&c.who, 3);

@@ -36,6 +36,7 @@ struct trial_note {
 	int ready, step;     /* how far it came; the case's own numbers */
 	int size;            /* of its communicator, after the last repair */
 	int code, rank;      /* of the first error */
+	collx_error error;   /* that one, where it was looked at */
 	uint64_t known_ns;   /* when it knew of that, and */
 	uint64_t again_ns;   /* had its next communicator */
 	uint64_t ops;        /* that succeeded before */
