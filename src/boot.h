@@ -14,7 +14,10 @@
 #include "place.h"
 #include "tree.h"
 
-enum { CX_RECORD_MAX = 512 /* bytes that a rank gives to one exchange */ };
+enum {
+	CX_RECORD_MAX = 512,  /* bytes that a rank gives to one exchange */
+	CX_RANKS_MAX = 65536  /* beyond that rank 0 alone would not be ready in time */
+};
 
 enum cx_conn_kind { CX_CONN_CONTROL = 1, CX_CONN_LANE = 2, CX_CONN_COUNCIL = 3 };
 

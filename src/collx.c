@@ -138,12 +138,18 @@ collx_result collx_get_unique_id(collx_unique_id *id)
 	return rc;
 }
 
+static bool is_rank(int rank, int size)
+{
+	return size <= CX_RANKS_MAX && rank >= 0 && rank < size;
+}
+
 static int check_creation(const collx_comm_t *comm, int size, int rank, const collx_config *config)
 {
 	if (!comm)
 		return cx_fail(COLLX_ERR_INVALID, "creation: comm is NULL");
-	if (size < 1 || rank < 0 || rank >= size)
-		return cx_fail(COLLX_ERR_INVALID, "creation: rank %d of %d ranks", rank, size);
+	if (!is_rank(rank, size))
+		return cx_fail(COLLX_ERR_INVALID, "creation: rank %d of %d ranks%s", rank, size,
+			       size > CX_RANKS_MAX ? ": 65536 are the most" : "");
 	if (config->size < sizeof(*config) || config->flags & ~COLLX_CONTINUE)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "creation: config has unknown members or flags; begin with "
@@ -240,7 +246,17 @@ collx_result collx_comm_create_from_env(collx_comm_t *comm, const collx_config *
 	return rc;
 }
 
-/* Rank 0's id, or its failure, through the caller's exchange; and what it says. */
+/* The first rank that failed; 0 when none did. */
+static int find_failure(const collx_unique_id *all, int ranks)
+{
+	int rc = 0;
+
+	for (int r = 0; !rc && r < ranks; r++)
+		rc = cx_uid_failure(&all[r], r);
+	return rc;
+}
+
+/* Rank 0's id, or a rank's failure, through the caller's exchange; and what it says. */
 static int share_id(collx_allgather_fn allgather, void *ctx, struct cx_meeting *m,
 		    collx_unique_id *id)
 {
@@ -250,14 +266,34 @@ static int share_id(collx_allgather_fn allgather, void *ctx, struct cx_meeting *
 
 	if (!rc && m->rank == 0)
 		made = cx_uid_make(id, m->deadline_ns);
+	if (made)
+		cx_uid_put_failure(id, made);
 	if (!rc && allgather(ctx, id, all, sizeof(*id)))
 		rc = cx_fail(COLLX_ERR_SYSTEM, "creation: the caller's allgather failed");
 	if (!rc)
-		rc = made ? made : cx_uid_read(&all[0], m);
+		rc = made ? made : find_failure(all, m->ranks);
+	if (!rc)
+		rc = cx_uid_read(&all[0], m);
 	if (rc && all && !made && m->rank == 0)
 		cx_uid_drop(id);
 	cx_vault_destroy(all, len);
 	return rc;
+}
+
+/* This rank failed before the exchange, for which the others wait. */
+static int share_failure(collx_allgather_fn allgather, void *ctx, int size, int rc)
+{
+	size_t len = (size_t)size * sizeof(collx_unique_id);
+	collx_unique_id id, *all;
+	char line[CX_FAULT_TEXT_MAX];
+
+	snprintf(line, sizeof(line), "%s", cx_error_text());
+	cx_uid_put_failure(&id, rc);
+	all = cx_vault_create(len); /* rank 0's is in it */
+	if (all)
+		allgather(ctx, &id, all, sizeof(id));
+	cx_vault_destroy(all, len);
+	return cx_fail(rc, "%s", line);
 }
 
 collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather_fn allgather,
@@ -270,6 +306,8 @@ collx_result collx_comm_create_oob(collx_comm_t *comm, int size, collx_allgather
 		rc = cx_fail(COLLX_ERR_INVALID, "creation: allgather is NULL");
 	if (!rc)
 		rc = share_id(allgather, ctx, &k->meeting, &k->id);
+	else if (allgather && is_rank(rank, size))
+		rc = share_failure(allgather, ctx, size, rc);
 	rc = end_creation(k, rc, comm);
 	cx_cancel_release(was);
 	return rc;

@@ -30,6 +30,8 @@ static const uint64_t knock_min_ns = 1200000000, knock_max_ns = 3200000000;
 struct pending {
 	int fd;
 	uint64_t deadline_ns;
+	uint64_t source;  /* whence it comes */
+	unsigned kin;     /* how many are pending from there */
 	size_t have;
 	unsigned char challenge[CX_CHALLENGE_BYTES];
 	unsigned char proof[CX_PROOF_BYTES];
@@ -111,13 +113,46 @@ static int may_speak(const struct cx_place *place, int fd)
 
 /* ---- the door ---- */
 
+/* An IPv4 address, or an IPv6 network, of which one may have all addresses. */
+static uint64_t source_of(int fd)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	uint64_t source = 0;
+
+	if (cx_sys->peer_name(fd, (struct sockaddr *)&addr, &len))
+		return 0;
+	if (addr.ss_family == AF_INET)
+		source = ((const struct sockaddr_in *)&addr)->sin_addr.s_addr;
+	else if (addr.ss_family == AF_INET6)
+		memcpy(&source, &((const struct sockaddr_in6 *)&addr)->sin6_addr, sizeof(source));
+	return source;
+}
+
+static struct pending *add(struct cx_door *d, int fd)
+{
+	struct pending *p = &d->pending[d->npending++];
+
+	*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns,
+			       .source = source_of(fd) };
+	for (unsigned i = 0; i < d->npending; i++)
+		p->kin += d->pending[i].source == p->source;
+	for (unsigned i = 0; i < d->npending; i++)
+		if (d->pending[i].source == p->source)
+			d->pending[i].kin = p->kin;
+	return p;
+}
+
 /* Takes pending[i] off the list; its descriptor is the caller's. */
 static int take(struct cx_door *d, unsigned i)
 {
-	int fd = d->pending[i].fd;
+	struct pending gone = d->pending[i];
 
 	d->pending[i] = d->pending[--d->npending];
-	return fd;
+	for (unsigned j = 0; j < d->npending; j++)
+		if (d->pending[j].source == gone.source)
+			d->pending[j].kin--;
+	return gone.fd;
 }
 
 static void refuse(struct cx_door *d, unsigned i, const char *why)
@@ -128,20 +163,30 @@ static void refuse(struct cx_door *d, unsigned i, const char *why)
 	cx_sys->close(take(d, i));
 }
 
-static unsigned oldest(const struct cx_door *d)
+/* It closed and had said nothing: a rank that found a shorter way does that, too. */
+static void let_go(struct cx_door *d, unsigned i)
 {
-	unsigned first = 0;
-
-	for (unsigned i = 1; i < d->npending; i++)
-		if (d->pending[i].deadline_ns < d->pending[first].deadline_ns)
-			first = i;
-	return first;
+	cx_sys->close(take(d, i));
 }
 
-/* The oldest may go when it has had its grace. */
+/* The oldest of those whence most come: a flood drives out itself. */
+static unsigned next_out(const struct cx_door *d)
+{
+	unsigned next = 0;
+
+	for (unsigned i = 1; i < d->npending; i++) {
+		const struct pending *p = &d->pending[i], *q = &d->pending[next];
+
+		if (p->kin > q->kin || (p->kin == q->kin && p->deadline_ns < q->deadline_ns))
+			next = i;
+	}
+	return next;
+}
+
+/* It may go when it has had its grace. */
 static int may_go(const struct cx_door *d)
 {
-	return cx_now_ns() + handshake_ns >= d->pending[oldest(d)].deadline_ns + grace_ns;
+	return cx_now_ns() + handshake_ns >= d->pending[next_out(d)].deadline_ns + grace_ns;
 }
 
 static int has_room(const struct cx_door *d)
@@ -159,7 +204,7 @@ static int is_passing(struct cx_door *d, int err)
 		d->rest_ns = cx_now_ns() + full_ns;
 	if (few && d->npending) {
 		if (may_go(d))
-			refuse(d, oldest(d), "too many open files");
+			refuse(d, next_out(d), "too many open files");
 		return 1;
 	}
 	return err == ENETDOWN || err == EPROTO || err == ENOPROTOOPT || err == EHOSTDOWN ||
@@ -178,16 +223,16 @@ static int let_in(struct cx_door *d)
 		if (fd < 0)
 			return cx_fail_errno(-fd, "accepting at %s", d->place.name);
 		if (d->npending == d->max_pending)
-			refuse(d, oldest(d), "too many silent connections");
-		p = &d->pending[d->npending++];
-		*p = (struct pending){ .fd = fd, .deadline_ns = cx_now_ns() + handshake_ns };
+			refuse(d, next_out(d), "too many silent connections");
+		p = add(d, fd);
 		if (d->place.addr.ss_family != AF_UNIX)
 			cx_sys->setopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 		if (!may_speak(&d->place, fd))
 			refuse(d, d->npending - 1, "a process of another user");
-		else if (cx_auth_challenge(p->challenge) ||
-			 cx_wire_put(fd, p->challenge, sizeof(p->challenge), 0))
+		else if (cx_auth_challenge(p->challenge))
 			refuse(d, d->npending - 1, cx_error_text());
+		else if (cx_wire_put(fd, p->challenge, sizeof(p->challenge), 0))
+			let_go(d, d->npending - 1);
 	}
 	return 0;
 }
@@ -226,8 +271,10 @@ static int hear(struct cx_door *d, unsigned i)
 	struct cx_claim claim;
 	int rc = pull(p->fd, p->proof, sizeof(p->proof), &p->have, NULL);
 
-	if (rc < 0)
+	if (rc < 0 && p->have)
 		refuse(d, i, "a connection closed before its proof");
+	else if (rc < 0)
+		let_go(d, i);
 	if (rc <= 0)
 		return 0;
 	rc = cx_auth_check(d->secret, p->challenge, p->proof, &claim);
@@ -275,17 +322,18 @@ void cx_door_strangers(const struct cx_door *d, char *text, size_t len)
 {
 	text[0] = '\0';
 	if (d->refused)
-		snprintf(text, len, "; %u connections refused, %s: %s", d->refused,
-			 d->foreign ? "one of them" : "the last", d->why);
+		snprintf(text, len, "; %u connection%s refused, %s: %s", d->refused,
+			 d->refused > 1 ? "s" : "", d->foreign ? "one of them" : "the last",
+			 d->why);
 }
 
 unsigned cx_door_tell(const struct cx_door *d)
 {
 	char line[400];
 
-	snprintf(line, sizeof(line), "%s turned %u connections with a wrong proof away%s%s: does "
+	snprintf(line, sizeof(line), "%s turned %u connection%s with a wrong proof away%s%s: does "
 		 "another job have this address, or a rank another secret?", d->place.name,
-		 d->liars, d->liar[0] ? ", the last from " : "", d->liar);
+		 d->liars, d->liars > 1 ? "s" : "", d->liar[0] ? ", the last from " : "", d->liar);
 	if (d->liars)
 		cx_sys->say(line);
 	return d->liars;
@@ -439,6 +487,7 @@ static int not_taken(struct cx_visit *v, int err)
 {
 	bool absent = err == ENOENT || err == ECONNREFUSED;
 	uint64_t now = cx_now_ns();
+	int rc;
 
 	if (has_several(v)) {
 		v->err = err;
@@ -448,6 +497,9 @@ static int not_taken(struct cx_visit *v, int err)
 	hang_up(v);
 	v->err = err;
 	v->absent += absent;
+	rc = cx_place_check(v->place);
+	if (rc)
+		return rc;
 	if (!cx_place_may_come(err))
 		return cx_fail_errno(err, "connecting to %s", v->place->name);
 	if (absent && v->gone_ns && now > v->gone_ns)

@@ -41,7 +41,9 @@ static struct {
 static int silent(const char *what)
 {
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
-		       "the launcher did not answer %s over PMI-2 before the deadline", what);
+		       "the launcher did not answer %s over PMI-2 before the deadline%s", what,
+		       strcmp(what, "kvs-fence") ? "" : ": it waits for all ranks, did one not "
+							"come?");
 }
 
 static int broken(const char *what)

@@ -405,7 +405,7 @@ static int check_id_place(const struct cx_launch *l, const struct cx_meeting *m)
 		       "why): set COLLX_INTERFACE");
 }
 
-/* Rank 0's failure comes to the others as an empty id, so that nobody waits. */
+/* Rank 0's failure comes to the others in the place of an id, so that nobody waits. */
 static int exchange_id(const struct cx_launch *l, const struct cx_kvs *kvs, struct cx_meeting *m)
 {
 	const struct cx_place here = { .addr.ss_family = AF_UNIX };
@@ -416,8 +416,10 @@ static int exchange_id(const struct cx_launch *l, const struct cx_kvs *kvs, stru
 	if (!rc && l->rank == 0)
 		made = l->one_host ? cx_uid_make_at(&x->id, &here)
 				   : cx_uid_make(&x->id, m->deadline_ns);
-	if (made)
+	if (made) {
 		snprintf(line, sizeof(line), "%s", cx_error_text());
+		cx_uid_put_failure(&x->id, made);
+	}
 	if (!rc) {
 		id_to_text(x);
 		rc = cx_kvs_share(kvs, l->rank, l->ranks, x->text, m->deadline_ns);
@@ -427,6 +429,8 @@ static int exchange_id(const struct cx_launch *l, const struct cx_kvs *kvs, stru
 	else if (!rc && text_to_id(x))
 		rc = cx_fail(COLLX_ERR_CORRUPT, "%s handed on something that is no unique id",
 			     kvs->name);
+	if (!rc)
+		rc = cx_uid_failure(&x->id, 0);
 	if (!rc)
 		rc = cx_uid_read(&x->id, m);
 	if (!rc)

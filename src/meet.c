@@ -180,6 +180,18 @@ static uint32_t owner_at(int way)
 	return way == LOCAL ? CX_TO_ANY : 0;
 }
 
+/* The ranks of this host cannot meet on it. */
+static void say_without_local(int rc)
+{
+	char line[CX_FAULT_TEXT_MAX + 80];
+
+	if (rc != COLLX_ERR_AUTH && rc != COLLX_ERR_SYSTEM)
+		return;
+	snprintf(line, sizeof(line), "%s: the ranks of this host go without shared memory",
+		 cx_error_text());
+	cx_sys->say(line);
+}
+
 static int open_door(struct meet *t, int way)
 {
 	struct cx_place *place = way == LOCAL ? &t->m->local : &t->m->place;
@@ -196,6 +208,7 @@ static int open_doors(struct meet *t)
 {
 	int rc = has_local(t) ? open_door(t, LOCAL) : 0;
 
+	say_without_local(rc);
 	return is_fatal(rc) ? rc : open_door(t, PLACE);
 }
 
@@ -259,6 +272,7 @@ static int compete(struct meet *t)
 		go_straight(t);
 		return 0;
 	}
+	say_without_local(rc);
 	t->lost_contest = true;
 	visit(t, LOCAL);
 	return 0;

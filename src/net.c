@@ -139,10 +139,11 @@ static void parse_address(struct wish *w)
 	w->bits = most;
 	if (slash) {
 		char *end;
+		long bits = strtol(slash + 1, &end, 10);
 
-		w->bits = (int)strtol(slash + 1, &end, 10);
-		if (*end || !slash[1] || w->bits < 0 || w->bits > most)
+		if (*end || !slash[1] || bits < 0 || bits > most)
 			return;
+		w->bits = (int)bits;
 	}
 	w->family = family;
 }
@@ -178,6 +179,18 @@ static bool is_wished(const struct wish *w, const struct cx_net_addr *a)
 				    w->bits);
 	return w->exact ? !strcmp(a->interface, w->text)
 			: !strncmp(a->interface, w->text, strlen(w->text));
+}
+
+bool cx_net_wish_is_elsewhere(const struct cx_net *net)
+{
+	struct wish w = read_wish(net);
+
+	if (!w.family || w.bits != (w.family == AF_INET6 ? 128 : 32))
+		return false;
+	for (int i = 0; i < net->n; i++)
+		if (net->addrs[i].text[0] && is_wished(&w, &net->addrs[i]))
+			return false;
+	return true;
 }
 
 /* The loopback is for those who ask for it. */

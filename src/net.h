@@ -29,6 +29,9 @@ struct cx_net {
 /* What there is, with a verdict each; COLLX_INTERFACE does not count here. */
 int cx_net_read(struct cx_net *net);
 
+/* Is COLLX_INTERFACE one whole address, which this host has not? */
+bool cx_net_wish_is_elsewhere(const struct cx_net *net);
+
 /*
  * The address to listen at, and in `why` what spoke for it, in words. `to` is where
  * others are met; NULL: not known, then the default route's counts, else the first

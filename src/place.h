@@ -56,6 +56,9 @@ bool cx_place_is_local(const struct cx_place *p);
  * becomes a free one, in COLLX_PORT_RANGE where that is set. */
 int cx_place_listen(struct cx_place *p);
 void cx_place_unlisten(const struct cx_place *p, int fd);
+/* Can nobody ever listen there, as the folder of a unix socket is not ours alone? Then an
+ * error. */
+int cx_place_check(const struct cx_place *p);
 
 /* Keeps a tcp port (0: a free one) from being given to others, for as long as the
  * descriptor is open; a process of any kind can still listen there by name. */

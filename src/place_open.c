@@ -38,16 +38,12 @@ static void folder_of(const struct cx_place *p, char folder[sizeof(p->name)])
 	*strrchr(folder, '/') = '\0';
 }
 
-/* Makes or accepts the folder, which must be ours alone. 1: made; 0: it was there;
- * -ENOENT: another job removed it meanwhile; or an error. */
-static int private_folder(const char *folder)
+/* It must be ours alone. 0; -ENOENT: it is not there; or an error. */
+static int check_folder(const char *folder)
 {
 	struct stat st;
-	int rc = cx_sys->mkdir(folder), made = !rc;
+	int rc = cx_sys->lstat(folder, &st);
 
-	if (rc && rc != -EEXIST)
-		return cx_fail_errno(-rc, "folder %s for the ranks to meet in", folder);
-	rc = cx_sys->lstat(folder, &st);
 	if (rc)
 		return rc == -ENOENT ? rc : cx_fail_errno(-rc, "folder %s", folder);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
@@ -55,7 +51,31 @@ static int private_folder(const char *folder)
 			       "folder %s must be a directory of user %u with mode 0700; "
 			       "COLLX_RUNTIME_DIR names another one",
 			       folder, (unsigned)geteuid());
-	return made;
+	return 0;
+}
+
+/* Makes or accepts the folder. 1: made; 0: it was there; -ENOENT: another job removed it
+ * meanwhile; or an error. */
+static int private_folder(const char *folder)
+{
+	int made = cx_sys->mkdir(folder), rc;
+
+	if (made && made != -EEXIST)
+		return cx_fail_errno(-made, "folder %s for the ranks to meet in", folder);
+	rc = check_folder(folder);
+	return rc ? rc : !made;
+}
+
+int cx_place_check(const struct cx_place *p)
+{
+	char folder[sizeof(p->name)];
+	int rc;
+
+	if (p->addr.ss_family != AF_UNIX)
+		return 0;
+	folder_of(p, folder);
+	rc = check_folder(folder);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 /* Does somebody listen there? */

@@ -247,6 +247,34 @@ int cx_uid_make_at(collx_unique_id *id, const struct cx_place *at)
 	return make_one(id, at, 0);
 }
 
+/* ---- failures in the place of an id ---- */
+
+/* Of version 0, as what is empty; code 0 then: no failure. */
+struct failure {
+	uint16_t version, none;
+	int32_t code;
+	char line[COLLX_UNIQUE_ID_BYTES - 8];
+};
+_Static_assert(sizeof(struct failure) == COLLX_UNIQUE_ID_BYTES, "it passes for an id");
+
+void cx_uid_put_failure(collx_unique_id *id, int code)
+{
+	struct failure f = { .code = code };
+
+	snprintf(f.line, sizeof(f.line), "%s", cx_error_text());
+	memcpy(id, &f, sizeof(f));
+}
+
+int cx_uid_failure(const collx_unique_id *id, int rank)
+{
+	struct failure f;
+
+	memcpy(&f, id, sizeof(f));
+	if (f.version || f.none || f.code >= 0)
+		return 0;
+	return cx_fail(f.code, "rank %d: %.*s", rank, (int)sizeof(f.line), f.line);
+}
+
 /* ---- reading ---- */
 
 int cx_uid_local(struct cx_meeting *m)

@@ -20,6 +20,11 @@ int cx_uid_make(collx_unique_id *id, uint64_t deadline_ns);
 /* The same for a rank that others find at this address, whose port does not matter. */
 int cx_uid_make_at(collx_unique_id *id, const struct cx_place *at);
 
+/* What a rank hands on in the place of an id: the code of its failure, and the beginning of
+ * its error's line; and what another rank has of it: that failure, or 0 when it is none. */
+void cx_uid_put_failure(collx_unique_id *id, int code);
+int cx_uid_failure(const collx_unique_id *id, int rank);
+
 /* Fills in place, local and secret; looks names up until the meeting's deadline. */
 int cx_uid_read(const collx_unique_id *id, struct cx_meeting *m);
 

@@ -16,7 +16,8 @@ clang -fsanitize=fuzzer probe.c -o probe >probe.log 2>&1 || {
 	echo "no clang with libFuzzer (Debian: clang libclang-rt-14-dev)"
 	exit 77
 }
-[ -f Makefile ] || "$src/configure" -q --enable-fuzz CC=clang CFLAGS=-O1 >build.log 2>&1 ||
+[ -f Makefile ] ||
+	"$src/configure" -q --enable-fuzz --disable-cuda CC=clang CFLAGS=-O1 >build.log 2>&1 ||
 	{ tail -n 20 build.log; exit 1; }
 [ $# -gt 0 ] || set -- $(cd "$src/tests/corpus" && echo *)
 make -j"$(nproc)" $(printf 'tests/fuzz_%s ' "$@") >build.log 2>&1 ||

@@ -43,6 +43,14 @@ if open_mpi; then
 	if [ "$pmix" != 0 ]; then
 		job 'Open MPI, several hosts' 4 $run 4 $far examples/allreduce
 		job 'PMIx alone' 3 $run 3 $alone examples/allreduce
+		# Why rank 0 could not begin is every rank's error.
+		timeout 120 $run 3 $far sh -c '[ $OMPI_COMM_WORLD_RANK != 0 ] ||
+			export COLLX_INTERFACE=none; examples/allreduce; true' >"$dir/out" 2>&1
+		[ "$(grep -c 'rank 0: COLLX_INTERFACE=none: no usable' "$dir/out")" = 2 ] || {
+			echo "Open MPI: rank 0's error is not everybody's"
+			cat "$dir/out"
+			failed=1
+		}
 	fi
 fi
 if has mpiexec.hydra; then

@@ -100,9 +100,32 @@ for wish in cx0 cx 10.77.0.0/16 fd77::/64; do
 	grep -qx "3 tcp:$at:[0-9]*" "$dir/out.list" ||
 		wrong "COLLX_INTERFACE=$wish by collx-run: another address"
 done
-COLLX_INTERFACE=10.77.0.1 by_list sh -c 'echo "$COLLX_RANK $COLLX_ADDR"'
-grep -qx '3 tcp:10.77.0.1:[0-9]*' "$dir/out.list" ||
-	wrong "COLLX_INTERFACE=10.77.0.1 by collx-run: another address"
+# An address that the second host does not have is the first one's alone.
+for wish in 10.77.0.1 fd77::1; do
+	at='10\.77\.0\.1'
+	[ $wish != fd77::1 ] || at='\[fd77::1\]'
+	COLLX_INTERFACE=$wish by_list sh -c \
+		'echo "$COLLX_RANK $COLLX_ADDR <$COLLX_INTERFACE>"; exec examples/allreduce' ||
+		wrong "COLLX_INTERFACE=$wish by collx-run: exit $?"
+	for line in "0 tcp:$at:[0-9]* <$wish>" "3 tcp:$at:[0-9]* <>"; do
+		grep -qx "$line" "$dir/out.list" ||
+			wrong "COLLX_INTERFACE=$wish by collx-run: no rank '$line'"
+	done
+done
+# Jobs that start together share a range of ports.
+for job in 1 2 3 4; do
+	(unset COLLX_SIZE COLLX_SECRET_FILE COLLX_ADDR
+	COLLX_PORT_RANGE=21000-21039 timeout 60 ./collx-run --hosts $a:2,$b:2 \
+		--agent 'ip netns exec' sh -c '
+		[ $COLLX_RANK != 0 ] || echo "$COLLX_ADDR"; sleep 1; exec examples/allreduce' \
+		>"$dir/out.range$job" 2>&1) &
+	pids[job]=$!
+done
+for job in 1 2 3 4; do
+	wait "${pids[job]}" || wrong "job $job of 4 that share a range: exit $?"
+done
+[ "$(grep -hx 'tcp:10.77.0.1:210[0-3][0-9]' "$dir"/out.range* | sort -u | wc -l)" = 4 ] ||
+	wrong "4 jobs that share a range do not meet at 4 ports"
 COLLX_INTERFACE=10.78.0.0/16 by_list true && wrong "COLLX_INTERFACE=10.78.0.0/16: no error"
 grep -q "host $a: COLLX_INTERFACE=10.78.0.0/16: no usable address: .*cx0 10.77.0.1/24" \
 	"$dir/out.list" || wrong "COLLX_INTERFACE=10.78.0.0/16 by collx-run: no list of interfaces"

@@ -15,6 +15,7 @@ t_*)
 	;;
 esac
 
+from=$(date +%s)
 setsid timeout -k 5 "$limit" "$@" >"$dir/out" 2>&1 </dev/null &
 pid=$!
 finish() {
@@ -64,4 +65,5 @@ else
 	echo "ok 1 - $name"
 	echo '1..1'
 fi
+echo "# $name took $(($(date +%s) - from)) s"
 exit 0

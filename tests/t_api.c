@@ -330,6 +330,7 @@ static void wrong_creations(const collx_unique_id *id, int rank, int size, void 
 	REFUSED(NULL, collx_comm_create(&c, 0, id, 0, NULL), "of 0");
 	REFUSED(NULL, collx_comm_create(&c, -2, id, 0, NULL), "of -2");
 	REFUSED(NULL, collx_comm_create(&c, 1, id, 1, NULL), "rank 1 of 1");
+	REFUSED(NULL, collx_comm_create(&c, INT32_MAX, id, 0, NULL), "65536 are the most");
 	REFUSED(NULL, collx_comm_create(&c, 2, id, -1, NULL), "rank -1");
 	REFUSED(NULL, collx_comm_create_oob(&c, 1, NULL, NULL, 0, NULL), "allgather");
 	REFUSED(NULL, collx_comm_create_oob(NULL, 1, no_allgather, &fail, 0, NULL), "comm");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Visits at doors: who is found there, who is tried again, and whose word is the last. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -329,6 +330,91 @@ Test(single, that_judged_is_believed_soon)
 	cr_expect_lt(now_ms() - began, 1500);
 }
 
+/* ---- floods ---- */
+
+/* A connection from that address of the loopback, which says nothing. */
+static int come_from(const struct cx_place *place, const char *address)
+{
+	struct sockaddr_in from = { .sin_family = AF_INET };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	cr_assert(fd >= 0 && inet_pton(AF_INET, address, &from.sin_addr) == 1 &&
+		  !bind(fd, (struct sockaddr *)&from, sizeof(from)) &&
+		  !connect(fd, (const struct sockaddr *)&place->addr, place->len));
+	return fd;
+}
+
+/* For a moment. */
+static void serve(struct cx_door *d)
+{
+	struct pollfd fds[80];
+	struct cx_poll p = { .fds = fds };
+
+	cr_assert_leq(cx_door_room(1), 80);
+	cx_poll_begin(&p, 10);
+	cx_door_watch(d, &p);
+	cr_assert(!cx_poll_wait(&p) && !cx_door_serve(d, &p));
+}
+
+static bool is_open(int fd)
+{
+	unsigned char challenge[CX_CHALLENGE_BYTES];
+	ssize_t n;
+
+	while ((n = recv(fd, challenge, sizeof(challenge), MSG_DONTWAIT)) > 0)
+		;
+	return n < 0 && errno == EAGAIN;
+}
+
+/* Three slow ones, and a flood from elsewhere while they may still prove themselves. Returns
+ * whether it was in time, and then how many of each are left. */
+static bool flood(struct cx_door *d, const struct cx_place *place, int *slow, int *flood)
+{
+	enum { SLOW = 3, FLOOD = 120 };
+	int fd[SLOW + FLOOD];
+	uint64_t began = now_ms();
+	bool in_time;
+
+	for (int i = 0; i < SLOW + FLOOD; i++) {
+		fd[i] = come_from(place, i < 2 ? "127.0.0.1" : i < SLOW ? "127.0.0.3" :
+				  "127.0.0.2");
+		serve(d);
+		nap_ms(2);
+	}
+	*slow = *flood = 0;
+	for (int i = 0; i < SLOW + FLOOD; i++)
+		*(i < SLOW ? slow : flood) += is_open(fd[i]);
+	in_time = now_ms() - began < 1900;
+	for (int i = 0; i < SLOW + FLOOD; i++)
+		close(fd[i]);
+	return in_time;
+}
+
+/* Who needs a second for a proof has it, though others need the room. */
+Test(flood, drives_out_itself, .timeout = 120)
+{
+	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
+	int missing = 1, slow, others;
+	struct cx_secret secret;
+	struct cx_place place;
+	struct cx_door *d;
+	bool in_time = false;
+
+	clear();
+	close(occupy(&place));
+	cr_assert(!cx_secret_init(&secret, key));
+	cr_assert_eq(cx_door_open(&d, &place, &secret, 0, 1, take_seat, &missing), 0);
+	for (int i = 0; i < 20 && !in_time; i++) {
+		in_time = flood(d, &place, &slow, &others);
+		for (int round = 0; round < 100; round++)
+			serve(d);
+	}
+	cr_assert(in_time, "the machine is too slow to tell");
+	cr_expect_eq(slow, 3);
+	cr_expect_lt(others, 100);
+	cx_door_close(d);
+}
+
 /* ---- other versions ---- */
 
 /* A door of version 9, to one visitor: is it shown ours? */
@@ -379,18 +465,6 @@ static void come_as_9(const struct cx_place *place, size_t len)
 	close(fd);
 }
 
-/* For a moment. */
-static void serve(struct cx_door *d)
-{
-	struct pollfd fds[80];
-	struct cx_poll p = { .fds = fds };
-
-	cr_assert_leq(cx_door_room(1), 80);
-	cx_poll_begin(&p, 10);
-	cx_door_watch(d, &p);
-	cr_assert(!cx_poll_wait(&p) && !cx_door_serve(d, &p));
-}
-
 Test(version, of_a_stranger_is_told_of_and_ends_nothing)
 {
 	static const unsigned char key[CX_SECRET_BYTES] = { 7 };
@@ -404,12 +478,16 @@ Test(version, of_a_stranger_is_told_of_and_ends_nothing)
 	close(occupy(&g.place));
 	cr_assert(!cx_secret_init(&g.secret, key));
 	cr_assert_eq(cx_door_open(&d, &g.place, &g.secret, 0, 1, take_seat, &missing), 0);
+	come_as_9(&g.place, 0); /* as a rank that found a shorter way, which is no stranger */
 	come_as_9(&g.place, CX_PROOF_BYTES);
 	come_as_9(&g.place, 8);
 	for (int i = 0; i < 2000 && !strstr(line, "2 connections"); i++) {
 		serve(d);
 		cx_door_strangers(d, line, sizeof(line));
 	}
+	for (int i = 0; i < 20; i++)
+		serve(d);
+	cx_door_strangers(d, line, sizeof(line));
 	cr_expect(strstr(line, "2 connections refused, one of them: a peer speaks wire version 9"),
 		  "%s", line);
 	cr_assert(!pthread_create(&guest, NULL, enter, &g));

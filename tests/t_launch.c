@@ -551,7 +551,7 @@ static const struct exchange_case exchanges[] = {
 	{ LOST, { { PMI }, 1000, COLLX_ERR_INIT_TIMEOUT, "did not come", COLLX_ERR_SYSTEM,
 		  "nothing from rank 0" }, 1 },
 	{ REFUSES, { { PMI }, 1000, COLLX_ERR_SYSTEM, "refused kvs-put", COLLX_ERR_INIT_TIMEOUT,
-		     "did not answer kvs-fence" }, 1 },
+		     "did one not come?" }, 1 },
 };
 
 static int run_exchange(const struct exchange_case *c)

@@ -587,7 +587,7 @@ Test(strays, are_in_the_report, .timeout = 60)
 		ENDED(p, i, COLLX_ERR_INIT_TIMEOUT,
 		      "rank 3 of 4 did not come to tcp:127");
 	for (int i = 0; i < 3; i++)
-		ENDED(p, i, COLLX_ERR_INIT_TIMEOUT, "1 connections refused");
+		ENDED(p, i, COLLX_ERR_INIT_TIMEOUT, "1 connection refused");
 	cr_assert_eq(party_end(p), 0);
 	cr_assert_eq(expect_failures(), 0);
 }

@@ -482,6 +482,7 @@ static const struct choice choices[] = {
 	{ "wire0", "tcp:[fd77::9]:1", COLLX_ERR_INVALID, "", "wire0 10.1.0.1/24 (not IPv6)" },
 	{ "fe80::/10", NULL, COLLX_ERR_INVALID, "", "COLLX_INTERFACE=fe80::/10" },
 	{ "ib0", NULL, COLLX_ERR_INVALID, "", "COLLX_INTERFACE=ib0" },
+	{ "10.2.0.0/4294967304", NULL, COLLX_ERR_INVALID, "", "no usable address" },
 };
 
 static void choose(const struct choice *c)

@@ -577,8 +577,8 @@ static const struct mistake mistakes[] = {
 	{ "a,b", { NULL }, { "COLLX_INTERFACE", "nope" }, 1, "host a: COLLX_INTERFACE=nope: no " },
 	{ "a,b", { NULL }, { "COLLX_INTERFACE", "198.51.100.0/24" }, 1,
 	  "host a: COLLX_INTERFACE=198.51.100.0/24: no usable address: " },
-	{ "a,b", { NULL }, { "COLLX_PORT_RANGE", "9-8" }, 1, "COLLX_PORT_RANGE=9-8 is not LOW" },
-	{ "a,b", { NULL }, { "COLLX_PORT", "many" }, 1, "COLLX_PORT=many is not a port" },
+	{ "a,b", { NULL }, { "COLLX_PORT_RANGE", "9-8" }, 1, "COLLX_PORT_RANGE=9-8 is not FIRST" },
+	{ "a,b", { NULL }, { "COLLX_PORT", "many" }, 1, "COLLX_PORT=many is not an integ" },
 	{ "die,b", { NULL }, { NULL }, 1, "was killed by signal 9 before its ranks had ended" },
 };
 

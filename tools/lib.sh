@@ -99,8 +99,18 @@ build() {
 	make -C "$dir" -j"$jobs" all
 }
 
-# build_tests DIR: the test programs, in parallel; they run one after the other.
+# build_tests DIR: the test programs.
 build_tests() { make -C "$1" -j"$jobs" check TESTS=; }
+
+# run_tests DIR CALM OTHERS [COMMAND...]: Makefile's lists of tests that only compute, of which
+# as many run at a time as there are processors, and of those that need the machine to
+# themselves. The command runs make.
+run_tests() {
+	local rc=0
+	"${@:4}" make -C "$1" -j"$jobs" -k check TESTS="$2" || rc=$?
+	"${@:4}" make -C "$1" -k check TESTS="$3" || rc=$?
+	return $rc
+}
 
 # totals LOG...: sets passed, failed and skipped from what `make check` printed.
 totals() {

@@ -229,6 +229,9 @@ void run_stream_close(struct run_stream *s);
  * being given to others while it is open, or -1 with the reason in why.
  */
 int run_addr_choose(char addr[RUN_ADDR_BYTES], char why[RUN_TEXT_MAX]);
+/* Leaves out COLLX_INTERFACE where it is an address that only the first host has: the ranks
+ * of this one then listen where the route to it begins. */
+void run_addr_forget_first(void);
 
 /* ---- run_shares.c: the list of hosts ---- */
 

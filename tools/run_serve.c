@@ -138,6 +138,8 @@ static int prepare_place(struct serve *s, const char *place)
 		refuse(s, 1, "no folder for the ranks to meet in");
 		return -1;
 	}
+	if (!strcmp(place, "told"))
+		run_addr_forget_first();
 	if (strcmp(place, "choose"))
 		return 0;
 	s->held = run_addr_choose(s->job.addr, why);

@@ -121,7 +121,7 @@ int cx_env_int(enum cx_env v, long lo, long hi, long *out)
 	errno = 0;
 	n = strtol(s, &end, 10);
 	if (errno || *end || n < lo || n > hi)
-		return cx_fail(COLLX_ERR_INVALID, "%s=%s is not an integer from %ld to %ld",
+		return cx_fail(COLLX_ERR_INVALID, "%s=%.100s is not an integer from %ld to %ld",
 			       entries[v].name, s, lo, hi);
 	*out = n;
 	return 1;
@@ -136,7 +136,7 @@ int cx_env_range(enum cx_env v, long lo, long hi, long *first, long *last)
 	if (!s)
 		return 0;
 	if (sscanf(s, "%ld-%ld%n", &a, &b, &end) != 2 || s[end] || a < lo || b > hi || a > b)
-		return cx_fail(COLLX_ERR_INVALID, "%s=%s is not FIRST-LAST within %ld-%ld",
+		return cx_fail(COLLX_ERR_INVALID, "%s=%.100s is not FIRST-LAST within %ld-%ld",
 			       entries[v].name, s, lo, hi);
 	*first = a;
 	*last = b;
