@@ -95,6 +95,14 @@ ALWAYS void look_ahead_l2(const void *p, size_t len)
 		__builtin_prefetch((const void *)((uintptr_t)p + AHEAD + i), 0, 2);
 }
 
+/* Several streams at once need requests farther away than the L1 has room for (4 inputs of
+ * q8: 0.58 to 0.74 of what memory permits, Zen 4). */
+ALWAYS void look_far_ahead(const void *p)
+{
+	__builtin_prefetch((const void *)((uintptr_t)p + 1024));
+	__builtin_prefetch((const void *)((uintptr_t)p + 4096), 0, 2);
+}
+
 ALWAYS vf32 load_as(collx_type t, const char *array, size_t i)
 {
 	if (t == COLLX_FLOAT32)
@@ -230,6 +238,15 @@ ALWAYS void add_encoded(enum cx_format f, vf32 x[PAIR], const struct inputs *in,
 	}
 }
 
+/* By a power of two a product is the same to the bit, in a fifth of the time. */
+ALWAYS void divide(vf32 *x, unsigned vectors, uint32_t divisor)
+{
+	const float inverse = 1.0f / (float)divisor;
+
+	for (unsigned v = 0; v < vectors && divisor > 1; v++)
+		x[v] = divisor & (divisor - 1) ? x[v] / (float)divisor : x[v] * inverse;
+}
+
 /* Adds up the inputs; a NaN that results is not yet canonical. */
 ALWAYS void make_sum(enum cx_format f, vf32 x[PAIR], const struct tile *t, size_t block)
 {
@@ -247,9 +264,7 @@ ALWAYS void make_sum(enum cx_format f, vf32 x[PAIR], const struct tile *t, size_
 					t->at + block * CX_BLOCK + v * L);
 		add_encoded(f, x, t->inputs, fuse->own + 1, fuse->count, block);
 	}
-	if (fuse->divisor > 1)
-		for (unsigned v = 0; v < PAIR; v++)
-			x[v] /= (float)fuse->divisor;
+	divide(x, PAIR, fuse->divisor);
 }
 
 /* ---- scales ---- */
@@ -759,6 +774,22 @@ ALWAYS void decode_tile(enum cx_format f, collx_type type, char *dst, const unsi
 		decode_blocks(f, type, dst, wire, scale, true, around);
 }
 
+/* What is the same on the wire and in memory. Around the caches memcpy goes as well, but, by its
+ * own measure of what is large, later, and without looking ahead. */
+ALWAYS void copy(char *dst, const char *src, size_t len, bool around)
+{
+	size_t i = 0;
+
+	for (; around && i + 4 * CACHE_LINE <= len; i += 4 * CACHE_LINE) {
+		look_ahead(src + i, 4 * CACHE_LINE);
+		for (size_t v = 0; v < 4 * CACHE_LINE; v += VEC)
+			put(dst + i + v, *(const mem *)(src + i + v), true);
+	}
+	if (around)
+		stream_end();
+	memcpy(dst + i, src + i, len - i);
+}
+
 ALWAYS void decode(enum cx_format f, collx_type type, void *dst, const void *wire, size_t n)
 {
 	const size_t step = CX_TILE * bytes_of(type), in = cx_wire_bytes(f, CX_TILE);
@@ -767,7 +798,7 @@ ALWAYS void decode(enum cx_format f, collx_type type, void *dst, const void *wir
 	char *d = dst;
 
 	if (f == CX_BF16 && type == COLLX_BFLOAT16) {
-		memcpy(dst, wire, n * 2);
+		copy(dst, wire, n * 2, around);
 		return;
 	}
 	for (; n >= CX_TILE; n -= CX_TILE) {
@@ -864,6 +895,8 @@ ALWAYS bool find_inputs(enum cx_format format, struct inputs *in, const struct t
 	return safe;
 }
 
+#include "kernels/codec_pairs.h"
+
 /* A whole tile; its inputs are looked up on the way. */
 ALWAYS void fuse_tile(enum cx_format format, unsigned char *wire, struct tile *t, bool around)
 {
@@ -873,6 +906,8 @@ ALWAYS void fuse_tile(enum cx_format format, unsigned char *wire, struct tile *t
 	struct inputs in;
 
 	t->inputs = &in;
+	if (format == CX_BF16 && fuse_pairs(wire, t, around))
+		return;
 	if (!find_inputs(format, &in, t))
 		fuse_rest(format, wire, t->fuse, t->at, CX_TILE);
 	else if (t->residual)

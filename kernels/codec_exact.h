@@ -142,14 +142,6 @@ ALWAYS void multiply_q4(__m512i s[LINE_Q4], __m512i a, __m512i b, __m512i factor
 	}
 }
 
-/* Several streams at once need requests farther away than the L1 has room for (4 inputs of
- * q8: 0.58 to 0.74 of what memory permits, Zen 4). */
-ALWAYS void look_far_ahead(const void *p)
-{
-	__builtin_prefetch((const void *)((uintptr_t)p + 1024));
-	__builtin_prefetch((const void *)((uintptr_t)p + 4096), 0, 2);
-}
-
 /* Sums of two inputs from the k-th on, of the line of payload that begins with a block. */
 ALWAYS void multiply(enum cx_format f, __m512i s[LINE_Q4], const struct factors *by, unsigned k,
 		     unsigned block)

@@ -3,6 +3,8 @@
  * The arithmetic room's front: what the types are, which variants there are and
  * which one this processor gets. The arithmetic is in reduce_*.
  */
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/variants.h"
@@ -40,6 +42,8 @@ const struct cx_kernels *cx_kernels_pick(const char *name)
 {
 	const struct cx_kernels *best = NULL;
 
+	if (name && !strcmp(name, "vector"))
+		name = cx_kernels_portable.name;
 	for (size_t i = 0; cx_kernel_variants[i]; i++) {
 		const struct cx_kernels *k = cx_kernel_variants[i];
 
@@ -47,4 +51,23 @@ const struct cx_kernels *cx_kernels_pick(const char *name)
 			best = k;
 	}
 	return best;
+}
+
+struct cx_kernels_why cx_kernels_why(const char *name)
+{
+	static const char *const known[] = {"portable", "vector", "avx2", "avx512"};
+	struct cx_kernels_why why;
+	const char *between = ": ";
+	bool is_known = false;
+	int len;
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		is_known |= !strcmp(name, known[i]);
+	len = snprintf(why.text, sizeof(why.text), "is %s; usable here", is_known ?
+		       "not for this processor, or not in this build" : "no arithmetic");
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++, between = ", ")
+		if (cx_kernels_pick(known[i]))
+			len += snprintf(why.text + len, sizeof(why.text) - (size_t)len, "%s%s",
+					between, known[i]);
+	return why;
 }

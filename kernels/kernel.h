@@ -69,7 +69,13 @@ struct cx_kernels {
 extern const struct cx_kernels *const cx_kernel_variants[];
 
 /* The best usable one, or the one of that name (NULL: any); NULL if unusable or
- * unknown. Cheap, pure. */
+ * unknown. The reductions of "vector", a variant of the codecs, are the portable ones, which are
+ * made of the compiler's vectors, too. Cheap, pure. */
 const struct cx_kernels *cx_kernels_pick(const char *name);
+/* Why a name gave none, as the end of a line: "is no arithmetic; usable here: portable". */
+struct cx_kernels_why {
+	char text[120];
+};
+struct cx_kernels_why cx_kernels_why(const char *name);
 
 #endif

@@ -26,6 +26,15 @@
 
 #include "kernels/words_bf16.h"
 
+static struct divider divider_of(unsigned bits, uint32_t by)
+{
+	struct divider d = {0};
+
+	divider_init(&d, bits, by);
+	d.inverse = by & (by - 1) ? 0 : 1.0f / (float)by;
+	return d;
+}
+
 typedef void step_fn(void *dst, const void *a, const void *b, collx_op op, unsigned wide,
 		     const struct divider *d);
 
@@ -114,7 +123,7 @@ ALWAYS void run(step_fn *step, collx_op op, unsigned wide, size_t size, size_t a
 	mem last, x = {0}, y = {0};
 
 	if (op == COLLX_AVG && divisor > 1)
-		divider_init(&d, (unsigned)acc * 8, divisor);
+		d = divider_of((unsigned)acc * 8, divisor);
 	if (n == 0)
 		return;
 	if (n < lanes) {
@@ -194,7 +203,7 @@ ALWAYS struct fold fold_of(collx_op op, unsigned acc, const void *const *in, uns
 	struct fold f = { (const char *const *)in, count, {0} };
 
 	if (op == COLLX_AVG && divisor > 1)
-		divider_init(&f.divider, acc * 8, divisor);
+		f.divider = divider_of(acc * 8, divisor);
 	return f;
 }
 

@@ -29,7 +29,7 @@ ALWAYS VF JOIN(arith, LANE)(VF x, VF y, collx_op op, const struct divider *d)
 {
 	x = op == COLLX_PROD ? x * y : x + y;
 	if (op == COLLX_AVG && d->by > 1)
-		x /= (JOIN(float, LANE))d->by;
+		x = d->inverse > 0 ? x * d->inverse : x / (JOIN(float, LANE))d->by;
 	return (VF)PICK(x != x, (V){0} + JOIN(CANONICAL, LANE), (V)x);
 }
 #endif

@@ -68,6 +68,7 @@ struct divider {
 	uint32_t by; /* 0 or 1: not at all */
 	unsigned shift;
 	uint64_t factor;
+	float inverse; /* of a power of two: by it a float is divided, to the bit; else 0 */
 };
 
 #endif

@@ -27,9 +27,10 @@ enum { INPUTS = 4, CACHED = 96 << 10, SPARSE = 100 };
 struct bench {
 	size_t n;
 	float *x[INPUTS], *out, *residual;
-	void *shorts; /* x[0] as b->type where that is not float */
+	void *shorts[INPUTS]; /* x as b->type where that is not float */
 	unsigned char *wire[INPUTS], *encoded, *message, *work;
-	size_t wire_len, message_len, work_len;
+	unsigned char *messages[INPUTS], *merged; /* the largest of each x */
+	size_t wire_len, message_len, messages_len[INPUTS], merged_len, work_len;
 	float hint;
 	collx_type type;
 	collx_format format;
@@ -111,26 +112,28 @@ static void copy_around(struct bench *b)
 
 /* ---- the kernels ---- */
 
-static void reduce(struct bench *b, int inputs, collx_type type)
+static void reduce(struct bench *b, int inputs, collx_op op)
 {
-	const void *in[INPUTS] = { b->x[0], b->x[1], b->x[2], b->x[3] };
+	const void *in[INPUTS];
 
-	b->rc = collx_reduce_local(b->out, in, inputs, b->n, type, COLLX_SUM, NULL);
+	for (unsigned k = 0; k < INPUTS; k++)
+		in[k] = b->type == COLLX_FLOAT32 ? (void *)b->x[k] : b->shorts[k];
+	b->rc = collx_reduce_local(b->out, in, inputs, b->n, b->type, op, NULL);
 }
 
 static void reduce_2(struct bench *b)
 {
-	reduce(b, 2, COLLX_FLOAT32);
+	reduce(b, 2, COLLX_SUM);
 }
 
 static void reduce_4(struct bench *b)
 {
-	reduce(b, 4, COLLX_FLOAT32);
+	reduce(b, 4, COLLX_SUM);
 }
 
-static void reduce_2_bf16(struct bench *b)
+static void average_4(struct bench *b)
 {
-	reduce(b, 2, COLLX_BFLOAT16);
+	reduce(b, 4, COLLX_AVG);
 }
 
 static void encode(struct bench *b, uint32_t flags, float *residual)
@@ -140,8 +143,8 @@ static void encode(struct bench *b, uint32_t flags, float *residual)
 	o.flags = flags;
 	o.residual = residual;
 	b->rc = collx_encode(b->encoded, b->wire_len,
-			     b->type == COLLX_FLOAT32 ? (void *)b->x[0] : b->shorts, b->n, b->type,
-			     b->format, &o);
+			     b->type == COLLX_FLOAT32 ? (void *)b->x[0] : b->shorts[0], b->n,
+			     b->type, b->format, &o);
 }
 
 static void quantize(struct bench *b)
@@ -211,6 +214,17 @@ static void topk_cold(struct bench *b)
 	topk(b, 0, 0);
 }
 
+static void sparse_add(struct bench *b)
+{
+	b->rc = collx_sparse_add(b->out, b->n, b->messages[0], b->messages_len[0], NULL, NULL);
+}
+
+static void sparse_merge(struct bench *b)
+{
+	b->rc = collx_sparse_merge(b->merged, b->merged_len, (const void *const *)b->messages,
+				   b->messages_len, INPUTS, b->n, NULL, NULL);
+}
+
 /* What a kernel reads and writes: bytes for an element, and encoded arrays. */
 struct kernel {
 	const char *name;
@@ -222,30 +236,56 @@ struct kernel {
 	double goal; /* the least share of the bound that we promise; 0: none */
 };
 
+#define F32 COLLX_FLOAT32
+#define F16 COLLX_FLOAT16
+#define B16 COLLX_BFLOAT16
+#define Q8 COLLX_Q8
+#define Q4 COLLX_Q4
+/*
+ * An entry of a message is 6 bytes, one element in 100. Adding one reads and writes the cache
+ * lines of what it adds to, of 16 floats each: 1 - 0.99^16 of all.
+ */
 static const struct kernel kernels[] = {
-	{ "reduce 2 float", reduce_2, COLLX_FLOAT32, COLLX_Q8, 8, 4, 0, 0, 0.9 },
-	{ "reduce 4 float", reduce_4, COLLX_FLOAT32, COLLX_Q8, 16, 4, 0, 0, 0.9 },
-	{ "reduce 2 bfloat16", reduce_2_bf16, COLLX_FLOAT32, COLLX_Q8, 4, 2, 0, 0, 0.9 },
-	{ "quantize float q8", quantize, COLLX_FLOAT32, COLLX_Q8, 4, 0, 0, 1, 0.9 },
-	{ "quantize float q4", quantize, COLLX_FLOAT32, COLLX_Q4, 4, 0, 0, 1, 0.9 },
-	{ "quantize float bf16", quantize, COLLX_FLOAT32, COLLX_BF16, 4, 0, 0, 1, 0.9 },
-	{ "quantize bfloat16 q8", quantize, COLLX_BFLOAT16, COLLX_Q8, 2, 0, 0, 1, 0.9 },
-	{ "quantize bfloat16 q4", quantize, COLLX_BFLOAT16, COLLX_Q4, 2, 0, 0, 1, 0.9 },
-	{ "quantize half q8", quantize, COLLX_FLOAT16, COLLX_Q8, 2, 0, 0, 1, 0.9 },
-	{ "stochastic float q8", quantize_random, COLLX_FLOAT32, COLLX_Q8, 4, 0, 0, 1, 0 },
-	{ "stochastic float q4", quantize_random, COLLX_FLOAT32, COLLX_Q4, 4, 0, 0, 1, 0 },
-	{ "feedback float q8", quantize_feedback, COLLX_FLOAT32, COLLX_Q8, 8, 4, 0, 1, 0 },
-	{ "feedback float q4", quantize_feedback, COLLX_FLOAT32, COLLX_Q4, 8, 4, 0, 1, 0 },
-	{ "dequantize q8 float", dequantize, COLLX_FLOAT32, COLLX_Q8, 0, 4, 1, 0, 0.9 },
-	{ "dequantize q4 float", dequantize, COLLX_FLOAT32, COLLX_Q4, 0, 4, 1, 0, 0.9 },
-	{ "dequantize q8 bfloat16", dequantize, COLLX_BFLOAT16, COLLX_Q8, 0, 2, 1, 0, 0.9 },
-	{ "accumulate q8", accumulate, COLLX_FLOAT32, COLLX_Q8, 4, 4, 1, 0, 0.9 },
-	{ "accumulate q4", accumulate, COLLX_FLOAT32, COLLX_Q4, 4, 4, 1, 0, 0.9 },
-	{ "fused reduce 4 q8", fused, COLLX_FLOAT32, COLLX_Q8, 0, 0, INPUTS, 1, 0.85 },
-	{ "fused reduce 4 q4", fused, COLLX_FLOAT32, COLLX_Q4, 0, 0, INPUTS, 1, 0.85 },
-	{ "top-k 1%, threshold known", topk_floor, COLLX_FLOAT32, COLLX_Q8, 8, 4.06, 0, 0, 0.8 },
-	{ "top-k 1%, about known", topk_hint, COLLX_FLOAT32, COLLX_Q8, 8, 4.06, 0, 0, 0 },
-	{ "top-k 1%, unknown", topk_cold, COLLX_FLOAT32, COLLX_Q8, 8, 4.06, 0, 0, 0 },
+	{ "reduce 2 float", reduce_2, F32, Q8, 8, 4, 0, 0, 0.9 },
+	{ "reduce 4 float", reduce_4, F32, Q8, 16, 4, 0, 0, 0.9 },
+	{ "average 4 float", average_4, F32, Q8, 16, 4, 0, 0, 0.9 },
+	{ "reduce 2 bfloat16", reduce_2, B16, Q8, 4, 2, 0, 0, 0.9 },
+	{ "reduce 2 half", reduce_2, F16, Q8, 4, 2, 0, 0, 0.9 },
+	{ "average 4 bfloat16", average_4, B16, Q8, 8, 2, 0, 0, 0.9 },
+	{ "quantize float q8", quantize, F32, Q8, 4, 0, 0, 1, 0.9 },
+	{ "quantize float q4", quantize, F32, Q4, 4, 0, 0, 1, 0.9 },
+	{ "quantize float bf16", quantize, F32, COLLX_BF16, 4, 0, 0, 1, 0.9 },
+	{ "quantize bfloat16 q8", quantize, B16, Q8, 2, 0, 0, 1, 0.9 },
+	{ "quantize bfloat16 q4", quantize, B16, Q4, 2, 0, 0, 1, 0.9 },
+	{ "quantize bfloat16 bf16", quantize, B16, COLLX_BF16, 2, 0, 0, 1, 0.9 },
+	{ "quantize half q8", quantize, F16, Q8, 2, 0, 0, 1, 0.9 },
+	{ "quantize half q4", quantize, F16, Q4, 2, 0, 0, 1, 0.9 },
+	{ "quantize half bf16", quantize, F16, COLLX_BF16, 2, 0, 0, 1, 0.9 },
+	{ "stochastic float q8", quantize_random, F32, Q8, 4, 0, 0, 1, 0 },
+	{ "stochastic float q4", quantize_random, F32, Q4, 4, 0, 0, 1, 0 },
+	{ "stochastic float bf16", quantize_random, F32, COLLX_BF16, 4, 0, 0, 1, 0 },
+	{ "feedback float q8", quantize_feedback, F32, Q8, 8, 4, 0, 1, 0 },
+	{ "feedback float q4", quantize_feedback, F32, Q4, 8, 4, 0, 1, 0 },
+	{ "dequantize q8 float", dequantize, F32, Q8, 0, 4, 1, 0, 0.9 },
+	{ "dequantize q4 float", dequantize, F32, Q4, 0, 4, 1, 0, 0.9 },
+	{ "dequantize bf16 float", dequantize, F32, COLLX_BF16, 0, 4, 1, 0, 0.9 },
+	{ "dequantize q8 bfloat16", dequantize, B16, Q8, 0, 2, 1, 0, 0.9 },
+	{ "dequantize q4 bfloat16", dequantize, B16, Q4, 0, 2, 1, 0, 0.9 },
+	{ "dequantize bf16 bfloat16", dequantize, B16, COLLX_BF16, 0, 2, 1, 0, 0.9 },
+	{ "dequantize q8 half", dequantize, F16, Q8, 0, 2, 1, 0, 0.9 },
+	{ "dequantize q4 half", dequantize, F16, Q4, 0, 2, 1, 0, 0.9 },
+	{ "dequantize bf16 half", dequantize, F16, COLLX_BF16, 0, 2, 1, 0, 0.9 },
+	{ "accumulate q8", accumulate, F32, Q8, 4, 4, 1, 0, 0.9 },
+	{ "accumulate q4", accumulate, F32, Q4, 4, 4, 1, 0, 0.9 },
+	{ "accumulate bf16", accumulate, F32, COLLX_BF16, 4, 4, 1, 0, 0.9 },
+	{ "fused reduce 4 q8", fused, F32, Q8, 0, 0, INPUTS, 1, 0.85 },
+	{ "fused reduce 4 q4", fused, F32, Q4, 0, 0, INPUTS, 1, 0.85 },
+	{ "fused reduce 4 bf16", fused, F32, COLLX_BF16, 0, 0, INPUTS, 1, 0.85 },
+	{ "top-k 1%, threshold known", topk_floor, F32, Q8, 8, 4.06, 0, 0, 0.8 },
+	{ "top-k 1%, about known", topk_hint, F32, Q8, 8, 4.06, 0, 0, 0 },
+	{ "top-k 1%, unknown", topk_cold, F32, Q8, 8, 4.06, 0, 0, 0 },
+	{ "sparse add 1%", sparse_add, F32, Q8, 0.65, 0.59, 0, 0, 0 },
+	{ "sparse merge 4 of 1%", sparse_merge, F32, Q8, 0.24, 0.236, 0, 0, 0 },
 };
 
 enum { KERNELS = sizeof(kernels) / sizeof(kernels[0]), RATES = 6 };
@@ -290,6 +330,19 @@ static void fill(float *x, size_t n, uint32_t seed)
 	}
 }
 
+/* The largest of an array as a message. */
+static void pick(struct bench *b, unsigned k)
+{
+	collx_topk_opts o = COLLX_TOPK_OPTS_INIT;
+	collx_topk_info info = COLLX_TOPK_INFO_INIT;
+
+	o.work = b->work;
+	o.work_len = b->work_len;
+	b->rc = collx_topk(b->messages[k], b->message_len, b->x[k], b->n, COLLX_FLOAT32,
+			   b->n / SPARSE, &o, &info);
+	b->messages_len[k] = info.len;
+}
+
 static void prepare(struct bench *b, size_t n)
 {
 	b->n = n;
@@ -298,14 +351,18 @@ static void prepare(struct bench *b, size_t n)
 	b->work_len = collx_topk_work(n, n / SPARSE);
 	b->out = allocate(n * 4);
 	b->residual = allocate(n * 4);
-	b->shorts = allocate(n * 2);
+	b->merged_len = collx_sparse_size(n, INPUTS * (n / SPARSE), COLLX_FLOAT32);
+	b->merged = allocate(b->merged_len);
 	b->encoded = allocate(b->wire_len);
 	b->message = allocate(b->message_len);
 	b->work = allocate(b->work_len);
 	for (unsigned k = 0; k < INPUTS; k++) {
 		b->x[k] = allocate(n * 4);
+		b->shorts[k] = allocate(n * 2);
 		b->wire[k] = allocate(b->wire_len);
+		b->messages[k] = allocate(b->message_len);
 		fill(b->x[k], n, k + 1);
+		pick(b, k);
 	}
 	topk_cold(b); /* for its hint */
 }
@@ -335,10 +392,12 @@ static double seconds(struct bench *b, void (*run)(struct bench *b))
 static void set_up(struct bench *b, const struct kernel *k)
 {
 	b->type = k->type;
-	if (k->type != COLLX_FLOAT32) { /* narrowed on the way through bf16 */
-		collx_encode(b->encoded, b->wire_len, b->x[0], b->n, COLLX_FLOAT32, COLLX_BF16,
+	for (unsigned i = 0; k->type != COLLX_FLOAT32 && i < INPUTS; i++) {
+		/* narrowed on the way through bf16 */
+		collx_encode(b->encoded, b->wire_len, b->x[i], b->n, COLLX_FLOAT32, COLLX_BF16,
 			     NULL);
-		collx_decode(b->shorts, b->n, k->type, b->encoded, b->wire_len, COLLX_BF16, NULL);
+		collx_decode(b->shorts[i], b->n, k->type, b->encoded, b->wire_len, COLLX_BF16,
+			     NULL);
 	}
 	if (k->wires_read)
 		for (unsigned i = 0; i < INPUTS; i++)

@@ -36,8 +36,8 @@ static int kernels_of(const struct cx_kernels **kernels, const struct cx_codecs 
 		k = cx_kernels_pick(name);
 		c = cx_codecs_pick(name);
 		if (!k || !c)
-			return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s is not usable here",
-				       name);
+			return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s %s", name,
+				       cx_kernels_why(name).text);
 		atomic_store_explicit(&all_kernels, k, memory_order_relaxed);
 		atomic_store_explicit(&all_codecs, c, memory_order_relaxed);
 	}

@@ -438,8 +438,8 @@ static int open_lanes(struct collx_comm *c, const struct cx_meeting *m, const st
 	int rc = find_forced(zero, &forced);
 
 	if (!kernels)
-		return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s is not usable here",
-			       cx_env_text(CX_ENV_KERNEL));
+		return cx_fail(COLLX_ERR_INVALID, "COLLX_KERNEL=%s %s", cx_env_text(CX_ENV_KERNEL),
+			       cx_kernels_why(cx_env_text(CX_ENV_KERNEL)).text);
 	if (!rc)
 		rc = sort_out(c, forced, way);
 	if (!rc)

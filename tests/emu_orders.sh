@@ -96,7 +96,7 @@ build() {
 	fi || return 1
 	# shellcheck disable=SC2086
 	${CC:-cc} ${CX_CFLAGS:-} -o "$dir/mutant-$1" tests/gpu_test.o tests/gpu_emulated.o \
-		tests/gpu_codecs.o tests/gpu_cases.o "$to/mutant.o" "${objects[@]}" \
+		tests/gpu_{both,codecs,cases,api,capture}.o "$to/mutant.o" "${objects[@]}" \
 		tests/.libs/libemu.a tests/.libs/libshared.a .libs/libcollx_core.a \
 		$(ls .libs/libcollx_avx*.a 2>/dev/null) -lm -ldl -pthread
 }

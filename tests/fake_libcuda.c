@@ -418,3 +418,15 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream)
 	}
 	return r;
 }
+
+CUresult cuGraphExecDestroy(CUgraphExec exec)
+{
+	(void)exec;
+	return begin("cuGraphExecDestroy");
+}
+
+CUresult cuGraphDestroy(CUgraph graph)
+{
+	(void)graph;
+	return begin("cuGraphDestroy");
+}

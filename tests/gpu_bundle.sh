@@ -80,10 +80,10 @@ ${CC:-cc} -shared -o "$dir/driver/libcuda.so.1" "${objects[@]}" -lm -Wl,-Bsymbol
 
 # ---- the bundle ----
 
-XZ_OPT=-1 make -s gpu-bundle >"$dir/log" 2>&1 || die "make gpu-bundle: $(tail -n 3 "$dir/log")"
+make -s gpu-bundle >"$dir/log" 2>&1 || die "make gpu-bundle: $(tail -n 3 "$dir/log")"
 tail -n 1 "$dir/log"
 mkdir "$dir/there"
-tar xJf gpu-bundle.tar.xz -C "$dir/there"
+tar xzf gpu-bundle.tar.gz -C "$dir/there"
 cd "$dir/there/gpu-bundle"
 bare=(env -i "PATH=/usr/bin:/bin" "HOME=$dir")
 
@@ -106,18 +106,20 @@ esac
 END
 cat >"$dir/tools/compute-sanitizer" <<'END'
 #!/bin/sh
-[ "$1" = --tool ] || exit 1
-shift 4
+[ "$1" = --tool ] || { echo "Version 0 of the double"; exit 1; }
+while [ "${1#--}" != "$1" ]; do shift 2; done
 exec "$@"
 END
 printf '#!/bin/sh\nexit 1\n' >"$dir/tools/nvcc" # CUB takes too long for a test
 chmod +x "$dir"/tools/*
 bare=(env -i "PATH=$dir/tools:/usr/bin:/bin" "HOME=$dir" "LD_LIBRARY_PATH=$dir/driver"
-	GPU_CHECK_MIB=4 GPU_CHECK_MOST=9000 GPU_CHECK_SECONDS=2)
+	GPU_CHECK_MIB=4 GPU_CHECK_MOST=9000 GPU_CHECK_SECONDS=2 GPU_CHECK_LEAST=3)
 for part in test bench; do
 	"${bare[@]}" ./gpu-check $part out >"$dir/log" 2>&1 || die "$part: $(cat "$dir/log")"
 done
 ls out/gpu-Double-quoted-1-*.json >/dev/null || die "no result: $(ls out)"
+# What lends machines returns few files.
+[ "$(find out -type f | wc -l)" = 3 ] || die "more than the result and two logs: $(ls out)"
 python3 - out/gpu-*.json <<'END'
 import json
 import sys
@@ -125,8 +127,10 @@ import sys
 (name,) = sys.argv[1:]
 with open(name, encoding="utf-8") as f:
     all = json.load(f)
-assert all["tests"]["loads_as_built"] == 0 and all["tests"]["bytes"] == 0, all["tests"]
-assert all["tests"]["racecheck"] == 0, all["tests"]
+kinds = ["bytes_" + kind for kind in ("capture", "api", "codec", "fold", "topk", "sparse")]
+for key in ["loads_as_built", "memcheck", "racecheck", "initcheck", "synccheck"] + kinds:
+    assert all["tests"].pop(key) == 0, all["tests"]
+assert not all["tests"], all["tests"]
 assert all["bench"] == {"bench_large": 0, "bench_small": 0}, all["bench"]
 assert all["device"] and all["driver"] and all["commit"] and all["date"], all
 for size in ("large", "small"):

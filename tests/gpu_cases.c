@@ -58,12 +58,6 @@ static size_t length(uint64_t *seed, size_t most)
 	return next(seed) % 2 ? n : n % 3000;
 }
 
-static void check(int rc)
-{
-	if (rc)
-		gpu_note(cx_error_text());
-}
-
 static int differ(char *why, const char *what, uint64_t i, const void *mine, const void *right,
 		  size_t len)
 {
@@ -150,7 +144,7 @@ int gpu_fold_case(uint64_t i, size_t most, char why[GPU_WHY])
 	out = next(&seed) % 3 ? gpu_make(NULL, len, offset(&seed) & mask) :
 				(void *)(uintptr_t)there[0];
 	cx_kernels_portable.fold[type][op](right, in, count, n, divisor);
-	check(cx_cuda_fold(out, there, count, n, type, op, divisor, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_fold(out, there, count, n, type, op, divisor, gpu_stream()));
 	rc = compare(why, "fold", i, out, right, len);
 	done();
 	return rc;
@@ -235,11 +229,11 @@ int gpu_topk_case(uint64_t i, size_t most, char why[GPU_WHY])
 	set_up(&t, &seed, most);
 	if (next(&seed) % 4 == 0)
 		t.gpu.hint = (uint32_t)next(&seed) % CX_INF32;
-	check(cx_cuda_topk(&t.gpu, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_topk(&t.gpu, gpu_stream()));
 	rc = same_topk(&t, i, why);
 	if (!rc && !gpu_wrong()) {
 		t.gpu.keep = 1;
-		check(cx_cuda_topk(&t.gpu, gpu_stream()));
+		GPU_LAUNCH(cx_cuda_topk(&t.gpu, gpu_stream()));
 		rc = same_topk(&t, i, why);
 	}
 	done();
@@ -327,6 +321,7 @@ static int add_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	void *there = gpu_make(dst, n * 4, offset(seed) & ~3u);
 	void *info = gpu_make(NULL, sizeof(collx_topk_info), 0);
 	unsigned char *in = room(len + 200);
+	void *work = gpu_make(NULL, cx_cuda_sparse_work(n), 0), *in_there;
 
 	whole = len;
 	memcpy(in, msg, len);
@@ -337,8 +332,8 @@ static int add_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 		cx_sparse_add(dst, in);
 		right = (struct verdict){0, whole, entries_of(in)};
 	}
-	check(cx_cuda_sparse_add(there, n, gpu_make(in, len, offset(seed)), len,
-				 gpu_make(NULL, cx_cuda_sparse_work(n), 0), info, gpu_stream()));
+	in_there = gpu_make(in, len, offset(seed));
+	GPU_LAUNCH(cx_cuda_sparse_add(there, n, in_there, len, work, info, gpu_stream()));
 	if (gpu_wrong())
 		return 0;
 	if (same_info(info, &right, "sparse add", i, why))
@@ -354,6 +349,7 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	const void *in[CX_INPUTS], *there[CX_INPUTS];
 	void *right = room(bound), *out;
 	void *info = gpu_make(NULL, sizeof(collx_topk_info), 0);
+	void *work = gpu_make(NULL, cx_cuda_sparse_work(n), 0);
 	struct verdict verdict = {0, 0, 0};
 	unsigned bad = next(seed) % 4 ? messages : (unsigned)(next(seed) % messages);
 
@@ -380,8 +376,8 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 		right_len = cx_sparse_merge(right, bound, type, in, messages);
 		verdict = (struct verdict){0, right_len, entries_of(right)};
 	}
-	check(cx_cuda_sparse_merge(out, bound, type, there, len, messages, n,
-				   gpu_make(NULL, cx_cuda_sparse_work(n), 0), info, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_sparse_merge(out, bound, type, there, len, messages, n, work, info,
+					gpu_stream()));
 	if (gpu_wrong())
 		return 0;
 	if (same_info(info, &verdict, "sparse merge", i, why))

@@ -18,4 +18,8 @@ gpu_case_fn gpu_fold_case;
 gpu_case_fn gpu_topk_case;
 gpu_case_fn gpu_sparse_case;
 
+/* The public functions, once: gpu_api.c prints what is not so; gpu_capture.c. */
+gpu_case_fn gpu_api_case;
+gpu_case_fn gpu_capture_case;
+
 #endif

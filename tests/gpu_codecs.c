@@ -17,12 +17,6 @@ static void *there(const void *host, size_t len)
 	return gpu_make(host, len, (uintptr_t)host % 16);
 }
 
-static void check(int rc)
-{
-	if (rc)
-		gpu_note(cx_error_text());
-}
-
 static void back(void *host, const void *device, size_t len)
 {
 	if (!gpu_wrong())
@@ -35,7 +29,7 @@ static void encode(enum cx_format f, collx_type t, void *wire, const void *src, 
 	size_t len = cx_wire_bytes(f, n);
 	void *w = there(wire, len), *x = there(src, n * collx_type_size(t));
 
-	check(cx_cuda_encode(f, t, w, x, n, r, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_encode(f, t, w, x, n, r, gpu_stream()));
 	back(wire, w, len);
 	gpu_reset();
 }
@@ -45,7 +39,7 @@ static void decode(enum cx_format f, collx_type t, void *dst, const void *wire, 
 	size_t len = n * collx_type_size(t);
 	void *w = there(wire, cx_wire_bytes(f, n)), *y = there(dst, len);
 
-	check(cx_cuda_decode(f, t, y, w, n, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_decode(f, t, y, w, n, gpu_stream()));
 	back(dst, y, len);
 	gpu_reset();
 }
@@ -54,7 +48,7 @@ static void accumulate(enum cx_format f, float *dst, const void *wire, size_t n)
 {
 	void *w = there(wire, cx_wire_bytes(f, n)), *y = there(dst, n * 4);
 
-	check(cx_cuda_accumulate(f, y, w, n, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_accumulate(f, y, w, n, gpu_stream()));
 	back(dst, y, n * 4);
 	gpu_reset();
 }
@@ -66,7 +60,7 @@ static void feedback(enum cx_format f, collx_type t, void *wire, const void *gra
 	void *w = there(wire, len), *g = there(gradient, n * collx_type_size(t));
 	void *e = there(residual, n * 4);
 
-	check(cx_cuda_feedback(f, t, w, g, e, n, decay, r, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_feedback(f, t, w, g, e, n, decay, r, gpu_stream()));
 	back(wire, w, len);
 	back(residual, e, n * 4);
 	gpu_reset();
@@ -88,8 +82,8 @@ static void fuse(enum cx_format f, int encoded, collx_type t, void *dst, const s
 	}
 	v.inputs = in;
 	v.residual = e;
-	check(encoded ? cx_cuda_fuse(f, y, &v, n, gpu_stream()) :
-			cx_cuda_sum(f, t, y, &v, n, gpu_stream()));
+	GPU_LAUNCH(encoded ? cx_cuda_fuse(f, y, &v, n, gpu_stream()) :
+			     cx_cuda_sum(f, t, y, &v, n, gpu_stream()));
 	back(dst, y, len);
 	if (encoded && e)
 		back(u->residual, e, n * 4);
@@ -105,7 +99,7 @@ static void fold(collx_type t, collx_op op, void *dst, const void *const *in, un
 
 	for (unsigned i = 0; i < count; i++)
 		x[i] = in[i] == dst ? y : there(in[i], len);
-	check(cx_cuda_fold(y, x, count, n, t, op, divisor, gpu_stream()));
+	GPU_LAUNCH(cx_cuda_fold(y, x, count, n, t, op, divisor, gpu_stream()));
 	back(dst, y, len);
 	gpu_reset();
 }

@@ -104,6 +104,15 @@ void gpu_take(void *host, const void *device, size_t len)
 	memcpy(host, device, len);
 }
 
+void gpu_put(void *device, const void *host, size_t len)
+{
+	memcpy(device, host, len);
+}
+
+void gpu_apart(void)
+{
+}
+
 void gpu_reset(void)
 {
 	while (nmade)

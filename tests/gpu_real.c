@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The first GPU. Device memory is one allocation that gpu_make hands out piece by piece,
- * and the bytes between the pieces must stay as they are.
+ * and the bytes between the pieces must stay as they are; or each piece is an allocation of its
+ * own, of which compute-sanitizer sees the ends.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,9 @@ static struct {
 	size_t at, len, room; /* in the arena; room: with what belongs to nobody */
 } pieces[MOST];
 static unsigned npieces;
+static CUdeviceptr own[MOST];
+static unsigned nown;
+static int apart;
 static char wrong[512];
 
 static int is_ok(CUresult r, const char *what)
@@ -49,7 +53,7 @@ int gpu_open(char *why, size_t len)
 	    is_ok(driver->cuDevicePrimaryCtxRetain(&ctx, device), "cuDevicePrimaryCtxRetain") &&
 	    is_ok(driver->cuCtxPushCurrent(ctx), "cuCtxPushCurrent") &&
 	    is_ok(driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate") &&
-	    is_ok(driver->cuMemAlloc(&arena, ROOM), "cuMemAlloc") && cx_cuda_prepare(stream) == 0)
+	    is_ok(driver->cuMemAlloc(&arena, ROOM), "cuMemAlloc"))
 		return 0;
 	snprintf(why, len, "%s", cx_error_text());
 	return 1;
@@ -60,12 +64,48 @@ void *gpu_stream(void)
 	return stream;
 }
 
+void gpu_apart(void)
+{
+	apart = 1;
+}
+
+/* The copy may still be on its way when the call returns, and our stream does not wait for the
+ * default one. */
+void gpu_put(void *device, const void *host, size_t len)
+{
+	if (len && is_ok(driver->cuMemcpyHtoD((CUdeviceptr)(uintptr_t)device, host, len),
+			 "cuMemcpyHtoD"))
+		is_ok(driver->cuStreamSynchronize(CU_STREAM_LEGACY), "cuMemcpyHtoD");
+}
+
+static void *make_own(const void *host, size_t len, unsigned offset)
+{
+	unsigned char *copy = malloc(len + 1);
+
+	if (!copy || nown == MOST ||
+	    !is_ok(driver->cuMemAlloc(&own[nown], offset + len + !(offset + len)), "cuMemAlloc")) {
+		free(copy);
+		gpu_note("no memory for a test");
+		return NULL;
+	}
+	memset(copy, PATTERN, len);
+	if (host)
+		memcpy(copy, host, len);
+	gpu_put((char *)(uintptr_t)own[nown] + offset, copy, len);
+	free(copy);
+	return (char *)(uintptr_t)own[nown++] + offset;
+}
+
 void *gpu_make(const void *host, size_t len, unsigned offset)
 {
 	size_t room = (offset + len + 2 * UNIT - 1) / UNIT * UNIT;
 	unsigned char *copy = malloc(room);
-	CUdeviceptr at = arena + used;
+	void *at = (void *)(uintptr_t)(arena + used);
 
+	if (apart) {
+		free(copy);
+		return make_own(host, len, offset);
+	}
 	if (!copy || npieces == MOST || room > ROOM - used) {
 		free(copy);
 		gpu_note("no memory for a test");
@@ -74,18 +114,18 @@ void *gpu_make(const void *host, size_t len, unsigned offset)
 	memset(copy, PATTERN, room);
 	if (host)
 		memcpy(copy + offset, host, len);
-	is_ok(driver->cuMemcpyHtoD(at, copy, room), "cuMemcpyHtoD");
+	gpu_put(at, copy, room);
 	free(copy);
 	pieces[npieces].at = used + offset;
 	pieces[npieces].len = len;
 	pieces[npieces++].room = used + room;
 	used += room;
-	return (void *)(uintptr_t)(at + offset);
+	return (char *)at + offset;
 }
 
 void gpu_take(void *host, const void *device, size_t len)
 {
-	if (is_ok(driver->cuStreamSynchronize(stream), "cuStreamSynchronize"))
+	if (is_ok(driver->cuStreamSynchronize(stream), "cuStreamSynchronize") && len)
 		is_ok(driver->cuMemcpyDtoH(host, (CUdeviceptr)(uintptr_t)device, len),
 		      "cuMemcpyDtoH");
 }
@@ -117,6 +157,8 @@ void gpu_reset(void)
 	free(all);
 	npieces = 0;
 	used = 0;
+	while (nown)
+		is_ok(driver->cuMemFree(own[--nown]), "cuMemFree");
 }
 
 const char *gpu_wrong(void)

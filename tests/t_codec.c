@@ -6,9 +6,11 @@
 #include <string.h>
 #include <criterion/criterion.h>
 
+#include "base.h"
 #include "codec_cases.h"
 #include "collx.h"
 #include "kernels/element.h"
+#include "kernels/kernel.h"
 
 /* ---- variants ---- */
 
@@ -35,6 +37,33 @@ Test(codec, avx2_is_portable, .timeout = 600)
 Test(codec, avx512_is_portable, .timeout = 600)
 {
 	compare_all(cx_codecs_pick("avx512"));
+}
+
+/* ---- by name ---- */
+
+static int encode_by_name(const char *name)
+{
+	float x[100] = {1};
+	unsigned char wire[256];
+
+	setenv("COLLX_KERNEL", name, 1);
+	return collx_encode(wire, sizeof(wire), x, 100, COLLX_FLOAT32, COLLX_Q8, NULL);
+}
+
+/* Each variant that there is has a name, which a person may give. */
+Test(codec, names)
+{
+	for (size_t v = 0; cx_codec_variants[v]; v++) {
+		const struct cx_codecs *c = cx_codec_variants[v];
+
+		cr_assert_eq(cx_codecs_pick(c->name), c->usable() ? c : NULL);
+		cr_assert_eq(cx_kernels_pick(c->name) != NULL, c->usable() != 0, "%s", c->name);
+	}
+	cr_assert_eq(encode_by_name("abacus"), COLLX_ERR_INVALID);
+	cr_assert_neq(strstr(cx_error_text(), "COLLX_KERNEL=abacus is no arithmetic"), NULL);
+	cr_assert_neq(strstr(cx_error_text(), "usable here: portable, vector"), NULL);
+	cr_assert_neq(strstr(cx_kernels_why("avx512").text, "not for this processor"), NULL);
+	cr_assert_eq(encode_by_name("vector"), 0, "%s", cx_error_text());
 }
 
 /* ---- arrays so large that they are written around the caches ---- */

@@ -340,6 +340,7 @@ Test(kernel, pick)
 	}
 	cr_assert_eq(cx_kernels_pick(NULL), best);
 	cr_assert_str_eq(cx_kernels_pick("portable")->name, "portable");
+	cr_assert_eq(cx_kernels_pick("vector"), cx_kernels_pick("portable"));
 	cr_assert_null(cx_kernels_pick("abacus"));
 	cr_assert_null(cx_kernels_pick(""));
 }

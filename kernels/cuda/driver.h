@@ -23,7 +23,7 @@
 	F(cuStreamCreate) F(cuStreamDestroy) F(cuStreamSynchronize) F(cuEventCreate) \
 	F(cuEventRecord) F(cuEventSynchronize) F(cuEventElapsedTime) F(cuEventDestroy) \
 	F(cuStreamBeginCapture) F(cuStreamEndCapture) F(cuGraphInstantiate) \
-	F(cuGraphLaunch)
+	F(cuGraphLaunch) F(cuGraphExecDestroy) F(cuGraphDestroy)
 
 /* CUDA_VERSION of the toolkit that made the kernels; image.c, which tools/gpu-check renews
  * with them. */
