@@ -397,6 +397,7 @@ void sim_schedule_draw_grow(struct sim_schedule *s, bool faults)
 	if (!faults || sim_rng_once_in(&r, 4))
 		return; /* what was drawn */
 	s->nfaults = 0;
+	s->go_on = 0;
 	s->agree_every = 0;
 	if (sim_rng_once_in(&r, 2))
 		hit_joiner(s, &r);
