@@ -245,6 +245,8 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
 	case COLLX_ERR_MISMATCH: /* others shrink, who know more; they outvote commits */
+		if (sim_job.plan->joiners && !only_ends())
+			return true; /* or grow yet, until their time is over */
 		return sim_job.plan->agree_every && sim_job.plan->seed % 2 &&
 		       sim_job.plan->generations > 1 && sim_job.plan->nfaults;
 	case COLLX_ERR_REVOKED:
