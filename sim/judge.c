@@ -305,6 +305,8 @@ static bool is_garbled(const struct sim_player *p, int by)
 		       p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_INVALID ||
 		       is_no_creation(p, by) || is_no_creation(p, p->rank);
 	/* Some were through with creation, another one was not, and told them. */
+	if (is_grown(p->at->comm) && p->code == COLLX_ERR_CORRUPT)
+		return true;
 	for (int i = 0; i < sim_job.players; i++)
 		if (!sim_job.player[i].created && sim_job.player[i].code == p->code &&
 		    (p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_VERSION))
