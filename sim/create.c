@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* How the ranks of a job make a communicator; see job.h. */
+/*
+ * How the ranks of a job make a communicator, in the place of create.c of the library; see
+ * job.h.
+ */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -74,9 +77,9 @@ static int exchange(struct sim_player *p, struct sim_stay *at, int round, uint64
 		p->gift = bell < 0 ? NULL : sim_fd_get(p->proc, bell);
 	}
 	if (!rc && round == s->exchanges && sim_rogue_is_early(p))
-		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->boot)->up, len);
+		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->lib.boot)->up, len);
 	if (!rc)
-		rc = cx_boot_exchange(at->boot, mine, len, bell, all, gifts ? fds : NULL,
+		rc = cx_boot_exchange(at->lib.boot, mine, len, bell, all, gifts ? fds : NULL,
 				      deadline_ns);
 	if (!rc)
 		check_records(p, at, all, len, round);
@@ -109,7 +112,7 @@ static void check_lanes(struct sim_player *p, struct sim_comm *c, const int *fds
 		if (is_wanted(c, me, r) && !mine)
 			sim_broken("rank %d has no lane to rank %d", p->rank, c->member[r]);
 		if (other && mine && !sim_sock_is_pair(mine, other) &&
-		    sim_job.players == sim_job.plan->ranks &&
+		    sim_job.players == sim_job.all &&
 		    !sim_schedule_find(sim_job.plan, SIM_RESET, -1))
 			sim_broken("a lane of rank %d leads elsewhere than to rank %d", p->rank,
 				   c->member[r]);
@@ -123,7 +126,7 @@ static int connect_lanes(struct sim_player *p, struct sim_stay *at, const struct
 
 	for (int r = 0; r < at->comm->ranks; r++)
 		wanted[r] = is_wanted(at->comm, m->rank, r);
-	rc = cx_mesh_open(at->boot, m, sim_job.plan->seed, SIM_LANES, wanted, fds);
+	rc = cx_mesh_open(at->lib.boot, m, sim_job.plan->seed, SIM_LANES, wanted, fds);
 	if (!rc)
 		check_lanes(p, at->comm, fds);
 	for (int i = 0; !rc && i < at->comm->ranks * SIM_LANES; i++)
@@ -194,7 +197,7 @@ static int make_rally(struct sim_stay *at, const struct cx_meeting *m,
 		    s->host[at->comm->member[r]] == s->host[at->comm->member[m->rank]])
 			near[r] = all[r].process;
 	if (!rc)
-		rc = cx_rally_create(&at->rally, &config, &at->nest);
+		rc = cx_rally_create(&at->lib.rally, &config, &at->lib.nest);
 	cx_free(names);
 	return rc;
 }
@@ -204,14 +207,14 @@ static int introduce(struct sim_player *p, struct sim_stay *at, const struct cx_
 {
 	struct introduction mine = { .rank = p->rank, .generation = at->comm->generation };
 	struct introduction *all = cx_alloc((size_t)at->comm->ranks, sizeof(*all));
-	int rc = all ? cx_nest_open(&at->nest, m) : COLLX_ERR_NOMEM;
+	int rc = all ? cx_nest_open(&at->lib.nest, m) : COLLX_ERR_NOMEM;
 
 	cx_sys->process(&mine.process);
-	memcpy(mine.nest, at->nest.place.name, sizeof(mine.nest));
+	memcpy(mine.nest, at->lib.nest.place.name, sizeof(mine.nest));
 	if (!rc)
 		rc = cx_sys->random(&mine.nonce, sizeof(mine.nonce));
 	if (!rc)
-		rc = cx_boot_exchange(at->boot, &mine, sizeof(mine), -1, all, NULL,
+		rc = cx_boot_exchange(at->lib.boot, &mine, sizeof(mine), -1, all, NULL,
 				      m->deadline_ns);
 	for (int r = 0; !rc && r < at->comm->ranks; r++)
 		if (all[r].rank != at->comm->member[r] ||
@@ -221,7 +224,7 @@ static int introduce(struct sim_player *p, struct sim_stay *at, const struct cx_
 	if (!rc)
 		rc = make_rally(at, m, all);
 	if (!rc)
-		rc = cx_ring_open(&at->beside, at->boot, m, all[0].nonce + 1,
+		rc = cx_ring_open(&at->beside, at->lib.boot, m, all[0].nonce + 1,
 				  sim_job.plan->ring_hosts);
 	cx_free(all);
 	return rc;
@@ -231,7 +234,7 @@ static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meet
 {
 	const struct sim_schedule *s = sim_job.plan;
 	bool first = !at->comm->generation;
-	int rc = cx_boot_open(&at->boot, m);
+	int rc = cx_boot_open(&at->lib.boot, m);
 
 	if (!rc && at->comm->ranks > 1)
 		rc = introduce(p, at, m);
@@ -244,45 +247,132 @@ static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meet
 
 static int fail_to_create(struct sim_stay *at, int rc)
 {
-	if (at->boot)
-		cx_boot_tell(at->boot, rc, cx_error_text());
-	if (at->boot)
-		cx_boot_close(at->boot);
-	if (at->rally)
-		cx_rally_destroy(at->rally);
-	cx_nest_close(&at->nest);
+	if (at->lib.boot)
+		cx_boot_tell(at->lib.boot, rc, cx_error_text());
+	if (at->lib.boot)
+		cx_boot_close(at->lib.boot);
+	if (at->lib.rally)
+		cx_rally_destroy(at->lib.rally);
+	cx_nest_close(&at->lib.nest);
 	cx_tree_part(at->beside, at->comm->ranks);
 	at->beside = NULL;
-	at->boot = NULL;
-	at->rally = NULL;
+	at->lib.boot = NULL;
+	at->lib.rally = NULL;
 	return rc;
 }
 
-/* As create.c does it. */
-int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m)
+static int create(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m)
 {
 	const struct sim_fault *rogue = sim_schedule_find(sim_job.plan, SIM_ROGUE, p->rank);
 	struct cx_tree tree;
 	int rc;
 
-	at->nest.fd = -1;
+	at->lib.nest.fd = -1;
 	rc = connect_all(p, at, m);
 	if (rc)
 		return fail_to_create(at, rc);
-	cx_boot_finish(at->boot, &tree);
+	cx_boot_finish(at->lib.boot, &tree);
 	tree.beside = at->beside;
 	at->beside = NULL;
-	at->boot = NULL;
+	at->lib.boot = NULL;
 	if (!at->comm->generation)
 		check_leaders(&tree);
 	if (!rogue) {
-		at->council = at->rally ? &at->rally->council : NULL;
-		rc = cx_guard_open(&at->ward, &tree, &at->calls, at->rally);
-		at->rally = NULL;
+		at->council = at->lib.rally ? &at->lib.rally->council : NULL;
+		rc = cx_guard_open(&at->lib.guard, &tree, &at->lib.calls, at->lib.rally);
+		at->lib.rally = NULL;
 		return rc;
 	}
 	sim_rogue_speak(p, &tree.up, rogue->n);
 	cx_tree_fini(&tree);
 	fail_to_create(at, 0);
 	return 0;
+}
+
+static struct sim_stay *create_stay(struct sim_comm *c, const struct cx_meeting *m,
+				    const struct cx_terms *terms)
+{
+	struct sim_stay *at = sim_memory(sizeof(*at));
+
+	at->comm = c;
+	at->lib.rank = m->rank;
+	at->lib.size = m->ranks;
+	at->lib.terms = *terms;
+	at->lib.handle = &at->lib;
+	at->lib.origin = at->origin;
+	for (int r = 0; r < c->ranks; r++)
+		at->origin[r] = r;
+	return at;
+}
+
+/* The members of c are known by what was decided, whatever this rank makes of that. */
+static bool is_of(const struct sim_player *p, const struct sim_comm *c, const struct cx_meeting *m)
+{
+	if (!c)
+		sim_broken("rank %d makes a communicator that nobody decided on", p->rank);
+	else if (m->rank != sim_comm_seat(c, p->rank) || m->ranks != c->ranks)
+		sim_broken("rank %d makes its part as rank %d of %d, and is rank %d of %d", p->rank,
+			   m->rank, m->ranks, sim_comm_seat(c, p->rank), c->ranks);
+	else
+		return true;
+	return false;
+}
+
+int cx_comm_open(struct collx_comm **out, struct cx_meeting *m, const struct cx_terms *terms)
+{
+	struct sim_player *p = sim_job_me();
+	struct sim_comm *c = p->making;
+	uint64_t since, now = cx_now_ns();
+	struct sim_stay *at;
+	int rc;
+
+	p->making = NULL;
+	p->growth.opened = true;
+	if (!is_of(p, c, m))
+		return cx_fail(COLLX_ERR_INTERNAL, "no communicator");
+	at = create_stay(c, m, terms);
+	if (!p->at && !sim_is_joiner(p)) /* which has none before it is made */
+		p->at = at;
+	sim_job_begin_timing(p, &since);
+	rc = create(p, at, m);
+	cx_secret_wipe(&m->secret);
+	sim_judge_duration(p, "creation", since,
+			   (m->deadline_ns > now ? m->deadline_ns - now : 0) + 2500 * SIM_MS);
+	sim_trace(p->proc, rc ? "NO COMMUNICATOR: %s" : "has its communicator%s",
+		  rc ? cx_error_text() : "");
+	if (rc)
+		return rc;
+	if (!c->lanes)
+		c->lanes = sim_lanes_create();
+	c->have |= (uint64_t)1 << p->rank;
+	*out = &at->lib;
+	return 0;
+}
+
+void cx_comm_close(struct collx_comm *c)
+{
+	struct sim_stay *at = (struct sim_stay *)c;
+
+	if (!c)
+		return;
+	at->closed = true;
+	cx_guard_close(c->guard, true);
+}
+
+int sim_job_create(struct cx_meeting *m, struct sim_stay **out)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	const struct cx_terms terms = {
+		.op_timeout_ns = s->op_ns,
+		.heartbeat_ms = (uint32_t)(s->beat_ns / SIM_MS),
+		.silence_ms = (uint32_t)(s->silence_ns / SIM_MS),
+		.straggler_ms = (uint32_t)(s->straggler_ns / SIM_MS),
+		.ring_hosts = s->ring_hosts,
+	};
+	struct collx_comm *c;
+	int rc = cx_comm_open(&c, m, &terms);
+
+	if (!rc)
+		*out = (struct sim_stay *)c;
+	return rc;
 }

@@ -5,24 +5,42 @@
 
 #include "base/base.h"
 #include "job.h"
+#include "uid.h"
 
 struct sim_job sim_job;
 
-/* ---- the guard's state is one a process ---- */
+/* ---- what is static in guard.c and uid.c is one a process ---- */
 
 static struct sim_proc *loaded;
+static size_t guard_len, ports_len;
 
-void sim_guard_load(struct sim_proc *p)
+/* Of the first process. */
+static void clear_statics(void)
 {
+	loaded = NULL;
+	guard_len = cx_round_up(cx_guard_swap(NULL, NULL), 64);
+	ports_len = cx_uid_swap(NULL, NULL);
+}
+
+void sim_statics_load(struct sim_proc *p)
+{
+	char *from = loaded ? loaded->statics : NULL, *to = p->statics;
+
 	if (loaded == p)
 		return;
-	if (loaded && !loaded->guard)
-		loaded->guard = sim_memory(cx_guard_swap(NULL, NULL) + 64);
-	if (!loaded)
-		cx_guard_swap(NULL, p->guard);
-	else
-		cx_guard_swap(loaded->guard, p->guard);
+	if (loaded && !from)
+		from = loaded->statics = sim_memory(guard_len + ports_len);
+	cx_guard_swap(from, to);
+	cx_uid_swap(from ? from + guard_len : NULL, to ? to + guard_len : NULL);
 	loaded = p;
+}
+
+struct sim_player *sim_job_me(void)
+{
+	for (int i = 0; i < sim_job.players; i++)
+		if (sim_job.player[i].proc == sim.running->proc)
+			return &sim_job.player[i];
+	return NULL;
 }
 
 /* ---- a rank's life ---- */
@@ -33,8 +51,8 @@ static void note_error(struct sim_player *p, int code)
 	p->error_ns = sim.now;
 	p->cause.code = 0;
 	p->cause.who = (struct cx_set){ { 0 } };
-	if (p->at->ward)
-		cx_guard_cause(p->at->ward, &p->cause);
+	if (p->at && p->at->lib.guard)
+		cx_guard_cause(p->at->lib.guard, &p->cause);
 	snprintf(p->text, sizeof(p->text), "%.*s", (int)sizeof(p->text) - 1, cx_error_text());
 	sim_trace(p->proc, "ERROR %s: %s", collx_strerror((collx_result)code), p->text);
 	sim_digest((uint64_t)p->rank, (uint64_t)-code);
@@ -50,6 +68,17 @@ static void think(const struct sim_player *p, uint64_t seq)
 	sim_task_nap(sim_rng_below(&p->proc->random, s->think_ns) + 1);
 	if (f && f->n == seq && !f->meets)
 		sim_task_nap(f->for_ns);
+}
+
+void sim_job_note(struct sim_rescue *r, int code)
+{
+	r->code = code;
+	r->text[0] = '\0';
+	if (code)
+		snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
+			 cx_error_text());
+	r->done = true;
+	r->ended_ns = sim.now;
 }
 
 void sim_job_begin_timing(struct sim_player *p, uint64_t *since)
@@ -93,7 +122,8 @@ static int make_call(struct sim_player *p, uint64_t seq)
 	if (end && end->n == seq && end->meets && !p->at->comm->aborter)
 		p->at->comm->aborter = 1 + p->rank;
 	if (end && end->n == seq)
-		cx_guard_end_now(p->at->ward, end->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
+		cx_guard_end_now(p->at->lib.guard,
+				 end->meets ? COLLX_ERR_ABORTED : COLLX_ERR_REVOKED);
 	p->in_call = true;
 	sim_job_begin_timing(p, &p->call_ns);
 	call->begun_ns = sim.now;
@@ -108,17 +138,35 @@ static int make_call(struct sim_player *p, uint64_t seq)
 	return rc ? rc : agree_now_and_then(p, seq);
 }
 
-static int make_calls(struct sim_player *p)
+/* Where it does not come about the communicator goes on as it was; with a loss they shrink, and
+ * where they do not know what became of it. */
+static int grow(struct sim_player *p, struct sim_stay **next)
+{
+	int rc = sim_grow(p, next);
+
+	p->call_ns = sim.now;
+	p->undecided = rc && (!p->told.kind || cx_set_count(&p->growth.told.out));
+	return p->undecided ? rc : 0;
+}
+
+/* next: what it grew to; NULL. */
+static int make_calls(struct sim_player *p, struct sim_stay **next)
 {
 	const struct sim_fault *f = first_fault(p, SIM_LEAVE_EARLY);
 	uint64_t calls = (uint64_t)sim_job.plan->ops;
 	int rc = 0;
 
+	*next = NULL;
 	if (f)
 		calls = cx_min(calls, f->n);
 	for (uint64_t seq = 1; !rc && seq <= calls; seq++) {
 		think(p, seq);
-		rc = make_call(p, seq);
+		if (sim_wants_to_grow(p, seq))
+			rc = grow(p, next);
+		if (!rc && *next)
+			return 0;
+		if (!rc)
+			rc = make_call(p, seq);
 	}
 	return rc;
 }
@@ -129,11 +177,13 @@ static void leave(struct sim_player *p)
 
 	sim_job_begin_timing(p, &since);
 	p->left = !p->code;
+	while (p->aborting)
+		sim_task_nap(SIM_MS);
 	if (p->code && sim_job.plan->abrupt[p->rank])
 		sim_proc_kill(p->proc);
 	p->at->closed = true;
 	sim_job_strike(p, SIM_AT_LEAVING);
-	cx_guard_close(p->at->ward, true);
+	cx_guard_close(p->at->lib.guard, true);
 	if (p->left)
 		sim_lanes_close(p);
 	sim_judge_duration(p, "leaving", since, 2500 * SIM_MS);
@@ -146,6 +196,9 @@ static bool goes_on(const struct sim_player *p)
 
 	if (p->at->comm->generation + 1 >= s->generations || p->at->comm->ranks < 2)
 		return false;
+	/* The others had to give it up, see collx_comm_grow. */
+	if (sim_is_joiner(p) && p->code == COLLX_ERR_PEER_LEFT && !p->done)
+		return false;
 	return p->code || (s->shrinks_well && !first_fault(p, SIM_LEAVE_EARLY));
 }
 
@@ -157,9 +210,10 @@ static void move_on(struct sim_player *p, struct sim_stay *next)
 
 	*before = *p;
 	p->before = before;
-	p->at->closed = true;
+	while (p->aborting)
+		sim_task_nap(SIM_MS);
 	sim_job_begin_timing(p, &since);
-	cx_guard_close(p->at->ward, true);
+	cx_comm_close(&p->at->lib);
 	sim_judge_duration(p, "leaving", since, 2500 * SIM_MS);
 	p->at = next;
 	p->code = 0;
@@ -168,6 +222,7 @@ static void move_on(struct sim_player *p, struct sim_stay *next)
 	p->done = p->error_ns = 0;
 	p->created_ns = sim.now;
 	p->rescue = (struct sim_rescue){ 0 };
+	p->growth = (struct sim_growth){ 0 };
 	sim_trace(p->proc, "goes on as rank %d of %d", sim_comm_seat(next->comm, p->rank),
 		  next->comm->ranks);
 }
@@ -178,37 +233,42 @@ static void live_in_communicators(struct sim_player *p)
 	int rc;
 
 	for (;;) {
-		rc = make_calls(p);
+		rc = make_calls(p, &next);
 		if (rc)
 			note_error(p, rc);
 		think(p, 0);
-		if (!goes_on(p) || sim_shrink(p, &next))
+		if (!next && (!goes_on(p) || sim_shrink(p, &next)))
 			break;
 		move_on(p, next);
 	}
 	leave(p);
 }
 
-static void live(struct sim_player *p)
+/* False: it has none. */
+static bool get_communicator(struct sim_player *p)
 {
 	struct cx_meeting m;
 	int rc;
 
-	p->at = sim_stay_create(sim_job.comm[0]);
+	if (sim_is_joiner(p))
+		return sim_join(p);
 	sim_job_begin_timing(p, &p->begun_ns);
+	p->making = sim_job.comm[0];
 	rc = sim_job_meeting(&m, p);
 	if (!rc)
-		rc = sim_job_create(p, p->at, &m);
-	sim_judge_duration(p, "creation", p->begun_ns, sim_job.plan->create_ns + 2500 * SIM_MS);
-	if (rc) {
+		rc = sim_job_create(&m, &p->at);
+	if (rc)
 		note_error(p, rc);
+	return !rc && p->at->lib.guard; /* or it is the rogue */
+}
+
+static void live(struct sim_player *p)
+{
+	if (!get_communicator(p))
 		return;
-	}
-	if (!p->at->ward)
-		return; /* the rogue */
 	p->created = true;
 	p->created_ns = sim.now;
-	sim_trace(p->proc, "has its communicator");
+	p->growth = (struct sim_growth){ 0 };
 	live_in_communicators(p);
 }
 
@@ -260,6 +320,21 @@ static void cease(void *arg)
 		cut(f, false);
 }
 
+/* Another thread of that process ends what it has then. */
+static void *abort_beside(void *arg)
+{
+	struct sim_player *p = arg;
+
+	p->aborting = true;
+	if (p->at && p->at->lib.guard && !p->at->closed) {
+		if (!p->at->comm->aborter)
+			p->at->comm->aborter = 1 + p->rank;
+		cx_guard_end_now(p->at->lib.guard, COLLX_ERR_ABORTED);
+	}
+	p->aborting = false;
+	return NULL;
+}
+
 static void strike(void *arg)
 {
 	struct sim_fault *f = arg;
@@ -275,6 +350,10 @@ static void strike(void *arg)
 	case SIM_JUMP:
 		p->clock_base_ns += f->for_ns;
 		sim_trace(p, "ITS CLOCK JUMPS");
+		break;
+	case SIM_END:
+		sim_trace(p, "ABORTS");
+		sim_task_create(p, abort_beside, &sim_job.player[f->rank], 0);
 		break;
 	default: cut(f, true);
 	}
@@ -338,7 +417,7 @@ void sim_job_start(void)
 {
 	struct sim_schedule *s = sim_job.plan;
 
-	for (int r = 0; r < s->ranks; r++) {
+	for (int r = 0; r < sim_job.all; r++) {
 		const struct sim_fault *f = sim_schedule_find(s, SIM_LATE, r);
 
 		add_player(r, false, s->start_ns[r] + (f ? f->for_ns : 0));
@@ -359,10 +438,11 @@ const char *sim_job_run(struct sim_schedule *s, bool verbose)
 
 	cx_sys = &sim_sys;
 	sim_world_reset(s->seed, verbose);
-	loaded = NULL;
+	clear_statics();
 	sim.params = s->params;
 	sim_job.plan = s;
-	sim_job.players = 0;
+	sim_job.players = sim_job.tokens = 0;
+	sim_job.all = s->ranks + s->joiners;
 	sim_comm_begin();
 	if (!has_secrets && (cx_secret_from_text(&sim_job.secret, "the job's") ||
 			     cx_secret_from_text(&sim_job.wrong, "another job's")))
@@ -370,6 +450,6 @@ const char *sim_job_run(struct sim_schedule *s, bool verbose)
 	has_secrets = true;
 	sim_job_start();
 	sim_world_run(sim.now + 100 * SIM_S, 3000000);
-	cx_guard_swap(NULL, NULL); /* not for the end of this process */
+	clear_statics(); /* not for the end of this process */
 	return sim_job_judge();
 }

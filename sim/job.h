@@ -8,6 +8,7 @@
 
 #include "auth.h"
 #include "boot.h"
+#include "comm.h"
 #include "council.h"
 #include "guard.h"
 #include "rally.h"
@@ -16,9 +17,7 @@
 
 enum { SIM_LANES = 2, SIM_RECORD = 512, SIM_PLAYERS = SIM_RANKS + SIM_FAULTS,
        SIM_COMMS = 64, SIM_GENERATIONS = 3, SIM_DECISIONS = 128,
-       SIM_CALLS = 64 /* of a communicator */ };
-
-struct cx_boot;
+       SIM_CALLS = 64 /* of a communicator */, SIM_TOKENS = 8 };
 
 /* What became of one rank's call. */
 struct sim_call {
@@ -35,6 +34,8 @@ struct sim_comm {
 	struct sim_comm *child;  /* that ranks of it went on in */
 	collx_unique_id id;
 	int ranks, member[SIM_RANKS]; /* [rank in it]: rank in the job */
+	int origin[SIM_RANKS];      /* [rank in it]: what it is to say of that */
+	uint64_t have;              /* ranks of the job, whose part of it was made */
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS], exclude[SIM_RANKS];
@@ -50,26 +51,28 @@ struct sim_comm {
 
 /* A rank's part in a communicator. */
 struct sim_stay {
+	struct collx_comm lib;   /* first: recover.c and careful.c of the library know no more */
 	struct sim_comm *comm;
-	struct cx_boot *boot;
-	struct cx_nest nest;
-	struct cx_rally *rally;  /* until the guard has it */
-	int *beside;             /* the same */
-	struct cx_ward *ward;
+	int *beside;             /* until the guard has it */
+	int origin[SIM_RANKS];
 	const struct cx_council *council; /* while the ward is there */
 	bool closed;             /* it leaves, or has left */
-	struct cx_calls calls;
-	struct collx_comm *handle; /* of uniform calls; NULL: there was none yet */
 	uint64_t stragglers;     /* that it was told of */
 };
 
 /* How the way to the next communicator went. */
 struct sim_rescue {
 	bool tried, done;
-	int unreached;           /* 1 + a lower rank that did not answer this one */
 	int code;                /* 0: there is a next one */
 	uint64_t begun_ns, ended_ns;
 	char text[CX_FAULT_TEXT_MAX];
+};
+
+/* And to one with more ranks. */
+struct sim_growth {
+	struct sim_rescue way;
+	struct cx_motion told;   /* the decision to grow; kind 0: it was told none */
+	bool opened;             /* it tried to make the next one */
 };
 
 /* A process of the job. */
@@ -80,6 +83,10 @@ struct sim_player {
 	struct sim_stay *at;
 	const struct sim_player *before; /* as it was in the communicator before this one */
 	struct sim_rescue rescue;
+	struct sim_growth growth;
+	struct cx_motion told; /* the last decision that it was told */
+	struct sim_comm *making; /* what it is to make next; NULL: nothing */
+	bool aborting;         /* another thread of it does */
 	struct sim_sock *gift; /* that it passed to the others in an exchange */
 	uint64_t begun_ns;     /* creation */
 	uint64_t paused_before_ns;
@@ -99,8 +106,13 @@ struct sim_player {
 struct sim_job {
 	struct sim_schedule *plan;
 	struct cx_secret secret, wrong;
-	struct sim_player player[SIM_PLAYERS];
-	int players;
+	struct sim_player player[SIM_PLAYERS]; /* ranks, joiners, and seconds of some */
+	int players, all;      /* all: ranks and joiners, who have the numbers behind them */
+	struct sim_token {
+		collx_unique_id id;
+		struct sim_comm *parent;
+	} token[SIM_TOKENS];   /* what joiners are given, one after the other */
+	int tokens;
 	struct sim_comm *comm[SIM_COMMS]; /* the first one, and all that came of it */
 	int comms;
 };
@@ -114,20 +126,38 @@ void sim_job_start(void);
 void sim_job_begin_timing(struct sim_player *p, uint64_t *since);
 /* That player does this now: faults that wait for it strike. */
 void sim_job_strike(const struct sim_player *p, enum sim_when when);
-/* create.c: as create.c of the library. at->ward NULL: for a rogue. */
+/* Whose process this is. */
+struct sim_player *sim_job_me(void);
+/* What became of a way to another communicator. */
+void sim_job_note(struct sim_rescue *r, int code);
+/* create.c: cx_comm_open and cx_comm_close, as create.c of the library has them. Without a
+ * guard: for a rogue. */
 int sim_job_meeting(struct cx_meeting *m, const struct sim_player *p);
-int sim_job_create(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m);
-/* recover.c: as recover.c of the library, with an eye on what is decided. */
+int sim_job_create(struct cx_meeting *m, struct sim_stay **out);
+/* recover.c: that of the library, with an eye on what is decided. */
 void sim_comm_begin(void);
-struct sim_stay *sim_stay_create(struct sim_comm *c);
+/* The one that this motion of c's makes. */
+struct sim_comm *sim_comm_of(struct sim_comm *c, const collx_unique_id *id,
+			     const struct cx_set *out, int joiners);
 /* That rank of the job in it; -1: it is none of its. */
 int sim_comm_seat(const struct sim_comm *c, int rank);
 int sim_agree(struct sim_player *p);
 /* 0: next is the next communicator. */
 int sim_shrink(struct sim_player *p, struct sim_stay **next);
-/* What is decided at the end of a careful call; as cx_recover_commit. */
-int sim_commit(struct sim_player *p, bool *ok, struct cx_set *lost, bool *outvoted,
-	       uint64_t until_ns);
+/* That player goes on in next: those who go on, go on together. */
+void sim_check_next(const struct sim_player *p, const struct sim_stay *next);
+/* grow.c: the same with new ranks behind the old ones; what these do. */
+int sim_grow(struct sim_player *p, struct sim_stay **next);
+bool sim_wants_to_grow(const struct sim_player *p, uint64_t seq);
+bool sim_is_joiner(const struct sim_player *p);
+/* Until it has a communicator, or nobody wants it any more. */
+bool sim_join(struct sim_player *p);
+/* judge_grow.c; NULL, or what was wrong. */
+const char *sim_judge_growths(void);
+/* A joiner whose communicator did not come about for those who were there before. */
+bool sim_judge_is_given_up(const struct sim_player *p);
+/* Is there a fault that not everybody should be able to sit out, of ranks from that one on? */
+int sim_judge_harmful(int from);
 /* lanes.c: calls without data. 0, or the error. */
 struct sim_lanes *sim_lanes_create(void);
 int sim_lanes_call(struct sim_player *p, uint64_t seq);

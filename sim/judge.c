@@ -96,8 +96,9 @@ static const struct sim_player *as_it_began(const struct sim_player *p)
 static bool all_created(uint64_t ns)
 {
 	for (int i = 0; i < sim_job.players; i++)
-		if (!sim_job.player[i].created_ns ||
-		    as_it_began(&sim_job.player[i])->created_ns > SIM_BEGINNING + ns)
+		if (!sim_is_joiner(&sim_job.player[i]) &&
+		    (!sim_job.player[i].created_ns ||
+		     as_it_began(&sim_job.player[i])->created_ns > SIM_BEGINNING + ns))
 			return false;
 	return true;
 }
@@ -142,13 +143,18 @@ static bool is_harmless(const struct sim_fault *f)
 	}
 }
 
-static int harmful(void)
+int sim_judge_harmful(int from)
 {
 	int n = 0;
 
 	for (int i = 0; i < sim_job.plan->nfaults; i++)
-		n += !is_harmless(&sim_job.plan->fault[i]);
+		n += !is_harmless(&sim_job.plan->fault[i]) && sim_job.plan->fault[i].rank >= from;
 	return n;
+}
+
+static int harmful(void)
+{
+	return sim_judge_harmful(0);
 }
 
 /* The rank above ended creation, which is for its own error to explain. Whose connection
@@ -204,11 +210,18 @@ static bool is_silence_by_cut(const struct sim_player *p, const struct sim_fault
 	const struct sim_schedule *s = sim_job.plan;
 	int zero = p->at->comm->member[0];
 
-	for (int r = 0; r < s->ranks; r++)
+	for (int r = 0; r < sim_job.all; r++)
 		if (is_silence(p, r) && (s->host[r] == f->host || sim_job_leads(r) || r == zero ||
 					 s->host[zero] == f->host || f->kind == SIM_CUT_PAIR))
 			return true;
 	return false;
+}
+
+/* Joiners call already while the others have their last word on it, and wait for one that does
+ * not. */
+static bool is_grown(const struct sim_comm *c)
+{
+	return c->member[c->ranks - 1] >= sim_job.plan->ranks;
 }
 
 /* Where the line says who is missing it must be that one, and only those who have a
@@ -219,7 +232,7 @@ static bool is_slow_for(const struct sim_player *p, int rank)
 
 	if (!is_slow(p))
 		return false;
-	return !list || names(p, list, rank) || sim_job_leads(rank);
+	return !list || names(p, list, rank) || sim_job_leads(rank) || is_grown(p->at->comm);
 }
 
 static bool is_death(const struct sim_player *p, int rank)
@@ -292,6 +305,8 @@ static bool is_garbled(const struct sim_player *p, int by)
 		       p->code == COLLX_ERR_VERSION || p->code == COLLX_ERR_INVALID ||
 		       is_no_creation(p, by) || is_no_creation(p, p->rank);
 	/* Some were through with creation, another one was not, and told them. */
+	if (is_grown(p->at->comm) && p->code == COLLX_ERR_CORRUPT)
+		return true;
 	for (int i = 0; i < sim_job.players; i++)
 		if (!sim_job.player[i].created && sim_job.player[i].code == p->code &&
 		    (p->code == COLLX_ERR_CORRUPT || p->code == COLLX_ERR_VERSION))
@@ -353,8 +368,9 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 	case SIM_JUMP: /* by that clock the time was over */
 		return is_out_of_time(p, f);
 	case SIM_LATE:
-	case SIM_STRAGGLER:
-		return is_slow_for(p, r) || is_no_creation(p, r);
+	case SIM_STRAGGLER: /* who comes to grow when the others gave that up does so alone */
+		return is_slow_for(p, r) || is_no_creation(p, r) ||
+		       (p->code == COLLX_ERR_MISMATCH && f->n == sim_job.plan->grow_at);
 	case SIM_PAUSE_ALL:
 		return is_slow(p) || p->code == COLLX_ERR_LINK || is_no_creation(p, p->rank);
 	case SIM_CUT:
@@ -372,7 +388,8 @@ static bool explains(const struct sim_fault *f, const struct sim_player *p)
 			return true; /* and the other end went on alone */
 		return p->code == COLLX_ERR_PEER_DEAD || p->code == COLLX_ERR_LINK || !p->created;
 	case SIM_NO_MEMORY:
-		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_no_creation(p, r);
+		return p->code == COLLX_ERR_NOMEM || is_death(p, r) || is_slow_for(p, r) ||
+		       is_no_creation(p, r);
 	case SIM_FEW_FILES:
 		return is_left_outside(p, r) || is_silence(p, r) || is_death(p, r) ||
 		       p->code == COLLX_ERR_NOFILES || is_slow_for(p, r) ||
@@ -420,7 +437,7 @@ static bool blames_the_failed(const struct sim_player *p)
 			     f->kind == SIM_CUT_PAIR ||
 			     f->kind == SIM_PAUSE_ALL || f->kind == SIM_PAUSE;
 
-		for (int r = 0; parts && !is_harmless(f) && r < s->ranks; r++)
+		for (int r = 0; parts && !is_harmless(f) && r < sim_job.all; r++)
 			if ((p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_TIMEOUT ||
 			     (p->code == COLLX_ERR_PEER_DEAD && s->params.buffer <= 4096)) &&
 			    names(p, p->text, r) &&
@@ -430,13 +447,14 @@ static bool blames_the_failed(const struct sim_player *p)
 	return false;
 }
 
-/* A rank that could not agree has left, or ended without a word, and others need it. */
+/* A rank that could not agree has left, or ended without a word, and others need it. After an
+ * abort it ends what it has first. */
 static bool left_undecided(const struct sim_player *p)
 {
 	for (int i = 0; i < sim_job.players; i++) {
 		const struct sim_player *q = &sim_job.player[i];
 
-		if (q->undecided && names(p, p->text, q->rank) &&
+		if (q->undecided && q->code != COLLX_ERR_ABORTED && names(p, p->text, q->rank) &&
 		    (p->code == COLLX_ERR_PEER_LEFT ||
 		     (p->code == COLLX_ERR_PEER_DEAD && sim_job.plan->abrupt[q->rank])))
 			return true;
@@ -461,8 +479,18 @@ static bool lost_the_verdict(const struct sim_player *p)
 	return false;
 }
 
+bool sim_judge_is_given_up(const struct sim_player *p)
+{
+	const struct sim_comm *c = p->at->comm;
+
+	return sim_is_joiner(p) && c->parent && c->parent->child != c &&
+	       (p->code == COLLX_ERR_PEER_LEFT || p->code == COLLX_ERR_PEER_DEAD);
+}
+
 static bool has_excuse(const struct sim_player *p)
 {
+	if (sim_judge_is_given_up(p))
+		return true;
 	if (lost_the_verdict(p))
 		return true;
 	if (left_undecided(p))
@@ -479,12 +507,12 @@ static bool has_excuse(const struct sim_player *p)
 	return false;
 }
 
-/* As it was in a communicator of that generation; NULL. */
-static const struct sim_player *view(int player, int generation)
+/* As it was in that communicator; NULL. */
+static const struct sim_player *view(int player, const struct sim_comm *c)
 {
 	const struct sim_player *p = &sim_job.player[player];
 
-	while (p && (!p->at || p->at->comm->generation != generation))
+	while (p && (!p->at || p->at->comm != c))
 		p = p->before;
 	return p;
 }
@@ -505,13 +533,22 @@ static bool is_survivor(const struct sim_player *p)
 	return !p->proc->killed || p->code;
 }
 
-static const char *judge_player(const struct sim_player *p, bool last)
+static uint64_t calls_of(const struct sim_player *p)
 {
 	const struct sim_schedule *s = sim_job.plan;
 	const struct sim_fault *early = p->at->comm->generation
 						? NULL
 						: sim_schedule_find(s, SIM_LEAVE_EARLY, p->rank);
-	uint64_t calls = early ? cx_min((uint64_t)s->ops, early->n) : (uint64_t)s->ops;
+
+	if (p->growth.way.done && !p->growth.way.code)
+		return s->grow_at - 1; /* and the rest in that one */
+	return early ? cx_min((uint64_t)s->ops, early->n) : (uint64_t)s->ops;
+}
+
+static const char *judge_player(const struct sim_player *p, bool last)
+{
+	const struct sim_schedule *s = sim_job.plan;
+	uint64_t calls = calls_of(p);
 
 	if (p->proc->alive && last)
 		return sim_say("rank %d never ended: %s", p->rank,
@@ -529,6 +566,8 @@ static const char *judge_player(const struct sim_player *p, bool last)
 	if (is_others_exclusion(p))
 		return sim_say("rank %d is not meant, and got %s (%s)", p->rank,
 			       collx_strerror((collx_result)p->code), p->text);
+	if (p->undecided && p->growth.way.code == p->code)
+		return NULL; /* see judge_grow.c */
 	if (p->undecided ? !sim_judge_may_fail(p, p->code) : p->code && !has_excuse(p))
 		return sim_say("rank %d got %s (%s), which nothing that happened explains", p->rank,
 			       collx_strerror((collx_result)p->code), p->text);
@@ -588,15 +627,15 @@ bool sim_job_leads(int rank)
 	return false;
 }
 
-static bool leads_in(int generation, int rank)
+static bool leads_in(const struct sim_comm *c, int rank)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
 	/* A next communicator's ranks meet by host, too, and its rank 0 may be anybody. */
-	for (int i = 0; generation && i < sim_job.players; i++) {
-		const struct sim_player *p = view(i, generation);
+	for (int i = 0; c->generation && i < sim_job.players; i++) {
+		const struct sim_player *p = view(i, c);
 
-		if (p && p->at->comm->member[0] == rank)
+		if (p && c->member[0] == rank)
 			return true;
 		if (p && s->meeting != SIM_UNIX && p->rank != rank &&
 		    s->host[p->rank] == s->host[rank])
@@ -611,7 +650,7 @@ static bool leads_in(int generation, int rank)
  * creation by another one; when the network parts the ranks; where a broken connection
  * looks like a death.
  */
-static bool must_agree(int generation, uint64_t first_error_ns)
+static bool must_agree(const struct sim_comm *c, uint64_t first_error_ns)
 {
 	const struct sim_schedule *s = sim_job.plan;
 
@@ -624,14 +663,18 @@ static bool must_agree(int generation, uint64_t first_error_ns)
 		    f->kind == SIM_CUT_PAIR || f->kind == SIM_RESET ||
 		    f->kind == SIM_PAUSE_ALL || f->kind == SIM_TWICE || f->kind == SIM_RESTART)
 			return false;
-		if (leads_in(generation, f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
+		if (leads_in(c, f->rank) && (harmful() > 1 || f->kind == SIM_PAUSE ||
 					       f->kind == SIM_ROGUE))
 			return false;
 	}
+	/* Some were through with its creation, others told them of an error in that. */
+	for (int r = 0; c->parent && r < c->ranks; r++)
+		if (!(c->have >> c->member[r] & 1))
+			return false;
 	for (int i = 0; i < sim_job.players; i++) {
-		const struct sim_player *p = view(i, generation);
+		const struct sim_player *p = view(i, c);
 
-		if (!p || !leads_in(generation, p->rank))
+		if (!p || !leads_in(c, p->rank))
 			continue;
 		if ((p->left || p->undecided) && p->proc->ended_ns < first_error_ns)
 			return false;
@@ -656,12 +699,12 @@ static bool has_verdict(const struct sim_player *p)
 	return p->created && p->code && !p->undecided;
 }
 
-static const struct sim_player *first_error(int generation)
+static const struct sim_player *first_error(const struct sim_comm *c)
 {
 	const struct sim_player *first = NULL;
 
 	for (int i = 0; i < sim_job.players; i++) {
-		const struct sim_player *p = view(i, generation);
+		const struct sim_player *p = view(i, c);
 
 		if (p && has_verdict(p) && p->code != COLLX_ERR_EXCLUDED &&
 		    (!first || p->error_ns < first->error_ns))
@@ -695,7 +738,7 @@ static const char *judge_missing(const struct sim_player *p)
 {
 	const char *list = p->code == COLLX_ERR_TIMEOUT ? strstr(p->text, "missing: ") : NULL;
 
-	for (int r = 0; list && r < sim_job.plan->ranks; r++)
+	for (int r = 0; list && !is_grown(p->at->comm) && r < sim_job.plan->ranks; r++)
 		if (names(p, list, r) && !may_miss(r))
 			return sim_say("rank %d got %s (%s), but rank %d was well", p->rank,
 				       collx_strerror((collx_result)p->code), p->text, r);
@@ -731,14 +774,14 @@ static const char *say_difference(const struct sim_player *p, const struct sim_p
 		       cx_phase_name(b->where.phase));
 }
 
-static const char *judge_agreement(int generation)
+static const char *judge_agreement(const struct sim_comm *c)
 {
-	const struct sim_player *first = first_error(generation);
+	const struct sim_player *first = first_error(c);
 
-	if (!first || !must_agree(generation, first->error_ns))
+	if (!first || !must_agree(c, first->error_ns))
 		return NULL;
 	for (int i = 0; i < sim_job.players; i++) {
-		const struct sim_player *p = view(i, generation);
+		const struct sim_player *p = view(i, c);
 
 		if (!p || !has_verdict(p) || p->code == COLLX_ERR_EXCLUDED)
 			continue;
@@ -776,14 +819,16 @@ static const char *judge_silence(void)
 	if (sim_schedule_find(s, SIM_PAUSE, 0) && s->nfaults > 1)
 		most_ns += cx_max(s->silence_ns, SIM_S);
 	for (int i = 0; i < s->nfaults; i++)
-		if (s->fault[i].kind != SIM_PAUSE || s->fault[i].for_ns < most_ns)
+		if (s->fault[i].kind != SIM_PAUSE || s->fault[i].for_ns < most_ns ||
+		    s->fault[i].when || s->fault[i].rank >= s->ranks)
 			return NULL;
 		else
 			from_ns = cx_max(from_ns, SIM_BEGINNING + s->fault[i].at_ns);
 	for (int i = 0; s->nfaults && s->op_ns > most_ns && i < sim_job.players; i++) {
-		const struct sim_player *p = view(i, 0);
+		const struct sim_player *p = view(i, sim_job.comm[0]);
 
 		if (!p || !p->created || p->created_ns > from_ns || p->proc->paused_ns ||
+		    p->growth.way.tried ||
 		    (!has_verdict(p) && s->ops < SIM_MANY_OPS))
 			continue;
 		if (!has_verdict(p) || p->error_ns > from_ns + most_ns)
@@ -833,14 +878,16 @@ const char *sim_job_judge(void)
 	for (int i = 0; !bad && i < sim_job.players; i++) {
 		const struct sim_player *p = &sim_job.player[i];
 
+		if (!p->at && p->proc->alive)
+			bad = sim_say("rank %d never ended: it begins still", p->rank);
 		if (!p->at)
-			continue; /* it was killed before it began */
+			continue; /* it was killed before it began, or nobody wanted it */
 		bad = judge_player(p, true);
 		for (p = p->before; p && !bad; p = p->before)
 			bad = judge_player(p, false);
 	}
-	for (int g = 0; !bad && g < SIM_GENERATIONS; g++)
-		bad = judge_agreement(g);
+	for (int i = 0; !bad && i < sim_job.comms; i++)
+		bad = judge_agreement(sim_job.comm[i]);
 	if (!bad)
 		bad = judge_creation();
 	if (!bad)
@@ -849,6 +896,8 @@ const char *sim_job_judge(void)
 		bad = sim_judge_calls();
 	if (!bad)
 		bad = sim_judge_rescues();
+	if (!bad)
+		bad = sim_judge_growths();
 	if (!bad && !any_killed() && sim_name_count())
 		bad = sim_say("%d names of sockets are left", sim_name_count());
 	return bad;

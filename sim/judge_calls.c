@@ -30,13 +30,13 @@ static const char *judge_uniform(const struct sim_comm *c, int seq)
 {
 	int well = -1;
 
-	for (int r = 0; r < sim_job.plan->ranks; r++) {
+	for (int r = 0; r < sim_job.all; r++) {
 		const struct sim_call *call = &c->call[seq][r];
 
 		if (call->ended_ns && !call->code && !is_given_up(c, r, call))
 			well = r;
 	}
-	for (int r = 0; well >= 0 && r < sim_job.plan->ranks; r++) {
+	for (int r = 0; well >= 0 && r < sim_job.all; r++) {
 		const struct sim_call *call = &c->call[seq][r];
 
 		if (call->ended_ns && call->code && !is_given_up(c, r, call))
@@ -54,7 +54,7 @@ static uint64_t first_begin_ns(const struct sim_comm *c, uint64_t seq, int but)
 {
 	uint64_t first = UINT64_MAX;
 
-	for (int r = 0; r < sim_job.plan->ranks; r++)
+	for (int r = 0; r < sim_job.all; r++)
 		if (r != but && c->call[seq][r].begun_ns)
 			first = cx_min(first, c->call[seq][r].begun_ns);
 	return first;
@@ -76,7 +76,7 @@ void sim_judge_straggler(struct sim_player *p)
 
 	if (!limit_ns)
 		return;
-	cx_guard_straggler(p->at->ward, CX_BELLS, &s);
+	cx_guard_straggler(p->at->lib.guard, CX_BELLS, &s);
 	if (s.number == p->at->stragglers)
 		return;
 	p->at->stragglers = s.number;
@@ -146,7 +146,7 @@ static const char *judge_stragglers(void)
 	const struct sim_comm *c = sim_job.comm[0];
 	const char *bad;
 
-	if (!f || f->meets || f->n >= SIM_CALLS)
+	if (!f || f->meets || f->n >= SIM_CALLS || f->n == sim_job.plan->grow_at)
 		return NULL;
 	bad = judge_told(c, f);
 	return bad ? bad : judge_patience(c, f);

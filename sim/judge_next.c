@@ -71,7 +71,7 @@ static bool may_be_lost(int rank)
 
 bool sim_judge_may_part(void)
 {
-	for (int r = 0; r < sim_job.plan->ranks; r++)
+	for (int r = 0; r < sim_job.all; r++)
 		if (may_be_lost(r))
 			return true;
 	return false;
@@ -94,6 +94,7 @@ static int lost_without_reason(const struct sim_comm *c, const struct cx_motion 
 {
 	for (int r = 0; m->kind <= CX_MOTION_GROW && r < c->ranks; r++)
 		if (cx_set_has(&m->out, r) && !may_be_lost(c->member[r]) &&
+		    (!c->parent || c->have >> c->member[r] & 1) &&
 		    !sim_judge_was_held_back(c->member[r]) &&
 		    !has_ended(c->member[r], sim.now) && !sim_job.player[c->member[r]].left)
 			return c->member[r];
@@ -165,7 +166,7 @@ static const char *judge_after_ends(const struct sim_player *p)
 {
 	const struct sim_rescue *r = &p->rescue;
 	uint64_t since = cx_max(last_end_ns(r->ended_ns), last_begin_ns(p->at->comm));
-	uint64_t most = SIM_S;
+	uint64_t most = SIM_S + (uint64_t)sim_job.plan->joiners * 100 * SIM_MS;
 	int ends;
 
 	if (!only_ends() || !all_came(p->at->comm, p->rescue.ended_ns, &ends) ||
@@ -198,7 +199,7 @@ static const char *judge_heir(const struct sim_player *p)
 	for (int i = 0; i < sim_job.players; i++)
 		if (!sim_job.player[i].created)
 			return NULL;
-	if (p->undecided)
+	if (p->undecided && !p->growth.way.code)
 		return sim_say("rank %d could not agree: %s (%s), though others knew", p->rank,
 			       collx_strerror((collx_result)p->code), p->text);
 	if (!r->done)
@@ -244,6 +245,8 @@ bool sim_judge_may_fail(const struct sim_player *p, int code)
 	case COLLX_ERR_ABORTED:
 		return sim_schedule_find(sim_job.plan, SIM_END, -1);
 	case COLLX_ERR_MISMATCH: /* others shrink, who know more; they outvote commits */
+		if (sim_job.plan->joiners && !only_ends())
+			return true; /* or grow yet, until their time is over */
 		return sim_job.plan->agree_every && sim_job.plan->seed % 2 &&
 		       sim_job.plan->generations > 1 && sim_job.plan->nfaults;
 	case COLLX_ERR_REVOKED:
@@ -275,7 +278,7 @@ static const char *judge_rescue(const struct sim_player *p)
 	const char *bad;
 
 	bad = judge_heir(p);
-	if (!r->done || bad)
+	if (!r->done || bad || sim_judge_is_given_up(p))
 		return bad;
 	bad = judge_after_ends(p);
 	if (!bad && r->code)
@@ -352,7 +355,7 @@ static const struct sim_fault *lone_pair(void)
 	const struct sim_fault *f = sim_judge_lone(SIM_CUT_PAIR);
 
 	/* Each rank leads its host then. */
-	if (!f || f->when || f->for_ns != UINT64_MAX || s->hosts != s->ranks ||
+	if (!f || f->when || f->for_ns != UINT64_MAX || s->hosts != s->ranks || s->joiners ||
 	    s->ring_hosts >= (unsigned)s->hosts || s->op_ns < 4 * s->silence_ns ||
 	    s->ops < SIM_MANY_OPS)
 		return NULL;

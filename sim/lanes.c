@@ -68,7 +68,7 @@ static void tell(const struct sim_player *p, uint64_t seq)
 	int from = p->rank;
 	const struct sim_schedule *s = sim_job.plan;
 
-	for (int to = 0; to < s->ranks; to++) {
+	for (int to = 0; to < sim_job.all; to++) {
 		uint64_t most = s->host[to] == s->host[from] ? s->params.local_ns
 							     : s->params.net_ns;
 		struct message *m;
@@ -133,7 +133,7 @@ static int look(const struct sim_player *p, uint64_t seq, int root)
 	const struct sim_comm *c = p->at->comm;
 	int missing = 0;
 
-	for (int r = 0; r < sim_job.plan->ranks; r++) {
+	for (int r = 0; r < sim_job.all; r++) {
 		const struct lane *l = &lanes_of(p)->lane[p->rank][r];
 
 		if (r == p->rank || sim_comm_seat(c, r) < 0)
@@ -162,7 +162,7 @@ static int wait_for_others(struct sim_player *p, uint64_t seq, int root)
 
 		if (rc)
 			return rc < 0 ? rc : 0;
-		if (!cx_calls_may(&p->at->calls, seq))
+		if (!cx_calls_may(&p->at->lib.calls, seq))
 			return COLLX_ERR_PEER_LEFT; /* or another verdict */
 		if (now - start > sim_job.plan->op_ns)
 			return cx_fail(COLLX_ERR_TIMEOUT, "operation %llu: rank %d waited %.1f s",
@@ -170,7 +170,7 @@ static int wait_for_others(struct sim_player *p, uint64_t seq, int root)
 				       (double)(now - start) / 1e9);
 		if (now - start > nudge_after_ns && (!nudged || now - nudged > nudge_again_ns)) {
 			nudged = now;
-			cx_guard_nudge(p->at->ward);
+			cx_guard_nudge(p->at->lib.guard);
 		}
 		lanes_of(p)->waiting[p->rank] = sim.running;
 		sim_task_wait(5 * SIM_MS);
@@ -188,14 +188,14 @@ static bool is_hearsay(int code)
 int sim_lanes_die(struct sim_player *p, int code)
 {
 	struct cx_report r = { .code = code, .about = -1, .hearsay = is_hearsay(code),
-			       .where = cx_calls_where(&p->at->calls),
+			       .where = cx_calls_where(&p->at->lib.calls),
 			       .fault_ns = (int64_t)cx_now_ns() };
 
 	if (!r.where.call)
 		r.where.phase = COLLX_PHASE_DECIDING;
 	snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1, cx_error_text());
 	sim_lanes_close(p);
-	return cx_guard_report(p->at->ward, &r);
+	return cx_guard_report(p->at->lib.guard, &r);
 }
 
 int sim_lanes_call(struct sim_player *p, uint64_t seq)
@@ -204,17 +204,17 @@ int sim_lanes_call(struct sim_player *p, uint64_t seq)
 	uint64_t count = f && f->n == seq && !p->at->comm->generation ? 77 : 8;
 	int root = root_of(p->at->comm, seq), rc;
 
-	cx_calls_begin(&p->at->calls, seq, count,
+	cx_calls_begin(&p->at->lib.calls, seq, count,
 		       cx_sign_what(root < 0 ? CX_ALLREDUCE : CX_BROADCAST, COLLX_FLOAT32,
 				    COLLX_SUM, root < 0 ? 0 : sim_comm_seat(p->at->comm, root)));
 	lanes_of(p)->count[p->rank][seq % CALLS] = count;
-	if (!cx_calls_may(&p->at->calls, seq))
+	if (!cx_calls_may(&p->at->lib.calls, seq))
 		return sim_lanes_die(p, COLLX_ERR_PEER_LEFT);
 	tell(p, seq);
 	rc = wait_for_others(p, seq, root);
 	p->at->comm->call[seq % SIM_CALLS][p->rank].moved_ns = sim.now;
 	if (rc)
 		return sim_lanes_die(p, rc);
-	cx_calls_end(&p->at->calls, seq);
+	cx_calls_end(&p->at->lib.calls, seq);
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is drawn where calls are uniform, ranks dawdle or clocks jump; see schedule.h. */
+#include "base/base.h"
 #include "schedule.h"
 
 /* ---- ends within uniform calls ---- */
@@ -282,6 +283,126 @@ void sim_schedule_draw_pairs(struct sim_schedule *s)
 	if (sim_rng_once_in(&r, 4))
 		sim_add_fault(s, SIM_KILL, (int)sim_rng_below(&r, (uint64_t)s->ranks),
 			      sim_rng_below(&r, 5 * SIM_S), 0);
+}
+
+/* ---- new ranks ---- */
+
+static int some_rank(const struct sim_schedule *s, struct sim_rng *r)
+{
+	return (int)sim_rng_below(r, (uint64_t)s->ranks);
+}
+
+static int some_joiner(const struct sim_schedule *s, struct sim_rng *r)
+{
+	return s->ranks + (int)sim_rng_below(r, (uint64_t)s->joiners);
+}
+
+/* While somebody grows, or joins; the one that it is about, mostly. */
+static struct sim_fault *add_while_growing(struct sim_schedule *s, struct sim_rng *r,
+					   enum sim_fault_kind kind, int rank)
+{
+	uint64_t some_ns = sim_rng_once_in(r, 2) ? 8 * s->params.net_ns + SIM_MS
+						 : 2 * s->silence_ns;
+	struct sim_fault *f = sim_add_fault(s, kind, rank, 1 + sim_rng_below(r, some_ns),
+					    SIM_MS << sim_rng_below(r, 14));
+
+	f->when = SIM_AT_GROWING;
+	return f;
+}
+
+static void hit_joiner(struct sim_schedule *s, struct sim_rng *r)
+{
+	int who = some_joiner(s, r);
+
+	switch (sim_rng_below(r, 5)) {
+	case 0: /* it never comes */
+		sim_add_fault(s, SIM_KILL, who, 0, 0)->at_call = 1;
+		break;
+	case 1:
+		sim_add_fault(s, SIM_LATE, who, 0, sim_rng_below(r, 2 * s->decide_ns));
+		break;
+	case 2:
+		sim_add_fault(s, SIM_KILL, who, 0, 0)->at_call = 1 + sim_rng_below(r, 300);
+		break;
+	case 3:
+		add_while_growing(s, r, SIM_PAUSE, who);
+		break;
+	default:
+		add_while_growing(s, r, SIM_KILL, who);
+	}
+}
+
+static void hit_net(struct sim_schedule *s, struct sim_rng *r)
+{
+	static const enum sim_fault_kind kinds[] = { SIM_CUT, SIM_CUT_ONE_WAY, SIM_CUT_PAIR };
+	struct sim_fault *f = add_while_growing(s, r, kinds[sim_rng_below(r, 3)], some_rank(s, r));
+
+	f->host = s->host[sim_rng_once_in(r, 2) ? f->rank : some_joiner(s, r)];
+	if (f->kind == SIM_CUT_PAIR)
+		f->n = (uint64_t)(f->host + 1) % cx_min((uint64_t)s->hosts + 1, SIM_HOSTS);
+	if (sim_rng_once_in(r, 3))
+		f->for_ns = UINT64_MAX;
+}
+
+static void hit_member(struct sim_schedule *s, struct sim_rng *r)
+{
+	int who = sim_rng_once_in(r, 3) ? 0 : some_rank(s, r);
+	struct sim_fault *f;
+
+	switch (sim_rng_below(r, 9)) {
+	case 0: add_while_growing(s, r, SIM_KILL, who); break;
+	case 1: add_while_growing(s, r, SIM_PAUSE, who); break;
+	case 2: hit_net(s, r); break;
+	case 3: add_while_growing(s, r, SIM_END, who)->meets = true; break;
+	case 4: /* while the others have their last word */
+		f = add_while_growing(s, r, SIM_END, who);
+		f->meets = true;
+		f->pass = 1;
+		f->when = SIM_AT_DECIDING;
+		f->at_ns = 1 + sim_rng_below(r, 6 * s->params.net_ns);
+		break;
+	case 5:
+		sim_add_fault(s, SIM_MISCOUNT, who, 0, 0)->n = 1 + sim_rng_below(r, 2);
+		break;
+	case 6: sim_add_fault(s, SIM_STRAGGLER, who, 0, s->silence_ns)->n = s->grow_at; break;
+	case 7: sim_add_fault(s, SIM_NO_MEMORY, who, 0, 0)->n = 20 + sim_rng_below(r, 40); break;
+	default: /* at one of its two decisions */
+		f = sim_add_fault(s, sim_rng_once_in(r, 3) ? SIM_PAUSE : SIM_KILL, who, 0,
+				  SIM_MS << sim_rng_below(r, 14));
+		f->when = sim_rng_once_in(r, 2) ? SIM_AT_TOLD : SIM_AT_DECIDING;
+		f->at_ns = sim_rng_once_in(r, 2) ? 0 : 1 + sim_rng_below(r, 6 * s->params.net_ns);
+		f->pass = sim_rng_below(r, 2);
+	}
+}
+
+void sim_schedule_draw_grow(struct sim_schedule *s, bool faults)
+{
+	struct sim_rng r = { s->seed * 13 + 3 };
+
+	if (s->ranks + 3 > SIM_RANKS)
+		return;
+	s->joiners = 1 + (int)sim_rng_below(&r, 3);
+	s->ops = s->ops ? s->ops : 2;
+	s->grow_at = 1 + sim_rng_below(&r, cx_min((uint64_t)s->ops, 4));
+	s->generations = 2 + (int)sim_rng_below(&r, 2);
+	s->decide_ns = sim_rng_once_in(&r, 3) ? 12 * SIM_S : 3 * SIM_S;
+	for (int i = s->ranks; i < s->ranks + s->joiners; i++) {
+		bool apart = s->meeting != SIM_UNIX && s->hosts < SIM_HOSTS &&
+			     sim_rng_once_in(&r, 3);
+
+		s->host[i] = apart ? s->hosts : (int)sim_rng_below(&r, (uint64_t)s->hosts);
+		s->start_ns[i] = sim_rng_below(&r, 30 * SIM_MS);
+		s->ppm[i] = (int64_t)sim_rng_below(&r, 20001) - 10000;
+	}
+	if (!faults || sim_rng_once_in(&r, 4))
+		return; /* what was drawn */
+	s->nfaults = 0;
+	s->go_on = 0;
+	s->agree_every = 0;
+	if (sim_rng_once_in(&r, 2))
+		hit_joiner(s, &r);
+	if (!s->nfaults || sim_rng_once_in(&r, 2))
+		hit_member(s, &r);
 }
 
 /* ---- all ---- */

@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How ranks decide and go on, as recover.c of the library does: that file stands on
- * collx_comm with its plans and data, and on uid.c, which keeps ports in one table a
- * process; so its steps are here once more, over the same guard, council and meeting.
- *
- * All that any rank is told was decided is compared here with what others were told.
+ * How ranks decide and go on: recover.c and uid.c of the library, over the communicators of
+ * create.c here. The linker puts __wrap_cx_guard_decide in the way of all that is decided, so
+ * that what any rank is told is compared with what others were told, and with what the rank
+ * makes of it.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
-#include "host.h"
 #include "job.h"
-
-/* What stands in an id here. */
-struct id {
-	unsigned char key[CX_SECRET_BYTES];
-	char where[CX_MEET_MAX];
-};
-_Static_assert(sizeof(struct id) <= COLLX_UNIQUE_ID_BYTES, "an id");
 
 /* ---- communicators ---- */
 
@@ -44,7 +35,7 @@ void sim_comm_begin(void)
 	c->lanes = sim_lanes_create();
 	c->ranks = sim_job.plan->ranks;
 	for (int r = 0; r < c->ranks; r++)
-		c->member[r] = r;
+		c->member[r] = c->origin[r] = r;
 }
 
 int sim_comm_seat(const struct sim_comm *c, int rank)
@@ -55,29 +46,27 @@ int sim_comm_seat(const struct sim_comm *c, int rank)
 	return -1;
 }
 
-struct sim_stay *sim_stay_create(struct sim_comm *c)
-{
-	struct sim_stay *at = sim_memory(sizeof(*at));
-
-	at->comm = c;
-	at->nest.fd = -1;
-	return at;
-}
-
-/* The one that this motion makes; whoever comes first adds it. */
-static struct sim_comm *comm_of(struct sim_comm *c, const struct cx_motion *m)
+/* Whoever comes first adds it. */
+struct sim_comm *sim_comm_of(struct sim_comm *c, const collx_unique_id *id,
+			     const struct cx_set *out, int joiners)
 {
 	struct sim_comm *next;
 
 	for (int i = 0; i < sim_job.comms; i++)
 		if (sim_job.comm[i]->parent == c &&
-		    !memcmp(&sim_job.comm[i]->id, &m->id, sizeof(m->id)))
+		    !memcmp(&sim_job.comm[i]->id, id, sizeof(*id)))
 			return sim_job.comm[i];
 	next = add_comm(c);
-	next->id = m->id;
+	next->id = *id;
 	for (int r = 0; r < c->ranks; r++)
-		if (!cx_set_has(&m->out, r))
+		if (!cx_set_has(out, r)) {
+			next->origin[next->ranks] = joiners ? r : c->origin[r];
 			next->member[next->ranks++] = c->member[r];
+		}
+	for (int i = 0; i < joiners; i++) {
+		next->origin[next->ranks] = next->ranks;
+		next->member[next->ranks++] = sim_job.plan->ranks + i;
+	}
 	return next;
 }
 
@@ -88,7 +77,7 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 {
 	uint64_t flags = UINT64_MAX;
 
-	if (sim_job.players > sim_job.plan->ranks)
+	if (sim_job.players > sim_job.all)
 		return; /* two with one number, of whom one was let in */
 	if (c->unsure)
 		return;
@@ -110,12 +99,19 @@ static void check_flags(const struct sim_comm *c, const struct cx_motion *m)
 /* Whom a voter wants to be out is out. */
 static void check_exclusions(const struct sim_comm *c, const struct cx_motion *m)
 {
-	if (sim_job.players > sim_job.plan->ranks || c->unsure)
+	if (sim_job.players > sim_job.all || c->unsure)
 		return;
 	for (int r = 0; r < c->ranks; r++)
 		if (!cx_set_has(&m->out, r) && c->kind[r] == CX_MOTION_SHRINK &&
 		    c->exclude[r] & ~m->out.word[0])
 			sim_broken("decision %d ignores whom rank %d excludes", (int)m->number, r);
+}
+
+/* Where the connection was full others' ends may be without a leave. */
+static bool had_no_room(const struct sim_player *p)
+{
+	return sim_job.plan->params.buffer <= 4096 &&
+	       p->proc->paused_ns > sim_job.plan->silence_ns;
 }
 
 /*
@@ -140,9 +136,7 @@ static bool is_excused(const struct sim_player *p, struct sim_comm *c, uint64_t 
 		/* Behind a cut no end can be seen. */
 		ended &= !sim.cut[q->proc->host][p->proc->host];
 	}
-	/* Where the connection was full its end may be without a leave. */
-	if (sim_job.plan->params.buffer <= 4096 && p->proc->paused_ns > sim_job.plan->silence_ns)
-		ended = true;
+	ended |= had_no_room(p);
 	c->parted |= ended || sim_schedule_find(sim_job.plan, SIM_RESET, -1);
 	return c->parted;
 }
@@ -177,7 +171,8 @@ static void check_decision(const struct sim_player *p, struct sim_comm *c,
 	}
 	if (!known->kind)
 		check_aborter(c, m);
-	if (!known->kind && m->kind <= CX_MOTION_COMMIT && !m->outvoted)
+	if (!known->kind && m->kind != CX_MOTION_SHRINK && m->kind <= CX_MOTION_GROW &&
+	    !m->outvoted)
 		check_flags(c, m);
 	if (!known->kind && m->kind == CX_MOTION_SHRINK)
 		check_exclusions(c, m);
@@ -193,13 +188,15 @@ static void check_dead(const struct sim_player *p)
 {
 	const struct sim_comm *c = p->at->comm;
 
-	if (sim_job.players > sim_job.plan->ranks || sim_schedule_find(sim_job.plan, SIM_RESET, -1))
+	if (sim_job.players > sim_job.all || sim_schedule_find(sim_job.plan, SIM_RESET, -1))
+		return;
+	if (had_no_room(p))
 		return;
 	for (int r = 0; p->at->council && r < c->ranks; r++) {
 		const struct sim_player *q = &sim_job.player[c->member[r]];
 
-		if (cx_set_has(&p->at->council->dead, r) && q->proc->alive && q->at->comm == c &&
-		    q->at->ward && !q->at->closed)
+		if (cx_set_has(&p->at->council->dead, r) && q->proc->alive && q->at &&
+		    q->at->comm == c && q->at->lib.guard && !q->at->closed)
 			sim_broken("rank %d takes rank %d for dead, which lives", p->rank, q->rank);
 	}
 }
@@ -231,96 +228,112 @@ static void strike_deciders(struct sim_player *p)
 	}
 }
 
-static int decide_once(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
-		       struct cx_motion *out)
+static void note_vote(const struct sim_player *p, const struct cx_motion *vote)
 {
-	struct sim_stay *at = p->at;
-	int me = sim_comm_seat(at->comm, p->rank), rc;
-	uint64_t since, left = until_ns - cx_now_ns();
-	/* A commit waits for chairs that fall silent one after the other. */
-	uint64_t silences = vote->kind == CX_MOTION_COMMIT ? 2 * (uint64_t)at->comm->ranks + 4 : 2;
+	struct sim_comm *c = p->at->comm;
+	int me = sim_comm_seat(c, p->rank);
 
-	if (!cx_guard_barred(at->ward)) { /* or it is no vote */
-		at->comm->kind[me] = vote->kind;
-		at->comm->flags[me] = vote->flags;
-		at->comm->exclude[me] = vote->out.word[0];
+	if (cx_guard_barred(p->at->lib.guard)) /* it is none then */
+		return;
+	c->kind[me] = vote->kind;
+	c->flags[me] = vote->flags;
+	c->exclude[me] = vote->out.word[0];
+}
+
+/* How many joiners all name; 0: not the same. */
+static int joiners_of(const struct cx_motion *m)
+{
+	uint32_t n = (uint32_t)m->flags;
+
+	return n <= SIM_RANKS && m->flags >> 32 == (uint32_t)~n ? (int)n : 0;
+}
+
+/* What is to be made, as this rank was told. */
+static void plan_next(struct sim_player *p, const struct cx_motion *m)
+{
+	struct sim_comm *c = p->at->comm;
+	int joiners = m->kind == CX_MOTION_GROW ? joiners_of(m) : 0;
+
+	p->told = *m;
+	if (m->kind == CX_MOTION_GROW)
+		p->growth.told = *m;
+	if (m->kind != CX_MOTION_SHRINK && m->kind != CX_MOTION_GROW)
+		return;
+	p->making = NULL;
+	if (cx_set_has(&m->out, sim_comm_seat(c, p->rank)) ||
+	    (m->kind == CX_MOTION_GROW && (!joiners || cx_set_count(&m->out))))
+		return;
+	p->making = sim_comm_of(c, &m->id, &m->out, joiners);
+}
+
+/* A decision that was told. */
+static int hear(struct sim_player *p, const struct cx_motion *vote, const struct cx_motion *m)
+{
+	if (m->kind <= CX_MOTION_GROW && !m->outvoted &&
+	    (m->kind != vote->kind || m->flags & ~vote->flags))
+		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
+			   (int)m->number);
+	if (m->number >= SIM_DECISIONS) {
+		sim_broken("rank %d was told decision %d", p->rank, (int)m->number);
+		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");
 	}
+	check_decision(p, p->at->comm, m);
+	sim_trace(p->proc, "DECIDED %d: kind %d%s, flags %llx, out %llx", (int)m->number,
+		  (int)m->kind, m->outvoted ? " outvoted" : "", (unsigned long long)m->flags,
+		  (unsigned long long)m->out.word[0]);
+	plan_next(p, m);
+	sim_job_strike(p, SIM_AT_TOLD);
+	return 0;
+}
+
+/* In the way of all calls of cx_guard_decide, which the linker knows as the second one. */
+int __wrap_cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
+			   struct cx_motion *out);
+int __real_cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
+			   struct cx_motion *out);
+
+int __wrap_cx_guard_decide(struct cx_ward *w, const struct cx_motion *vote, uint64_t until_ns,
+			   struct cx_motion *out)
+{
+	struct sim_player *p = sim_job_me();
+	struct sim_comm *c = p->at->comm;
+	uint64_t since, now = cx_now_ns(), left = until_ns > now ? until_ns - now : 0;
+	/* A commit waits for chairs that fall silent one after the other. */
+	uint64_t silences = vote->kind == CX_MOTION_COMMIT ? 2 * (uint64_t)c->ranks + 4 : 2;
+	int rc;
+
+	p->told = (struct cx_motion){ 0 };
+	note_vote(p, vote);
 	strike_deciders(p);
 	sim_job_strike(p, SIM_AT_DECIDING);
 	sim_job_begin_timing(p, &since);
-	rc = cx_guard_decide(at->ward, vote, until_ns, out);
+	rc = __real_cx_guard_decide(w, vote, until_ns, out);
 	sim_judge_duration(p, "a decision", since,
 			   (left < SIM_S * 1000 ? left : 0) +
 				   silences * sim_job.plan->silence_ns + 1500 * SIM_MS);
 	check_dead(p);
 	if (rc == COLLX_ERR_TIMEOUT)
 		check_answer(p);
-	at->comm->unsure |= rc == COLLX_ERR_TIMEOUT;
-	if (rc)
-		return rc == COLLX_ERR_TIMEOUT ? cx_fail(rc, "no decision in time") : rc;
-	if (out->kind <= CX_MOTION_GROW && !out->outvoted &&
-	    (out->kind != vote->kind || out->flags & ~vote->flags))
-		sim_broken("rank %d was told decision %d, which does not count its vote", p->rank,
-			   (int)out->number);
-	if (out->number >= SIM_DECISIONS) {
-		sim_broken("rank %d was told decision %d", p->rank, (int)out->number);
-		return cx_fail(COLLX_ERR_INTERNAL, "too many decisions");
-	}
-	check_decision(p, at->comm, out);
-	sim_trace(p->proc, "DECIDED %d: kind %d%s, flags %llx, out %llx", (int)out->number,
-		  (int)out->kind, out->outvoted ? " outvoted" : "",
-		  (unsigned long long)out->flags, (unsigned long long)out->out.word[0]);
-	sim_job_strike(p, SIM_AT_TOLD);
-	return 0;
+	c->unsure |= rc == COLLX_ERR_TIMEOUT;
+	return rc ? rc : hear(p, vote, out);
 }
 
-static int decide(struct sim_player *p, const struct cx_motion *vote, uint64_t until_ns,
-		  struct cx_motion *out)
+/* What the pages say of a decision that was told last: behind a success, which kind it had;
+ * and which error the others have. */
+static void check_told(const struct sim_player *p, uint32_t kind, int rc)
 {
-	int rc;
+	const struct cx_motion *m = &p->told;
+	bool mine = m->kind == kind || (kind == CX_MOTION_COMMIT && m->kind == CX_MOTION_AGREE);
+	int want = m->kind == CX_MOTION_LATE ? COLLX_ERR_TIMEOUT
+		   : m->kind && !mine        ? COLLX_ERR_MISMATCH
+					     : rc;
 
-	do
-		rc = decide_once(p, vote, until_ns, out);
-	while (!rc && out->outvoted && vote->kind != CX_MOTION_COMMIT);
-	if (rc)
-		return rc;
-	if (out->kind == CX_MOTION_LATE)
-		return cx_fail(COLLX_ERR_TIMEOUT, "not called in time by a rank that lives");
-	if (out->kind != vote->kind &&
-	    (vote->kind != CX_MOTION_COMMIT || out->kind != CX_MOTION_AGREE))
-		return cx_fail(COLLX_ERR_MISMATCH, "ranks called different decisions");
-	return 0;
-}
-
-static int agree(struct sim_player *p, uint32_t kind, uint64_t *flags, struct cx_set *failed,
-		 uint64_t until_ns)
-{
-	const struct cx_motion vote = { .kind = kind, .flags = *flags };
-	struct cx_motion m;
-	int rc = decide(p, &vote, until_ns, &m);
-
-	if (rc)
-		return rc;
-	*flags = m.flags;
-	*failed = m.out;
-	if (m.outvoted || m.kind != kind) /* as in careful.c */
-		return cx_fail(COLLX_ERR_REVOKED, "others repair the communicator");
-	return 0;
-}
-
-int sim_commit(struct sim_player *p, bool *ok, struct cx_set *lost, bool *outvoted,
-	       uint64_t until_ns)
-{
-	const struct cx_motion vote = { .kind = CX_MOTION_COMMIT, .flags = *ok };
-	struct cx_motion m;
-	int rc = decide(p, &vote, until_ns, &m);
-
-	if (rc)
-		return rc;
-	*ok = m.kind == CX_MOTION_COMMIT && m.flags;
-	*lost = m.out;
-	*outvoted = m.outvoted || m.kind == CX_MOTION_AGREE;
-	return 0;
+	/* To shrink and to grow end with what all have. */
+	if (m->kind == CX_MOTION_AGREE && (kind == CX_MOTION_SHRINK || kind == CX_MOTION_GROW))
+		return;
+	if (rc != want || (!rc && !m->kind))
+		sim_broken("rank %d was told a decision of kind %d, wanted %d, and makes %s of it",
+			   p->rank, (int)m->kind, (int)kind, collx_strerror((collx_result)rc));
 }
 
 /* On a communicator that is well, as far as this rank knows: as a call of the user's, or at
@@ -328,150 +341,56 @@ int sim_commit(struct sim_player *p, bool *ok, struct cx_set *lost, bool *outvot
 int sim_agree(struct sim_player *p)
 {
 	uint64_t flags = sim_rng_next(&p->proc->random) | 1;
+	uint64_t until = cx_now_ns() + sim_job.plan->decide_ns;
+	bool ok = flags & 2, outvoted = false;
 	struct cx_set failed;
+	int rc;
 
-	return agree(p, sim_job.plan->seed % 2 ? CX_MOTION_AGREE : CX_MOTION_COMMIT, &flags,
-		     &failed, cx_now_ns() + sim_job.plan->decide_ns);
+	if (sim_job.plan->seed % 2) {
+		rc = cx_recover_agree(&p->at->lib, &flags, &failed, until);
+		check_told(p, CX_MOTION_AGREE, rc);
+		return rc;
+	}
+	rc = cx_recover_commit(&p->at->lib, &ok, &failed, &outvoted, until);
+	check_told(p, CX_MOTION_COMMIT, rc);
+	if (!rc && outvoted) /* as in careful.c */
+		return cx_fail(COLLX_ERR_REVOKED, "others repair the communicator");
+	return rc;
 }
 
 /* ---- the next communicator ---- */
 
-static int offer(const struct sim_player *p, struct cx_motion *vote, int *kept)
+/* What was decided last has to give the right to it: all have it, and nobody of it failed. */
+static void check_having(const struct sim_player *p, const struct sim_comm *c)
 {
-	struct cx_place own = *cx_guard_place(p->at->ward);
-	struct cx_secret secret;
-	struct id id = { 0 };
-	int rc = cx_sys->random(id.key, sizeof(id.key));
+	const struct sim_comm *parent = p->at->comm;
+	const struct cx_motion *m = &p->told;
 
-	if (!rc)
-		rc = cx_secret_init(&secret, id.key);
-	if (!rc && cx_place_is_local(&own)) {
-		rc = cx_host_meeting(id.where, sizeof(id.where), secret.job);
-	} else if (!rc) {
-		rc = cx_place_set_port(&own, 0);
-		if (!rc)
-			*kept = cx_place_reserve(&own);
-		rc = rc ? rc : *kept < 0 ? *kept : 0;
-		memcpy(id.where, own.name, sizeof(id.where));
+	if (m->kind != CX_MOTION_AGREE || !m->flags)
+		sim_broken("rank %d goes on, and it is not decided that all do", p->rank);
+	for (int r = 0; r < parent->ranks; r++) {
+		if (sim_comm_seat(c, parent->member[r]) < 0)
+			continue;
+		if (cx_set_has(&m->out, r))
+			sim_broken("rank %d goes on with rank %d, of which all know that it failed",
+				   p->rank, parent->member[r]);
+		if (!(c->have >> parent->member[r] & 1) && !parent->parted)
+			sim_broken("rank %d goes on, and rank %d has no next communicator", p->rank,
+				   parent->member[r]);
 	}
-	memcpy(&vote->id, &id, sizeof(id));
-	return rc;
 }
 
-static int describe_next(const struct sim_player *p, const struct sim_comm *c,
-			 const struct cx_motion *motion, uint64_t until_ns, struct cx_meeting *m)
+void sim_check_next(const struct sim_player *p, const struct sim_stay *next)
 {
-	char near[CX_MEET_MAX];
-	struct id id;
-	int rc;
-
-	memcpy(&id, &motion->id, sizeof(id));
-	id.where[sizeof(id.where) - 1] = '\0';
-	*m = (struct cx_meeting){ .rank = sim_comm_seat(c, p->rank), .ranks = c->ranks,
-				  .deadline_ns = until_ns };
-	rc = cx_place_parse(&m->place, id.where);
-	if (!rc)
-		rc = cx_secret_init(&m->secret, id.key);
-	if (!rc)
-		rc = cx_guard_mix(p->at->ward, &m->secret);
-	if (rc || m->place.addr.ss_family == AF_UNIX)
-		return rc;
-	rc = cx_host_meeting(near, sizeof(near), m->secret.job);
-	return rc ? rc : cx_place_parse(&m->local, near);
-}
-
-static int meet_again(struct sim_player *p, const struct cx_motion *m, uint64_t until_ns,
-		      struct sim_stay **next)
-{
-	struct sim_comm *c = comm_of(p->at->comm, m);
-	struct cx_losses losses = { p->at->ward, cx_set_count(&m->out) };
-	struct cx_meeting meeting;
-	uint64_t since, begun = cx_now_ns();
-	int rc;
-
-	*next = NULL;
-	if (sim_comm_seat(c, p->rank) < 0)
-		return cx_fail(COLLX_ERR_EXCLUDED, "out");
-	*next = sim_stay_create(c);
-	sim_job_begin_timing(p, &since);
-	rc = describe_next(p, c, m, until_ns, &meeting);
-	meeting.stop = cx_guard_lost_more;
-	meeting.stop_ctx = &losses;
-	p->rescue.unreached = 0;
-	meeting.unreached = &p->rescue.unreached;
-	if (!rc)
-		rc = sim_job_create(p, *next, &meeting);
-	if (p->rescue.unreached) /* as this communicator counts */
-		p->rescue.unreached = 1 + cx_set_nth_but(&m->out, p->rescue.unreached - 1);
-	sim_judge_duration(p, "another creation", since,
-			   (until_ns > begun ? until_ns - begun : 0) + 2500 * SIM_MS);
-	sim_trace(p->proc, rc ? "NO NEXT ONE: %s" : "has the next one%s",
-		  rc ? cx_error_text() : "");
-	return rc;
-}
-
-/* Those who go on, go on together. */
-static void check_next(const struct sim_player *p, struct sim_comm *c)
-{
-	struct sim_comm *parent = p->at->comm;
+	struct sim_comm *parent = p->at->comm, *c = next->comm;
 
 	if (parent->child && parent->child != c && !is_excused(p, parent, 1))
 		sim_broken("the brain is split: rank %d goes on without those who went on before",
 			   p->rank);
 	parent->child = c;
-	if (!c->lanes)
-		c->lanes = sim_lanes_create();
-}
-
-static int all_have(struct sim_player *p, bool mine, const struct cx_set *out, uint64_t until_ns,
-		    bool *all)
-{
-	uint64_t flags = mine;
-	struct cx_set failed;
-	int rc = agree(p, CX_MOTION_AGREE, &flags, &failed, until_ns);
-
-	*all = !rc && flags;
-	for (int r = 0; *all && r < p->at->comm->ranks; r++)
-		if (cx_set_has(&failed, r) && !cx_set_has(out, r))
-			*all = false;
-	return rc;
-}
-
-static void note_rescue(struct sim_rescue *r, int code)
-{
-	r->code = code;
-	r->text[0] = '\0';
-	if (code)
-		snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
-			 cx_error_text());
-}
-
-static int shrink_once(struct sim_player *p, struct cx_motion *vote, uint64_t until_ns,
-		       struct sim_stay **next, bool *all)
-{
-	uint64_t patience = 2 * sim_job.plan->silence_ns;
-	struct cx_motion m;
-	int kept = -1, rc = offer(p, vote, &kept), made = 0;
-
-	*next = NULL;
-	if (!rc)
-		rc = decide(p, vote, until_ns, &m);
-	if (!rc)
-		made = meet_again(p, &m, cx_min(until_ns, cx_now_ns() + patience), next);
-	note_rescue(&p->rescue, made);
-	if (kept >= 0)
-		cx_sys->close(kept);
-	if (!rc)
-		rc = all_have(p, !made, &m.out, until_ns, all);
-	if (!rc && *all)
-		check_next(p, (*next)->comm);
-	if (!rc && *all)
-		return 0;
-	if (*next && (*next)->ward && rc == COLLX_ERR_ABORTED)
-		cx_guard_end_now((*next)->ward, rc);
-	if (*next && (*next)->ward)
-		cx_guard_close((*next)->ward, true);
-	return rc;
+	check_having(p, c);
+	if (memcmp(next->origin, c->origin, (size_t)c->ranks * sizeof(*c->origin)))
+		sim_broken("rank %d has wrong origins", p->rank);
 }
 
 /* Whom the schedule wants this rank to give up. */
@@ -486,45 +405,41 @@ static void add_excluded(const struct sim_player *p, struct cx_set *out)
 }
 
 /* Behind an error, which stays that of the calls. */
-static void abort_instead(struct sim_player *p)
+static bool abort_instead(struct sim_player *p)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_END, p->rank);
 
-	if (!f || f->n || p->at->comm->generation)
-		return;
+	if (!f || f->when || f->n || p->at->comm->generation)
+		return false;
 	p->at->comm->aborter = 1 + p->rank;
-	cx_guard_end_now(p->at->ward, COLLX_ERR_ABORTED);
+	cx_guard_end_now(p->at->lib.guard, COLLX_ERR_ABORTED);
+	return true;
 }
-
-enum { TRIES = 8 /* as there */ };
 
 int sim_shrink(struct sim_player *p, struct sim_stay **next)
 {
-	struct cx_motion vote = { .kind = CX_MOTION_SHRINK };
 	struct sim_rescue *r = &p->rescue;
-	bool all = false;
+	struct collx_comm *made = NULL;
+	struct cx_set exclude = { { 0 } };
 	uint64_t until = cx_now_ns() + sim_job.plan->decide_ns;
-	int rc, tries = 0;
+	bool aborted;
+	int rc;
 
-	add_excluded(p, &vote.out);
-	abort_instead(p);
+	add_excluded(p, &exclude);
+	aborted = abort_instead(p) || p->code == COLLX_ERR_ABORTED;
 	r->tried = true;
 	r->begun_ns = sim.now;
 	do { /* others may have called agree, not knowing of the error yet */
-		vote.unreached = (uint64_t)r->unreached;
-		rc = shrink_once(p, &vote, until, next, &all);
-	} while ((rc == COLLX_ERR_MISMATCH || (!rc && !all && ++tries < TRIES)) &&
-	       cx_now_ns() < until);
-	if (!rc && !all && tries == TRIES)
-		rc = cx_fail(r->code ? r->code : COLLX_ERR_PEER_DEAD, "tried %d times: %s",
-			     tries, r->text);
-	if (!rc && !all)
-		rc = cx_fail(COLLX_ERR_TIMEOUT, "no next communicator in time");
-	if (!rc && (p->code == COLLX_ERR_ABORTED || p->at->comm->aborter == 1 + p->rank))
+		p->told = (struct cx_motion){ 0 };
+		rc = cx_recover_shrink(&p->at->lib, &exclude, until, &made);
+		check_told(p, CX_MOTION_SHRINK, rc);
+	} while (rc == COLLX_ERR_MISMATCH && cx_now_ns() < until);
+	if (!rc)
+		sim_check_next(p, (struct sim_stay *)made);
+	if (!rc && aborted)
 		sim_broken("rank %d goes on from what was aborted", p->rank);
-	note_rescue(r, rc);
-	r->done = true;
-	r->ended_ns = sim.now;
+	*next = (struct sim_stay *)made;
+	sim_job_note(r, rc);
 	sim_trace(p->proc, rc ? "DOES NOT GO ON: %s" : "shrinks%s", rc ? r->text : "");
 	return rc;
 }

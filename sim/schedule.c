@@ -15,11 +15,13 @@ static const char *const kinds[SIM_FAULT_KINDS] = {
 	[SIM_KILL_DECIDER] = "kill a decider", [SIM_CUT_PAIR] = "cut a pair of hosts",
 	[SIM_VOTE_OUT] = "vote out", [SIM_END] = "end",
 	[SIM_GARBLE] = "garble", [SIM_JUMP] = "clock jumps",
+	[SIM_MISCOUNT] = "miscount",
 };
 
 static const char *const whens[] = {
 	[SIM_AT_DECIDING] = "decides", [SIM_AT_TOLD] = "was told a decision",
 	[SIM_AT_LEAVING] = "leaves", [SIM_AT_TELLING] = "has told others",
+	[SIM_AT_GROWING] = "begins to grow",
 };
 
 /* How often each kind is drawn. */
@@ -203,6 +205,8 @@ void sim_schedule_draw(struct sim_schedule *s, uint64_t seed, int ranks, bool fa
 		sim_schedule_draw_more(s, &r);
 	if (faults && !ranks && seed % 32 == 2)
 		sim_schedule_draw_pairs(s);
+	if (seed % 8 == 4)
+		sim_schedule_draw_grow(s, faults);
 }
 
 const struct sim_fault *sim_schedule_find(const struct sim_schedule *s, enum sim_fault_kind kind,
@@ -223,7 +227,7 @@ static void print_fault(const struct sim_fault *f)
 		printf(" rank %d", f->rank);
 	if (f->when)
 		printf(", when it %s", whens[f->when]);
-	if (f->when == SIM_AT_DECIDING)
+	if (f->when == SIM_AT_DECIDING || f->when == SIM_AT_GROWING)
 		printf(", after %.3f ms", (double)f->at_ns / 1e6);
 	else if (f->when)
 		;
@@ -269,6 +273,9 @@ void sim_schedule_print(const struct sim_schedule *s)
 	       (double)s->decide_ns / 1e9, s->generations,
 	       s->shrinks_well ? ", when well, too" : "",
 	       (int)s->agree_every);
+	if (s->joiners)
+		printf("  %d joiners, on hosts from %d on, before operation %d\n", s->joiners,
+		       s->host[s->ranks], (int)s->grow_at);
 	if (s->lanes)
 		printf("  next communicators connect their hosts\n");
 	if (s->uniform)

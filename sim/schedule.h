@@ -31,9 +31,11 @@ enum sim_fault_kind {
 	SIM_KILL_DECIDER,  /* so many system calls after it began to decide; meets: the chair */
 	SIM_CUT_PAIR,      /* two hosts are cut from each other; n: the other one */
 	SIM_VOTE_OUT,      /* others exclude a rank; n: who, meets: all of them */
-	SIM_END,           /* a rank ends the communicator before operation n */
+	SIM_END,           /* a rank ends the communicator before operation n; where it waits
+			    * for something, by another thread */
 	SIM_GARBLE,        /* what it sends next over tcp comes with a changed bit; n odd: twice */
 	SIM_JUMP,          /* a process's clock is suddenly for_ns ahead */
+	SIM_MISCOUNT,      /* a rank names n joiners more than the others */
 	SIM_FAULT_KINDS
 };
 
@@ -43,7 +45,8 @@ enum sim_when {
 	SIM_AT_DECIDING,   /* at_ns after its rank began to decide with others */
 	SIM_AT_TOLD,       /* as soon as its rank is told a decision */
 	SIM_AT_LEAVING,    /* as its rank leaves */
-	SIM_AT_TELLING     /* of SIM_KILL: when its rank has told n others a decision */
+	SIM_AT_TELLING,    /* of SIM_KILL: when its rank has told n others a decision */
+	SIM_AT_GROWING     /* at_ns after its rank began to grow, or to join */
 };
 
 struct sim_fault {
@@ -68,6 +71,8 @@ struct sim_schedule {
 	uint64_t seed;
 	struct sim_params params;
 	int ranks, hosts;
+	int joiners;                   /* their numbers are behind the ranks' */
+	uint64_t grow_at;              /* before that operation of a communicator without any */
 	int host[SIM_RANKS];
 	enum sim_meeting meeting;
 	uint64_t create_ns, op_ns;     /* time for creation, and for an operation */
@@ -108,6 +113,8 @@ void sim_schedule_draw_rare(struct sim_schedule *s, struct sim_rng *r);
 void sim_schedule_draw_more(struct sim_schedule *s, struct sim_rng *r);
 /* Uniform calls, and processes that end in them, at whatever moment. */
 void sim_schedule_draw_kills(struct sim_schedule *s);
+/* Joiners, who come or do not; faults !faults: none besides. */
+void sim_schedule_draw_grow(struct sim_schedule *s, bool faults);
 /* Pairs of hosts that are cut from each other for good, and little else. */
 void sim_schedule_draw_pairs(struct sim_schedule *s);
 /* Time for operations from the beginning, a few ms each; no faults yet. */

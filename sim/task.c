@@ -18,7 +18,7 @@ extern uint64_t sim_event_order;
 static void give_turn(struct sim_task *t)
 {
 	sim.running = t;
-	sim_guard_load(t->proc);
+	sim_statics_load(t->proc);
 	cx_fail(0, "%s", t->line);
 	sim_fiber_run(t->fiber);
 	snprintf(t->line, sizeof(t->line), "%s", cx_error_text());
@@ -184,8 +184,9 @@ void sim_proc_exit(void)
 			   p->name, n, (unsigned long long)p->blocks->number, p->blocks->len);
 	if (p->open_fds)
 		sim_broken("%s ended with %d descriptors left", p->name, p->open_fds);
-	if (p->ntasks > 1 && !p->tasks[1].done)
-		sim_broken("%s ended with its guard's thread at work", p->name);
+	for (int i = 1; i < p->ntasks; i++)
+		if (!p->tasks[i].done)
+			sim_broken("%s ended with a thread at work, its guard's say", p->name);
 	sim_trace(p, "ends");
 	end(p);
 }

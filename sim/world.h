@@ -21,7 +21,7 @@
 
 #include "fiber.h"
 
-enum { SIM_HOSTS = 8, SIM_PROCS = 96, SIM_TASKS = 2 /* of a process */, SIM_LINE = 512 };
+enum { SIM_HOSTS = 8, SIM_PROCS = 96, SIM_TASKS = 3 /* of a process */, SIM_LINE = 512 };
 
 static const uint64_t SIM_US = 1000, SIM_MS = 1000000, SIM_S = 1000000000;
 static const uint64_t SIM_BEGINNING = 1000000000000; /* when the world begins */
@@ -82,7 +82,7 @@ struct sim_proc {
 	enum { SIM_SOUND, SIM_FLIP, SIM_REPEAT } garble; /* what it sends next over tcp */
 	bool garbled;              /* and that has happened */
 	struct sim_block *blocks;  /* allocated and not released */
-	void *guard;               /* what guard.c keeps for a process */
+	void *statics;             /* what guard.c and uid.c keep for a process */
 	struct sim_task tasks[SIM_TASKS];
 	int ntasks;
 };
@@ -164,8 +164,8 @@ struct sim_block {
 void *sim_proc_alloc(struct sim_proc *p, size_t len);
 void sim_proc_release(struct sim_proc *p, void *mem);
 
-/* What is one a process and lies in static memory: guard.c's. */
-void sim_guard_load(struct sim_proc *p);
+/* What is one a process and lies in static memory: guard.c's and uid.c's. */
+void sim_statics_load(struct sim_proc *p);
 
 /* ---- sockets: what sys.c calls; 0 or more, or -errno ---- */
 

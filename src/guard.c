@@ -754,6 +754,10 @@ int cx_guard_lost_more(void *losses)
 	const struct cx_losses *l = losses;
 	int rc = cx_guard_barred(l->guard);
 
+	/* Whom this rank meets hears of it, a joiner say, and is not barred from anything. */
+	if (rc && rc != COLLX_ERR_ABORTED)
+		return cx_fail(COLLX_ERR_PEER_DEAD, "the other ranks go on without rank %d",
+			       l->guard->tree.rank);
 	if (rc)
 		return rc;
 	return atomic_load_explicit(&l->guard->losses, memory_order_relaxed) > l->out

@@ -251,6 +251,8 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 	made = meet_again(c, &m, false, joiners, until_ns, NULL, &next);
 	if (made)
 		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
+	if (c->rank == 0) /* the port that the id kept, as after any creation */
+		cx_uid_drop(id);
 	/* Its time is over where somebody did not come, and the last word needs some. */
 	until_ns = cx_max(until_ns, cx_now_ns());
 	rc = all_have(c, !made, &m.out,

@@ -37,18 +37,31 @@ _Static_assert(sizeof(((struct id *)0)->at.tcp.text) > sizeof("tcp:[]:65535") + 
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
-	bool used;
-	int fd;
-	unsigned char job[CX_JOB_BYTES];
-} kept[KEPT_MAX];
-static unsigned next_kept;
+	struct {
+		bool used;
+		int fd;
+		unsigned char job[CX_JOB_BYTES];
+	} kept[KEPT_MAX];
+	unsigned next;
+} ports;
 static pthread_once_t watching = PTHREAD_ONCE_INIT;
 
 /* The descriptors closed at the fork, and their numbers may be anybody's soon. */
 static void in_child(void)
 {
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	memset(kept, 0, sizeof(kept));
+	memset(&ports, 0, sizeof(ports));
+}
+
+size_t cx_uid_swap(void *save, const void *load)
+{
+	if (save)
+		memcpy(save, &ports, sizeof(ports));
+	if (load)
+		memcpy(&ports, load, sizeof(ports));
+	else
+		in_child();
+	return sizeof(ports);
 }
 
 static void watch_forks(void)
@@ -63,11 +76,11 @@ static void keep(int fd, const unsigned char job[CX_JOB_BYTES])
 
 	pthread_once(&watching, watch_forks);
 	pthread_mutex_lock(&lock);
-	old = kept[next_kept].used ? kept[next_kept].fd : -1;
-	kept[next_kept].used = true;
-	kept[next_kept].fd = fd;
-	memcpy(kept[next_kept].job, job, CX_JOB_BYTES);
-	next_kept = (next_kept + 1) % KEPT_MAX;
+	old = ports.kept[ports.next].used ? ports.kept[ports.next].fd : -1;
+	ports.kept[ports.next].used = true;
+	ports.kept[ports.next].fd = fd;
+	memcpy(ports.kept[ports.next].job, job, CX_JOB_BYTES);
+	ports.next = (ports.next + 1) % KEPT_MAX;
 	pthread_mutex_unlock(&lock);
 	if (old >= 0)
 		cx_sys->close(old);
@@ -79,9 +92,9 @@ void cx_uid_release(const unsigned char job[CX_JOB_BYTES])
 
 	pthread_mutex_lock(&lock);
 	for (int i = 0; i < KEPT_MAX && fd < 0; i++)
-		if (kept[i].used && !memcmp(kept[i].job, job, CX_JOB_BYTES)) {
-			fd = kept[i].fd;
-			kept[i].used = false;
+		if (ports.kept[i].used && !memcmp(ports.kept[i].job, job, CX_JOB_BYTES)) {
+			fd = ports.kept[i].fd;
+			ports.kept[i].used = false;
 		}
 	pthread_mutex_unlock(&lock);
 	if (fd >= 0)

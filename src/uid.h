@@ -37,4 +37,8 @@ void cx_uid_release(const unsigned char job[CX_JOB_BYTES]);
  * thread's error line as it is. */
 void cx_uid_drop(const collx_unique_id *id);
 
+/* For a simulator with many processes in one: stores the ports that one keeps, and gives it
+ * another's; NULL: none. Returns their bytes. */
+size_t cx_uid_swap(void *save, const void *load);
+
 #endif

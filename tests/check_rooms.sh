@@ -9,6 +9,7 @@ base='include/collx.h src/base/base.h'
 meeting='src/wire.h src/tree.h src/place.h src/host.h src/auth.h src/boot.h'
 council='src/strand.h src/council.h src/rally.h'
 guarding="src/wire.h src/tree.h src/sign.h src/verdict.h src/ring.h $council"
+ids='src/host.h src/uid.h'
 contracts='src/plan.h transports/transport.h kernels/kernel.h'
 table="
 include/collx.h
@@ -49,8 +50,8 @@ perf/info*              $base $contracts $meeting src/net.h src/topo.h src/selec
 perf/perf_kernels_cuda.c $base kernels/*.h kernels/cuda/*.h perf/*.h
 perf/*                  include/collx.h perf/*.h
 examples/*              include/collx.h
-sim/uniform.c           $base $contracts src/*.h sim/*.h
-sim/*|tools/collx-sim.c $base $meeting $guarding src/plan.h src/mesh.h src/guard.h sim/*.h
+sim/job.h|sim/uniform.c $base $contracts src/*.h sim/*.h
+sim/*|tools/collx-sim.c $base $meeting $guarding $ids src/plan.h src/mesh.h src/guard.h sim/*.h
 tools/*                 $base src/auth.h src/boot.h src/net.h tools/run.h
 tests/*                 *
 "

@@ -15,8 +15,11 @@ digest() { sed -n 's/.*digest \([0-9a-f]*\);.*/\1/p'; }
 
 sim --seeds $seeds
 sim --seeds $((seeds / 4)) --uniform
+sim --seeds $((seeds / 4)) --grow
+sim --seed 60259 --grow # joiners hear of rank 0's exclusion, which is not theirs
 sim --seeds 2 --ranks 3 --kill-everywhere
 sim --seed 3 --ranks 3 --kill-everywhere # calls that are uniform
+[ $seeds = 300 ] || sim --seed 12 --ranks 3 --kill-everywhere # and a joiner
 first=$(sim --seeds 100 --seed 7000 | digest)
 again=$(sim --seeds 100 --seed 7000 | digest)
 [ -n "$first" ] && [ "$first" = "$again" ] ||

@@ -731,6 +731,45 @@ Test(ids, of_a_job_that_is_over)
 	munmap(l, sizeof(*l));
 }
 
+/* The port that an id keeps is given back as the communicator is made, by grow, too. */
+static void grow_by_one(const collx_unique_id *id, int rank, int size, void *arg)
+{
+	struct { int told; collx_unique_id id; } *token = arg;
+	collx_comm_t c = NULL, next = NULL;
+	int before;
+
+	(void)id;
+	(void)size;
+	while (rank && !__atomic_load_n(&token->told, __ATOMIC_ACQUIRE))
+		nap_ms(1);
+	if (rank) {
+		EXPECT(!collx_comm_create(&next, 2, &token->id, 1, NULL), "%s",
+		       collx_last_error(NULL));
+		collx_comm_destroy(next);
+		return;
+	}
+	setenv("COLLX_ADDR", "tcp:127.0.0.1:0", 1);
+	EXPECT(!collx_get_unique_id(&token->id) &&
+	       !collx_comm_create(&c, 1, &token->id, 0, NULL), "%s", collx_last_error(NULL));
+	before = open_fds();
+	EXPECT(!collx_get_unique_id(&token->id) && open_fds() == before + 1, "no port is kept");
+	__atomic_store_n(&token->told, 1, __ATOMIC_RELEASE);
+	EXPECT(!collx_comm_grow(c, 1, &token->id, &next, NULL), "%s", collx_last_error(NULL));
+	collx_comm_destroy(next);
+	EXPECT(fds_return(before), "%d descriptors, %d before", open_fds(), before);
+	collx_comm_destroy(c);
+}
+
+Test(ids, keep_no_port_behind_a_grow)
+{
+	void *token = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct world w = { .size = 2, .raw = grow_by_one, .arg = token };
+
+	cr_assert_neq(token, MAP_FAILED);
+	cr_assert_eq(world_run(&w), 0);
+	munmap(token, 4096);
+}
+
 /* ---- H1: every call under signals ---- */
 
 static volatile sig_atomic_t signals;

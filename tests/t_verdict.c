@@ -669,13 +669,13 @@ Test(verdict, causes_of_reports)
 		cr_expect(c.code == code[i] && c.about == 0 && c.sys_errno == 7);
 		cr_expect_eq(c.who.word[0], 1);
 		cr_expect_eq(c.origin, i < 2 ? -1 : 3, "whose, is of no interest");
-		cr_expect_eq(c.seq, i < 2 ? 0 : 5);
+		cr_expect_eq(c.where.seq, 5);
 		cr_expect_str_eq(c.text, "why");
 	}
-	c = cx_cause_of_wish(COLLX_ERR_REVOKED, 2);
+	c = cx_cause_of_wish(COLLX_ERR_REVOKED, 2, 0);
 	cr_expect_str_eq(c.text, "a rank revoked the communicator, for it to be repaired");
-	c = cx_cause_of_wish(COLLX_ERR_ABORTED, 2);
-	cr_expect_str_eq(c.text, "a rank aborted the communicator");
+	c = cx_cause_of_wish(COLLX_ERR_ABORTED, 2, 0);
+	cr_expect_str_eq(c.text, "rank 2 aborted the communicator");
 	cr_expect(c.origin == 2 && c.about == 2 && c.who.word[0] == 1 << 2);
 	c.origin = -1;
 	cr_expect(cx_cause_is_sound(&c, 4));
@@ -880,7 +880,7 @@ Test(verdict, the_earliest_difference_counts)
 	c.sign[c.signs - 3].count = 7;
 	cx_verdict_account(&v, 0, &a, 1 * MS);
 	cx_verdict_account(&v, 1, &b, 2 * MS);
-	cr_expect(v.phase == CX_ASKING && v.first.origin == 1 && v.first.seq == 6);
+	cr_expect(v.phase == CX_ASKING && v.first.origin == 1 && v.first.where.seq == 6);
 	answer(&v, 0, a, 3);
 	answer(&v, 1, b, 3);
 	answer(&v, 2, c, 3);

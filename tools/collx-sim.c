@@ -16,7 +16,7 @@ struct options {
 	uint64_t seeds, first;
 	bool one;          /* --seed without --seeds: that one */
 	int ranks;
-	bool verbose, everywhere, calm, stop, uniform;
+	bool verbose, everywhere, calm, stop, uniform, grow;
 	int kill_rank;     /* -1: none */
 	uint64_t kill_call;
 };
@@ -30,6 +30,7 @@ static const struct argp_option options[] = {
 	  "Kill each rank at each of its system calls, in each seed's job; 4 ranks at most", 0 },
 	{ "kill", 'x', "RANK:CALL", 0, "Kill that rank at that system call, and nothing else", 0 },
 	{ "uniform", 'u', NULL, 0, "Processes that end within uniform calls, and little else", 0 },
+	{ "grow", 'g', NULL, 0, "New ranks join in all runs", 0 },
 	{ "stop", 'e', NULL, 0, "End with the first failure (the tenth)", 0 },
 	{ "verbose", 'v', NULL, 0, "Print the schedule and all that happens", 0 },
 	{ 0 }
@@ -70,6 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'x': parse_kill(state, arg, o); break;
 	case 'k': o->everywhere = true; break;
 	case 'u': o->uniform = true; break;
+	case 'g': o->grow = true; break;
 	case 'v': o->verbose = true; break;
 	case ARGP_KEY_ARG:
 		if (o->what || strcmp(arg, "fault"))
@@ -105,6 +107,8 @@ static void fail(const struct sim_schedule *s, const struct options *o, const ch
 		printf(" --calm");
 	if (o->uniform)
 		printf(" --uniform");
+	if (o->grow)
+		printf(" --grow");
 	if (o->everywhere || o->kill_rank >= 0)
 		printf(" --kill %d:%llu", f->rank, (unsigned long long)f->at_call);
 	printf(" -v\n");
@@ -161,11 +165,13 @@ static void run_everywhere(uint64_t seed, const struct options *o, struct tally 
 	uint64_t calls[SIM_RANKS];
 
 	sim_schedule_draw(&plan, seed, o->ranks, false);
+	if (o->grow)
+		sim_schedule_draw_grow(&plan, false);
 	if (!run(&plan, o, t))
 		return;
-	for (int r = 0; r < plan.ranks; r++)
+	for (int r = 0; r < sim_job.all; r++)
 		calls[r] = sim_job.player[r].proc->calls;
-	for (int r = 0; r < plan.ranks; r++)
+	for (int r = 0; r < plan.ranks + plan.joiners; r++)
 		for (uint64_t at = 1; at <= calls[r] && !is_enough(o, t); at++)
 			run_kill(&plan, r, at, o, t);
 }
@@ -214,6 +220,8 @@ static void run_seeds(const struct options *o, struct tally *t)
 				  !o->calm && !o->uniform && o->kill_rank < 0);
 		if (o->uniform)
 			sim_schedule_draw_kills(&s);
+		if (o->grow)
+			sim_schedule_draw_grow(&s, !o->calm && o->kill_rank < 0);
 		if (o->kill_rank >= 0)
 			run_kill(&s, o->kill_rank, o->kill_call, o, t);
 		else
@@ -259,7 +267,6 @@ int main(int argc, char **argv)
 	       (unsigned long long)t.kills, (unsigned long long)t.events,
 	       (unsigned long long)t.digest, took, (double)t.runs / (took > 0 ? took : 1e-9));
 	sim_world_reset(0, false);
-	cx_guard_swap(NULL, NULL); /* of no process any more */
 	sim_fiber_drop_stacks();
 	return t.bad != 0;
 }
