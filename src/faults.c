@@ -78,6 +78,7 @@ static uint64_t age_us(const struct cx_cause *c, uint64_t now_ns)
 /* cause NULL, or of code 0: there is none. size: of the communicator that had it. */
 static void fill_error(const struct cx_cause *cause, int size, collx_error *error)
 {
+	uint64_t now_ns = cx_now_ns();
 	size_t bytes = error->size;
 
 	*error = (collx_error)COLLX_ERROR_INIT;
@@ -92,8 +93,8 @@ static void fill_error(const struct cx_cause *cause, int size, collx_error *erro
 	error->call = (collx_call)cause->where.call;
 	error->op = cause->where.seq;
 	error->phase = (collx_phase)cause->where.phase;
-	error->since_us = age_us(cause, cx_now_ns());
-	error->known_us = (cx_now_ns() - cause->known_ns) / 1000;
+	error->since_us = age_us(cause, now_ns); /* never less than known_us */
+	error->known_us = (now_ns - cause->known_ns) / 1000;
 	memcpy(error->text, cause->text, sizeof(error->text));
 }
 
