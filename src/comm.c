@@ -233,7 +233,10 @@ static int start_message(struct collx_comm *c, const struct cx_request *r)
 	struct cx_call call;
 	int rc = cx_guard_verdict(c->guard) ? COLLX_ERR_PEER_LEFT : cx_p2p_prepare(c, r, &call);
 
-	return rc ? rc : cx_exec_start(&c->exec, &call);
+	if (!rc)
+		return cx_exec_start(&c->exec, &call);
+	c->exec.segments = 0; /* none of it has begun; the numbers of messages are not unique */
+	return rc;
 }
 
 int cx_comm_start(struct collx_comm *c, const struct cx_request *r)
