@@ -149,12 +149,12 @@ int cx_careful_run(struct collx_comm *c, const struct cx_request *request, unsig
 		return cx_comm_die(c, &r, rc);
 	for (;;) {
 		c->promise = flags & COLLX_UNIFORM ? CX_SIGN_UNIFORM : 0;
-		c->decides = false;
 		rc = cx_comm_run(c, &r, timeout_ns);
 		c->promise = 0;
 		over = flags & (COLLX_UNIFORM | CX_GOES_ON)
 			       ? commit(c, &r, rc, flags, deadline(timeout_ns), &lost)
 			       : rc;
+		c->decides = false; /* plain calls may follow */
 		if (over && len && flags & (COLLX_PRESERVE | CX_GOES_ON))
 			memcpy(r.out, first->kept, len);
 		if (over != 1)

@@ -16,7 +16,8 @@
 enum { RANKS = 4, LATE_MS = 300, SILENCE_MS = 900, DEADLINE_MS = 400 };
 
 enum what { DIES, STOPS, NEVER_COMES, COMES_LATE_TO_A_REDUCE, CALLS_ANOTHER, ABORTS, REVOKES,
-	    LEAVES, DIES_IN_A_DECISION, SENDS_NOTHING };
+	    LEAVES, DIES_IN_A_DECISION, SENDS_NOTHING, BREAKS_A_PROMISE_LATER,
+	    LEAVES_AFTER_A_MESSAGE };
 
 struct mishap {
 	const char *name;
@@ -67,6 +68,12 @@ static const struct mishap mishaps[] = {
 	  0, PHASE(DECIDING), 0, "rank 3 died", -1 },
 	{ "a message that does not come", SENDS_NOTHING, 3, 2, COLLX_ERR_TIMEOUT, COLLX_CALL_RECV,
 	  0, PHASE(WAITING), DEADLINE_MS, "recv", 0 },
+	/* The decision before is over, and so is the message. */
+	{ "a deadline after a promise that was kept", BREAKS_A_PROMISE_LATER, 2, 1,
+	  COLLX_ERR_TIMEOUT, COLLX_CALL_ALLREDUCE, 2, PHASE(WAITING), DEADLINE_MS,
+	  "missing: rank 1", 0 },
+	{ "a message to one that left", LEAVES_AFTER_A_MESSAGE, 2, 1, COLLX_ERR_PEER_LEFT,
+	  COLLX_CALL_SEND, 0, PHASE(WAITING), 0, "left", 0 },
 };
 enum { MISHAPS = sizeof(mishaps) / sizeof(mishaps[0]) };
 
@@ -75,6 +82,26 @@ static int sum(collx_comm_t c, size_t count)
 	static float in[8], out[8];
 
 	return collx_allreduce(in, out, count, COLLX_FLOAT32, COLLX_SUM, c, NULL);
+}
+
+static int first_sum(const struct mishap *t, collx_comm_t c)
+{
+	collx_opts o = COLLX_OPTS_INIT;
+	float in[8] = { 0 }, out[8];
+
+	o.flags = t->what == BREAKS_A_PROMISE_LATER ? COLLX_UNIFORM : 0;
+	return collx_allreduce(in, out, 8, COLLX_FLOAT32, COLLX_SUM, c, &o);
+}
+
+static void send_to_leaver(collx_comm_t c, int to)
+{
+	collx_rank_health h[RANKS];
+	float one = 0;
+
+	EXPECT(!collx_recv(&one, 1, COLLX_FLOAT32, to, c, NULL), "%s", collx_last_error(c));
+	while (!collx_comm_health(c, h, to + 1) && h[to].state != COLLX_RANK_LEFT)
+		nap_ms(1);
+	collx_send(&one, 1, COLLX_FLOAT32, to, c, NULL);
 }
 
 /* What those do whose error is looked at. */
@@ -87,6 +114,8 @@ static void suffer(const struct mishap *t, collx_comm_t c, int rank)
 
 	o.timeout_ms = DEADLINE_MS;
 	switch (t->what) {
+	case LEAVES_AFTER_A_MESSAGE: send_to_leaver(c, t->who); break;
+	case BREAKS_A_PROMISE_LATER:
 	case NEVER_COMES: collx_allreduce(in, out, 8, COLLX_FLOAT32, COLLX_SUM, c, &o); break;
 	case COMES_LATE_TO_A_REDUCE:
 		nap_ms(rank == 0 ? 100 : 0); /* the other one's part is there */
@@ -106,9 +135,16 @@ static void suffer(const struct mishap *t, collx_comm_t c, int rank)
 	}
 }
 
+static bool leaves(const struct mishap *t)
+{
+	return t->what == LEAVES || t->what == LEAVES_AFTER_A_MESSAGE;
+}
+
 /* What it is that happens; false: its error is looked at, too. */
 static bool act(const struct mishap *t, collx_comm_t c)
 {
+	const float one = 1;
+
 	if (t->what != CALLS_ANOTHER)
 		nap_ms(LATE_MS); /* the others are in their calls */
 	switch (t->what) {
@@ -116,6 +152,9 @@ static bool act(const struct mishap *t, collx_comm_t c)
 	case DIES_IN_A_DECISION: raise(SIGKILL); return true;
 	case STOPS: raise(SIGSTOP); return true; /* for good */
 	case LEAVES: return true;
+	case LEAVES_AFTER_A_MESSAGE:
+		EXPECT(!collx_send(&one, 1, COLLX_FLOAT32, 0, c, NULL), "%s", collx_last_error(c));
+		return true;
 	case CALLS_ANOTHER: sum(c, 7); break;
 	case ABORTS: EXPECT(!collx_comm_abort(c), "%s", collx_last_error(c)); break;
 	case REVOKES: EXPECT(!collx_comm_revoke(c), "%s", collx_last_error(c)); break;
@@ -144,7 +183,7 @@ static void live(collx_comm_t c, int rank, int size, void *arg)
 	int others = size - (t->what == DIES || t->what == STOPS || t->what == DIES_IN_A_DECISION);
 
 	o->pid[rank] = getpid();
-	EXPECT(!sum(c, 8), "rank %d: %s", rank, collx_last_error(c));
+	EXPECT(!first_sum(t, c), "rank %d: %s", rank, collx_last_error(c));
 	ranks_meet(size);
 	*e = (collx_error)COLLX_ERROR_INIT;
 	if (rank == t->who ? act(t, c) : (suffer(t, c, rank), false))
@@ -152,7 +191,7 @@ static void live(collx_comm_t c, int rank, int size, void *arg)
 	await_error(c, e);
 	/* Who ends is not to be taken for another death, nor freed before all have looked. */
 	__atomic_fetch_add(&o->known, 1, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&o->known, __ATOMIC_SEQ_CST) < others - (t->what == LEAVES))
+	while (__atomic_load_n(&o->known, __ATOMIC_SEQ_CST) < others - leaves(t))
 		nap_ms(1);
 	if (t->what == STOPS)
 		kill(o->pid[t->who], SIGKILL);
@@ -199,7 +238,7 @@ static void run(const struct mishap *t, const char *transport)
 	config.silence_ms = t->what == STOPS ? SILENCE_MS : 10000;
 	cr_assert_eq(world_run(&w), 0, "%s", t->name);
 	for (int r = 0; r < t->ranks; r++) {
-		if (r == t->who && (ends || t->what == LEAVES))
+		if (r == t->who && (ends || leaves(t)))
 			continue;
 		expect_error(t, &o->error[r], r);
 		cr_expect(is_same(&o->error[r], &o->error[first]),
