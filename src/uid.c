@@ -278,14 +278,26 @@ void cx_uid_put_failure(collx_unique_id *id, int code)
 	memcpy(id, &f, sizeof(f));
 }
 
+/* It may be an id, whose secret is to be nowhere else. */
 int cx_uid_failure(const collx_unique_id *id, int rank)
 {
-	struct failure f;
+	const unsigned char *line = id->bytes + offsetof(struct failure, line);
+	char text[sizeof(((struct failure *)0)->line)];
+	size_t len = 0;
+	struct {
+		uint16_t version, none;
+		int32_t code;
+	} head;
 
-	memcpy(&f, id, sizeof(f));
-	if (f.version || f.none || f.code >= 0)
+	memcpy(&head, id, sizeof(head));
+	if (head.version || head.none || head.code >= 0)
 		return 0;
-	return cx_fail(f.code, "rank %d: %.*s", rank, (int)sizeof(f.line), f.line);
+	if (head.code < COLLX_ERR_INTERNAL)
+		return cx_fail(COLLX_ERR_CORRUPT, "rank %d: its unique id is damaged", rank);
+	for (; len < sizeof(text) - 1 && line[len]; len++)
+		text[len] = line[len] < ' ' || line[len] == 0x7f ? '?' : (char)line[len];
+	text[len] = '\0';
+	return cx_fail(head.code, "rank %d: %s", rank, text);
 }
 
 /* ---- reading ---- */

@@ -16,6 +16,7 @@
 
 #include "src/base/base.h"
 #include "src/launch.h"
+#include "src/uid.h"
 #include "tests/world.h"
 
 enum { RANKS = 3, VARS = 20 };
@@ -703,6 +704,54 @@ Test(secret, is_nowhere_in_memory_after_creation, .timeout = 120)
 {
 	run_look(NULL);
 	run_look("tcp:127.0.0.1:0");
+}
+
+/* Below what the search itself writes to the stack. */
+static int __attribute__((noinline)) ask_for_failure(const collx_unique_id *id)
+{
+	volatile char pad[1 << 15];
+
+	pad[0] = 0;
+	return cx_uid_failure(id, 0) + pad[0];
+}
+
+Test(secret, of_an_exchange_is_nowhere_on_the_stack, .timeout = 120)
+{
+	unsigned char masked[CX_SECRET_BYTES];
+	collx_unique_id *id = malloc(sizeof(*id));
+	char base[64];
+
+	cr_assert_eq(folder_make(base), 0);
+	/* Once before: a function's first call stores registers, in which a key may be. */
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(collx_get_unique_id(id), 0, "%s", cx_error_text());
+		memset(masked, i, sizeof(masked));
+		cr_expect_geq(count_copies(masked), 0);
+	}
+	cr_expect_eq(ask_for_failure(id), 0);
+	mask(id->bytes + 4, id->bytes + 4);
+	memcpy(masked, id->bytes + 4, sizeof(masked));
+	cr_expect_eq(count_copies(masked), 0);
+	free(id);
+	cr_assert_eq(folder_gone(base), 0);
+}
+
+/* Whatever a rank hands on in the place of an id. */
+Test(failure, of_another_rank_is_looked_at, .timeout = 60)
+{
+	collx_unique_id id;
+
+	cx_fail(COLLX_ERR_INVALID, "a\033[31m line\nof two");
+	cx_uid_put_failure(&id, COLLX_ERR_INVALID);
+	cr_expect_eq(cx_uid_failure(&id, 7), COLLX_ERR_INVALID);
+	cr_expect_str_eq(cx_error_text(), "rank 7: a?[31m line?of two");
+	memset(id.bytes + 8, 'x', sizeof(id.bytes) - 8); /* without an end */
+	cr_expect_eq(cx_uid_failure(&id, 7), COLLX_ERR_INVALID);
+	cr_expect_eq(strspn(cx_error_text() + 8, "x"), sizeof(id.bytes) - 9);
+	id.bytes[4] = 0; /* -256: no code of ours */
+	cr_expect_eq(cx_uid_failure(&id, 7), COLLX_ERR_CORRUPT);
+	memset(&id, 0, sizeof(id));
+	cr_expect_eq(cx_uid_failure(&id, 7), 0);
 }
 
 /* The same for a file's secret, which nothing but creation has read. */
