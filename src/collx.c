@@ -263,15 +263,17 @@ static int share_id(collx_allgather_fn allgather, void *ctx, struct cx_meeting *
 	size_t len = (size_t)m->ranks * sizeof(*id);
 	collx_unique_id *all = cx_vault_create(len);
 	int rc = all ? 0 : COLLX_ERR_NOMEM, made = 0;
+	char line[CX_FAULT_TEXT_MAX];
 
 	if (!rc && m->rank == 0)
 		made = cx_uid_make(id, m->deadline_ns);
+	snprintf(line, sizeof(line), "%s", made ? cx_error_text() : "");
 	if (made)
 		cx_uid_put_failure(id, made);
 	if (!rc && allgather(ctx, id, all, sizeof(*id)))
 		rc = cx_fail(COLLX_ERR_SYSTEM, "creation: the caller's allgather failed");
 	if (!rc)
-		rc = made ? made : find_failure(all, m->ranks);
+		rc = made ? cx_fail(made, "%s", line) : find_failure(all, m->ranks);
 	if (!rc)
 		rc = cx_uid_read(&all[0], m);
 	if (rc && all && !made && m->rank == 0)
