@@ -756,7 +756,9 @@ int cx_guard_lost_more(void *losses)
 
 	/* Whom this rank meets hears of it, a joiner say, and is not barred from anything. */
 	if (rc && rc != COLLX_ERR_ABORTED)
-		return cx_fail(COLLX_ERR_PEER_DEAD, "the other ranks go on without rank %d",
+		return cx_fail(COLLX_ERR_PEER_DEAD, rc == COLLX_ERR_EXCLUDED
+			       ? "the other ranks go on without rank %d"
+			       : "rank %d cannot reach enough of the others",
 			       l->guard->tree.rank);
 	if (rc)
 		return rc;
