@@ -36,6 +36,7 @@ struct mishap {
 struct outcome {
 	const struct mishap *t;
 	pid_t pid[RANKS];
+	int coming; /* who are about to call */
 	int known;
 	collx_error error[RANKS];
 };
@@ -141,10 +142,13 @@ static bool leaves(const struct mishap *t)
 }
 
 /* What it is that happens; false: its error is looked at, too. */
-static bool act(const struct mishap *t, collx_comm_t c)
+static bool act(struct outcome *o, collx_comm_t c)
 {
+	const struct mishap *t = o->t;
 	const float one = 1;
 
+	while (__atomic_load_n(&o->coming, __ATOMIC_SEQ_CST) < t->ranks - 1)
+		nap_ms(1);
 	if (t->what != CALLS_ANOTHER)
 		nap_ms(LATE_MS); /* the others are in their calls */
 	switch (t->what) {
@@ -186,8 +190,12 @@ static void live(collx_comm_t c, int rank, int size, void *arg)
 	EXPECT(!first_sum(t, c), "rank %d: %s", rank, collx_last_error(c));
 	ranks_meet(size);
 	*e = (collx_error)COLLX_ERROR_INIT;
-	if (rank == t->who ? act(t, c) : (suffer(t, c, rank), false))
+	if (rank != t->who) {
+		__atomic_fetch_add(&o->coming, 1, __ATOMIC_SEQ_CST);
+		suffer(t, c, rank);
+	} else if (act(o, c)) {
 		return;
+	}
 	await_error(c, e);
 	/* Who ends is not to be taken for another death, nor freed before all have looked. */
 	__atomic_fetch_add(&o->known, 1, __ATOMIC_SEQ_CST);
