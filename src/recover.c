@@ -48,12 +48,12 @@ static int decide(struct collx_comm *c, const char *name, const struct cx_motion
 	return 0;
 }
 
-int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,
-		     uint64_t until_ns)
+static int agree(struct collx_comm *c, const char *name, uint64_t *flags, struct cx_set *failed,
+		 uint64_t until_ns)
 {
 	const struct cx_motion vote = { .kind = CX_MOTION_AGREE, .flags = *flags };
 	struct cx_motion m;
-	int rc = decide(c, "agree", &vote, until_ns, &m);
+	int rc = decide(c, name, &vote, until_ns, &m);
 
 	if (rc)
 		return rc;
@@ -61,6 +61,12 @@ int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *faile
 	if (failed)
 		*failed = m.out;
 	return 0;
+}
+
+int cx_recover_agree(struct collx_comm *c, uint64_t *flags, struct cx_set *failed,
+		     uint64_t until_ns)
+{
+	return agree(c, "agree", flags, failed, until_ns);
 }
 
 int cx_recover_commit(struct collx_comm *c, bool *ok, struct cx_set *failed, bool *outvoted,
@@ -126,12 +132,12 @@ static int meet_again(struct collx_comm *c, const struct cx_motion *m, bool mix,
 }
 
 /* Has everybody who is to have the next communicator got it? All know the same. */
-static int all_have(struct collx_comm *c, bool mine, const struct cx_set *out, uint64_t until_ns,
-		    bool *all)
+static int all_have(struct collx_comm *c, bool mine, const char *name, const struct cx_set *out,
+		    uint64_t until_ns, bool *all)
 {
 	uint64_t flags = mine;
 	struct cx_set failed = { { 0 } };
-	int rc = cx_recover_agree(c, &flags, &failed, until_ns);
+	int rc = agree(c, name, &flags, &failed, until_ns);
 
 	*all = !rc && flags;
 	for (int r = 0; r < c->size; r++)
@@ -208,7 +214,7 @@ int cx_recover_shrink(struct collx_comm *c, const struct cx_set *exclude, uint64
 			snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, cx_error_text());
 		vote.unreached = made && unreached ? as_here(&m, unreached) : 0;
 		cx_uid_drop(&vote.id);
-		rc = all_have(c, !made, &m.out, until_ns, &all);
+		rc = all_have(c, !made, "shrink", &m.out, until_ns, &all);
 		if (!rc && all) {
 			keep_origins(c, &m.out, next);
 			*out = next;
@@ -255,7 +261,7 @@ int cx_recover_grow(struct collx_comm *c, int joiners, const collx_unique_id *id
 		cx_uid_drop(id);
 	/* Its time is over where somebody did not come, and the last word needs some. */
 	until_ns = cx_max(until_ns, cx_now_ns());
-	rc = all_have(c, !made, &m.out,
+	rc = all_have(c, !made, "grow", &m.out,
 		      cx_min(until_ns, UINT64_MAX - patience_ns(c)) + patience_ns(c), &all);
 	if (!rc && all) {
 		*out = next;

@@ -199,7 +199,7 @@ s/\t\tread_rest\(w->fd\);/\t\t;/
 ward: signs are not checked | ward.c | 3000
 s/!cx_account_is_sound\(&a, len, w->tree.ranks\)/false/
 verdict: the last cause counts | verdict.c | 20000
-s/v->phase >= CX_COUNTING \|\| \(v->phase == CX_DOUBTING && r->hearsay\)/false/
+s/v->phase >= CX_COUNTING && !ends/false/;s/v->phase == CX_DOUBTING && r->hearsay/false/
 verdict: who left is not blamed | verdict.c | 3000
 /^static void blame_leaver/,/^}/s/!v->known\[r\].left \|\| v.*seq/true/
 tree: any number is a rank | tree.c | 10000
