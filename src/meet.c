@@ -56,7 +56,8 @@ static bool is_fatal(int rc)
 
 int cx_meet_fault(const struct cx_wire *w)
 {
-	if (w->head.kind != CX_FRAME_FAULT || w->head.arg >= 0 || w->head.len >= CX_FAULT_TEXT_MAX)
+	if (w->head.kind != CX_FRAME_FAULT || w->head.arg >= 0 ||
+	    w->head.arg < COLLX_ERR_INTERNAL || w->head.len >= CX_FAULT_TEXT_MAX)
 		return cx_fail(COLLX_ERR_CORRUPT,
 			       "a control frame is damaged: kind %u, argument %d, %u bytes",
 			       w->head.kind, w->head.arg, w->head.len);
