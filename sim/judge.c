@@ -694,6 +694,18 @@ static bool is_end_among_others(const struct sim_player *p, const struct sim_pla
 	       harmful() > 1 && sim_schedule_find(sim_job.plan, SIM_END, -1);
 }
 
+/* Who aborts says so of itself, though another one did it as well; and an abort beside the
+ * making of a communicator is that of whoever passes it on to this one. */
+static bool are_other_aborts(const struct sim_player *p, const struct sim_player *q)
+{
+	int ends = 0;
+
+	for (int i = 0; i < sim_job.plan->nfaults; i++)
+		ends += sim_job.plan->fault[i].kind == SIM_END;
+	return p->code == COLLX_ERR_ABORTED && q->code == p->code &&
+	       (ends > 1 || p->at->comm->parent);
+}
+
 static bool has_verdict(const struct sim_player *p)
 {
 	return p->created && p->code && !p->undecided;
@@ -777,6 +789,7 @@ static const char *say_difference(const struct sim_player *p, const struct sim_p
 static const char *judge_agreement(const struct sim_comm *c)
 {
 	const struct sim_player *first = first_error(c);
+	bool excused;
 
 	if (!first || !must_agree(c, first->error_ns))
 		return NULL;
@@ -789,14 +802,13 @@ static const char *judge_agreement(const struct sim_comm *c)
 			return why;
 		if (!lost_the_verdict(p) && !had_no_room(p) && judge_losses(p))
 			return why;
-		if (!is_end_among_others(p, first) && !lost_the_verdict(p) && !had_no_room(p) &&
-		    !saw_the_decider_die(p, first) &&
-		    (p->code != first->code || strcmp(p->text, first->text)))
+		excused = is_end_among_others(p, first) || are_other_aborts(p, first) ||
+			  lost_the_verdict(p) || had_no_room(p) || saw_the_decider_die(p, first);
+		if (!excused && (p->code != first->code || strcmp(p->text, first->text)))
 			return sim_say("rank %d got %s (%s), rank %d got %s (%s)", first->rank,
 				       collx_strerror((collx_result)first->code), first->text,
 				       p->rank, collx_strerror((collx_result)p->code), p->text);
-		if (!is_end_among_others(p, first) && !lost_the_verdict(p) && !had_no_room(p) &&
-		    !saw_the_decider_die(p, first) && !is_same_error(p, first))
+		if (!excused && !is_same_error(p, first))
 			return say_difference(first, p);
 		if (p->call_ns <= first->error_ns && !p->proc->paused_ns &&
 		    p->error_ns - first->error_ns > 400 * SIM_MS)

@@ -158,13 +158,21 @@ static void convene(struct cx_ward *w, uint64_t now_ns)
 	cx_rally_convene(w->rally, now_ns);
 }
 
-/* Somebody wants no more of this, whatever the verdict is: all are told, once. False where it
- * counts for nothing. */
-static bool pass_abort(struct cx_ward *w, const struct cx_strand *from, int by, uint64_t now_ns)
+static struct cx_report report_of_abort(int by, uint64_t now_ns)
 {
 	const struct cx_cause c = cx_cause_of_wish(COLLX_ERR_ABORTED, by, now_ns);
 	struct cx_report r = { .origin = by, .about = by, .code = c.code,
 			       .fault_ns = c.fault_ns };
+
+	memcpy(r.text, c.text, sizeof(r.text));
+	return r;
+}
+
+/* Somebody wants no more of this, whatever the verdict is: all are told, once. False where it
+ * counts for nothing. */
+static bool pass_abort(struct cx_ward *w, const struct cx_strand *from, int by, uint64_t now_ns)
+{
+	const struct cx_report r = report_of_abort(by, now_ns);
 
 	if (w->aborted)
 		return true;
@@ -176,7 +184,6 @@ static bool pass_abort(struct cx_ward *w, const struct cx_strand *from, int by, 
 	if (cx_ward_up(w) && cx_ward_up(w) != from)
 		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_ABORT, by, NULL, 0, now_ns);
 	tell_below(w, from, CX_FRAME_ABORT, by, NULL, 0, now_ns);
-	memcpy(r.text, c.text, sizeof(r.text));
 	if (!cx_ward_up(w) && !cx_ward_code(w))
 		cx_verdict_report(&w->decider, &r, now_ns);
 	return true;
@@ -297,9 +304,14 @@ static void blame_leaver(const struct cx_ward *w, struct cx_report *m)
 /* The caller's report. That a rank left may have been heard since it was posted. */
 static void consider_mine(struct cx_ward *w, uint64_t now_ns)
 {
+	int by = atomic_load_explicit(&w->aborter, memory_order_relaxed);
 	struct cx_report r = w->mine;
 
-	blame_leaver(w, &r);
+	/* Of what an abort ended its caller knows less, and others may have left over it. */
+	if (by)
+		r = report_of_abort(by - 1, now_ns);
+	else
+		blame_leaver(w, &r);
 	consider(w, &r, now_ns);
 }
 
@@ -753,9 +765,14 @@ void cx_ward_post(struct cx_ward *w, const struct cx_report *r)
 /* No verdict came: the report must do. A lane that closed is no proof of a death. */
 static void give_up(struct cx_ward *w, uint64_t now_ns)
 {
+	int by = atomic_load_explicit(&w->aborter, memory_order_relaxed);
 	struct cx_report r = w->mine;
 
-	blame_leaver(w, &r);
+	/* Of what an abort ended its caller knows less, and others may have left over it. */
+	if (by)
+		r = report_of_abort(by - 1, now_ns);
+	else
+		blame_leaver(w, &r);
 	if (r.hearsay && r.code == COLLX_ERR_PEER_DEAD) {
 		r.code = COLLX_ERR_LINK;
 		snprintf(r.text, sizeof(r.text),

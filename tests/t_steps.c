@@ -52,17 +52,19 @@ static struct party *prepare(const struct sweep *s, int step)
 	return p;
 }
 
-/* Is that a line for what happened to the victim? Of a leader that stopped at its door
- * rank 0 knows only who did not get past it. */
+/* Is that a line for what happened to the victim, which may be the first of several? Of a
+ * leader that stopped at its door rank 0 knows only who did not get past it. */
 static bool names_victim(const struct party *p, const struct sweep *s, const char *text)
 {
-	char who[16], where[CX_MEET_MAX];
+	char who[16], all[16], where[CX_MEET_MAX];
 
 	if (s->fate > STOPPED)
 		return strlen(text) > 10;
 	snprintf(who, sizeof(who), "rank %d", s->victim);
+	snprintf(all, sizeof(all), "ranks %d", s->victim);
 	snprintf(where, sizeof(where), "unix:%s/host%d/meet", p->base, s->victim / 3);
-	return strstr(text, who) || (s->victim == 0 && strstr(text, p->address)) ||
+	return strstr(text, who) || strstr(text, all) ||
+	       (s->victim == 0 && strstr(text, p->address)) ||
 	       (s->fate == STOPPED &&
 		(strstr(text, where) || strstr(text, "of 6 did not come")));
 }
