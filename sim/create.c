@@ -76,8 +76,6 @@ static int exchange(struct sim_player *p, struct sim_stay *at, int round, uint64
 		rc = bell < 0 ? cx_fail_errno(-bell, "a bell") : 0;
 		p->gift = bell < 0 ? NULL : sim_fd_get(p->proc, bell);
 	}
-	if (!rc && round == s->exchanges && sim_rogue_is_early(p))
-		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->lib.boot)->up, len);
 	if (!rc)
 		rc = cx_boot_exchange(at->lib.boot, mine, len, bell, all, gifts ? fds : NULL,
 				      deadline_ns);
@@ -242,7 +240,9 @@ static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meet
 		rc = exchange(p, at, i, m->deadline_ns);
 	if (!rc && (first ? s->mesh : s->lanes))
 		rc = connect_lanes(p, at, m);
-	return rc ? rc : exchange(p, at, s->exchanges, m->deadline_ns);
+	if (!rc && sim_rogue_is_early(p))
+		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->lib.boot)->up);
+	return rc ? rc : cx_boot_barrier(at->lib.boot, m->deadline_ns);
 }
 
 static int fail_to_create(struct sim_stay *at, int rc)

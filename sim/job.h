@@ -170,7 +170,7 @@ int sim_uniform_call(struct sim_player *p, uint64_t seq);
 void sim_strangers_start(void);
 void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how);
 bool sim_rogue_is_early(const struct sim_player *p);
-void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
+void sim_rogue_record(struct sim_player *p, struct cx_wire *up);
 /* judge.c */
 /* The text of what went wrong, until the next one. */
 const char *sim_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
