@@ -36,6 +36,7 @@ struct sim_comm {
 	int ranks, member[SIM_RANKS]; /* [rank in it]: rank in the job */
 	int origin[SIM_RANKS];      /* [rank in it]: what it is to say of that */
 	uint64_t have;              /* ranks of the job, whose part of it was made */
+	uint64_t came;              /* ranks of it, to creation's last step */
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS], exclude[SIM_RANKS];
