@@ -284,10 +284,10 @@ static int give(struct cx_boot *b, const struct exchange *x, int to, const char 
 
 /*
  * Gives records to a rank, several in one system call: up those that were not given
- * yet, down what all are to have. It takes none meanwhile: no ring of ranks waits for each other, as
- * above takes while below gives up, and gives down when it has taken all. A rank that
- * takes nothing holds this one until the deadline, as it would in the next exchange, or
- * until another one tells an error.
+ * yet, down what all are to have. It takes none meanwhile: no ring of ranks waits for
+ * each other, as above takes while below gives up, and gives down when it has taken
+ * all. A rank that takes nothing holds this one until the deadline, as it would in the
+ * next exchange, or until another one tells an error.
  */
 static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 {
