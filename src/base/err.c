@@ -47,6 +47,13 @@ const char *collx_strerror(collx_result code)
 	return names[-(int)code];
 }
 
+void cx_line_clean(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c; c++)
+		if (*c < ' ' || *c == 0x7f)
+			*c = '?';
+}
+
 int cx_fail(int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -54,6 +61,7 @@ int cx_fail(int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	cx_line_clean(line);
 	line_errno = 0;
 	return code;
 }
@@ -71,6 +79,7 @@ int cx_fail_errno(int err, const char *fmt, ...)
 		snprintf(line + n, sizeof(line) - (size_t)n, ": %s%s",
 			 strerror_r(err, text, sizeof(text)),
 			 err == EMFILE ? ": raise the limit of open files (ulimit -n)" : "");
+	cx_line_clean(line);
 	line_errno = err;
 	if (err == EMFILE || err == ENFILE)
 		return COLLX_ERR_NOFILES;
