@@ -821,7 +821,8 @@ Test(trees, what_another_rank_says_is_one_line_of_text)
 	grove_post(&g, 3, COLLX_ERR_NOMEM, false, "a\nb\033[2J");
 	grove_settle(&g, 1000);
 	for (int r = 0; r < 6; r++)
-		cr_expect(strstr(grove_text(&g, r), "a?b?[2J"), "rank %d: %s", r, grove_text(&g, r));
+		cr_expect(strstr(grove_text(&g, r), "a?b?[2J"), "rank %d: %s", r,
+			  grove_text(&g, r));
 	grove_close(&g);
 }
 

@@ -136,7 +136,8 @@ reasons() {
 		while read -r program; do
 			echo "      $program:"
 			own=$(dirname "$log")/${program%.sh}.log
-			{ cat "$own" 2>/dev/null || grep -B 30 -E "^[A-Z]+: $program( |\$)" "$log"; } |
+			{ cat "$own" 2>/dev/null ||
+				grep -B 30 -E "^[A-Z]+: $program( |\$)" "$log"; } |
 				grep -vE '^(ok |PASS: |#$)' | tail -n 30 | sed 's/^/        /'
 		done
 	done
