@@ -15,7 +15,7 @@
 #include "tests/party.h"
 
 #ifdef __SANITIZE_ADDRESS__ /* each rank looks for leaks, at length */
-enum { AT_ONCE = 6, STEP_TIMEOUT_MS = 4000, STRIDE = 3 };
+enum { AT_ONCE = 6, STEP_TIMEOUT_MS = 4000, STRIDE = 5 };
 #else
 enum { AT_ONCE = 32, STEP_TIMEOUT_MS = 2000, STRIDE = 1 };
 #endif
