@@ -328,7 +328,7 @@ static bool is_roguery(const struct sim_player *p, int by)
 	       names(p, p->text, by);
 }
 
-/* Its end is seen when no host is cut off any more. */
+/* Its end is seen when no host is cut off, and not all are stopped any more. */
 static uint64_t end_seen_ns(int rank)
 {
 	uint64_t at_ns = sim_job.player[rank].proc->ended_ns;
@@ -336,8 +336,8 @@ static uint64_t end_seen_ns(int rank)
 	for (int i = 0; i < sim_job.plan->nfaults; i++) {
 		const struct sim_fault *f = &sim_job.plan->fault[i];
 
-		if (f->kind == SIM_CUT && f->for_ns != UINT64_MAX &&
-		    SIM_BEGINNING + f->at_ns < at_ns)
+		if ((f->kind == SIM_CUT || f->kind == SIM_PAUSE_ALL) && f->for_ns != UINT64_MAX &&
+		    f->at_ns < at_ns - SIM_BEGINNING + 100 * SIM_MS)
 			at_ns = cx_max(at_ns, SIM_BEGINNING + f->at_ns + f->for_ns);
 	}
 	return at_ns;
