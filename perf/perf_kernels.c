@@ -417,14 +417,15 @@ struct result {
 	double least[KERNELS][3]; /* seconds of R, W and C in its rounds, for 4 n bytes */
 	double best[KERNELS];
 	double cached, cached_copy; /* bytes/s */
+	unsigned rounds;
 };
 
 /* Bandwidths and a kernel in turn, so that whatever else the machine does hits both. */
-static void measure(struct bench *b, unsigned rounds, struct result *r)
+static void measure(struct bench *b, struct result *r)
 {
 	enum { IN_TURN = 3 };
 
-	for (unsigned i = 0; i < rounds * KERNELS; i++) {
+	for (unsigned i = 0; i < r->rounds * KERNELS; i++) {
 		const struct kernel *k = &kernels[i % KERNELS];
 		double *least = r->least[i % KERNELS];
 
@@ -441,7 +442,7 @@ static void measure(struct bench *b, unsigned rounds, struct result *r)
 }
 
 /* Within the L2: traffic of quantizing float to q8 and of memcpy, the same bytes. */
-static void measure_cached(struct bench *b, unsigned rounds, struct result *r)
+static void measure_cached(struct bench *b, struct result *r)
 {
 	enum { REPEAT = 100 };
 	const size_t n = b->n, wire = collx_encoded_size(CACHED, COLLX_Q8);
@@ -451,7 +452,7 @@ static void measure_cached(struct bench *b, unsigned rounds, struct result *r)
 	b->type = COLLX_FLOAT32;
 	b->format = COLLX_Q8;
 	b->n = CACHED;
-	for (unsigned i = 0; i < rounds * 20; i++) {
+	for (unsigned i = 0; i < r->rounds * 20; i++) {
 		double start = now(), middle;
 
 		for (unsigned k = 0; k < REPEAT; k++)
@@ -512,13 +513,13 @@ static void report(const struct bench *b, const struct result *r, FILE *json)
 
 	for (unsigned i = 0; i < 3; i++)
 		rate[i] = best_rate(b, r, i);
-	printf("# collx-perf kernels: %zu elements, one core, GB/s: R %.2f  W %.2f  C %.2f\n", b->n,
-	       rate[0] / 1e9, rate[1] / 1e9, rate[2] / 1e9);
+	printf("# collx-perf kernels: %zu elements, %u rounds, one core, GB/s: R %.2f  W %.2f  "
+	       "C %.2f\n", b->n, r->rounds, rate[0] / 1e9, rate[1] / 1e9, rate[2] / 1e9);
 	printf("# %-24s %9s %9s %9s %7s %6s\n", "kernel", "ms", "GB/s", "Gelem/s", "share", "goal");
 	if (json)
-		fprintf(json, "[\n  {\"elements\": %zu, \"R\": %.6g, \"W\": %.6g, \"C\": %.6g, "
-			"\"cached_quantize\": %.6g, \"cached_memcpy\": %.6g}", b->n, rate[0],
-			rate[1], rate[2], r->cached, r->cached_copy);
+		fprintf(json, "[\n  {\"elements\": %zu, \"rounds\": %u, \"R\": %.6g, \"W\": %.6g, "
+			"\"C\": %.6g, \"cached_quantize\": %.6g, \"cached_memcpy\": %.6g}",
+			b->n, r->rounds, rate[0], rate[1], rate[2], r->cached, r->cached_copy);
 	for (unsigned k = 0; k < KERNELS; k++)
 		report_kernel(b, &kernels[k], r, json);
 	printf("%-26s %9s %9.2f %9s %7.2f %6.2f%s\n", "quantize q8 in L2", "", r->cached / 1e9, "",
@@ -539,8 +540,9 @@ void perf_kernels(const struct perf_opts *opts)
 		exit(2);
 	}
 	prepare(&b, opts->min_bytes / 4 / 1024 * 1024);
-	measure(&b, (unsigned)opts->iters, &r);
-	measure_cached(&b, (unsigned)opts->iters, &r);
+	r.rounds = (unsigned)opts->iters;
+	measure(&b, &r);
+	measure_cached(&b, &r);
 	report(&b, &r, json);
 	if (json)
 		fclose(json);
