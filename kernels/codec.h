@@ -101,7 +101,7 @@ static inline int cx_float_slot(collx_type type)
 
 /* Second indices are cx_float_slot(type). */
 struct cx_codecs {
-	const char *name; /* "portable", "avx2", "avx512" */
+	const char *name; /* "portable", "vector", "avx2", "avx512" */
 	int (*usable)(void);
 	cx_encode_fn encode[CX_FORMATS][CX_FLOATS];
 	cx_decode_fn decode[CX_FORMATS][CX_FLOATS];

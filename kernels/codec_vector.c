@@ -173,9 +173,5 @@ ALWAYS void keep(uint32_t *bits, uint32_t *index, vu32 a, uint32_t first, unsign
 }
 
 #define CODECS cx_codecs_vector
-#ifdef __aarch64__
-#define CODECS_NAME "neon"
-#else
 #define CODECS_NAME "vector"
-#endif
 #include "kernels/codec_body.h"

@@ -33,8 +33,6 @@ static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, NULL, 0 },
 };
 
-enum { DEFAULT_BYTES = 32 << 20, DEFAULT_ITERS = 20 };
-
 /* Options that are a number and where it goes. */
 static const struct number {
 	int key;
@@ -140,15 +138,21 @@ static void take_root(const char *text, struct argp_state *state)
 		opts->root = (int)value;
 }
 
-/* -b and -n have other defaults there. */
+/* What was not given: -b and -n have other defaults for kernels. */
+static void set_defaults(struct perf_opts *opts)
+{
+	const uint64_t kernels = opts->cuda ? 1 << 30 : 128 << 20;
+
+	if (opts->min_bytes == UINT64_MAX)
+		opts->min_bytes = opts->kernels ? kernels : 32 << 20;
+	if (opts->iters == 0)
+		opts->iters = opts->kernels ? 5 : 20;
+}
+
 static void finish_kernels(struct perf_opts *opts, struct argp_state *state)
 {
 	const uint64_t least = 4 << 20, most = UINT64_C(1) << 36;
 
-	if (opts->min_bytes == DEFAULT_BYTES)
-		opts->min_bytes = opts->cuda ? 1 << 30 : 128 << 20;
-	if (opts->iters == DEFAULT_ITERS)
-		opts->iters = 5;
 	if (opts->min_bytes < least || opts->min_bytes > most || opts->iters > 10000)
 		argp_error(state, "kernels: -b from 4M to 64G, -n up to 10000");
 }
@@ -157,6 +161,7 @@ static void finish(struct argp_state *state)
 {
 	struct perf_opts *opts = state->input;
 
+	set_defaults(opts);
 	if (opts->kernels) {
 		finish_kernels(opts, state);
 		return;
@@ -238,9 +243,9 @@ void perf_opts_parse(struct perf_opts *opts, int argc, char **argv)
 	base = base ? base + 1 : argv[0];
 	if (!strncmp(base, "lt-", 3)) /* libtool's name for a program not installed yet */
 		base += 3;
-	*opts = (struct perf_opts){ .coll = perf_coll_find(base), .min_bytes = DEFAULT_BYTES,
+	*opts = (struct perf_opts){ .coll = perf_coll_find(base), .min_bytes = UINT64_MAX,
 				    .max_bytes = UINT64_MAX, .step_bytes = 1 << 20,
-				    .iters = DEFAULT_ITERS, .warmup = 1, .check = 1, .average = 1,
+				    .warmup = 1, .check = 1, .average = 1,
 				    .type = COLLX_FLOAT32, .op = COLLX_SUM };
 	argp_parse(&parser, argc, argv, 0, NULL, opts);
 }

@@ -106,6 +106,8 @@ enum emu_atomic { EMU_ATOMIC_ADD, EMU_ATOMIC_MAX, EMU_ATOMIC_OR, EMU_ATOMIC_XCHG
 uint64_t emu_atomic(enum emu_atomic op, void *p, unsigned size, uint64_t value, uint64_t old);
 /* A load or store that the kernel does by an intrinsic. */
 void emu_touch(const void *p, size_t size, int write);
+/* A vector of so many bytes is read or written there. */
+void emu_aligned(const void *p, size_t size);
 
 #ifdef __cplusplus
 }
@@ -133,21 +135,47 @@ void emu_touch(const void *p, size_t size, int write);
 	static struct emu_kernel entry_##symbol = {#symbol, enter_##symbol, sizeof(args), 0}; \
 	__attribute__((constructor)) static void list_##symbol() { emu_list(&entry_##symbol); }
 
+/* The compiler takes these apart into words, so they look at their addresses themselves. */
+template <typename V> static inline V &emu_copy(V *to, const V *from)
+{
+	emu_aligned(to, sizeof(V));
+	emu_aligned(from, sizeof(V));
+	to->take(*from);
+	return *to;
+}
+
 struct alignas(16) uint4 {
 	unsigned x, y, z, w;
+
+	uint4() = default;
+	uint4(const uint4 &v) { emu_copy(this, &v); }
+	uint4 &operator=(const uint4 &v) { return emu_copy(this, &v); }
+	void take(const uint4 &v) { x = v.x, y = v.y, z = v.z, w = v.w; }
 };
+
 struct alignas(8) uint2 {
 	unsigned x, y;
+
+	uint2() = default;
+	uint2(const uint2 &v) { emu_copy(this, &v); }
+	uint2 &operator=(const uint2 &v) { return emu_copy(this, &v); }
+	void take(const uint2 &v) { x = v.x, y = v.y; }
 };
 
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 {
-	return uint4{x, y, z, w};
+	uint4 v;
+
+	v.x = x, v.y = y, v.z = z, v.w = w;
+	return v;
 }
 
 static inline uint2 make_uint2(unsigned x, unsigned y)
 {
-	return uint2{x, y};
+	uint2 v;
+
+	v.x = x, v.y = y;
+	return v;
 }
 
 #define EMU_SITE(what, does) (emu_dropped(what, __FILE__, __LINE__) ? (void)0 : (void)(does))

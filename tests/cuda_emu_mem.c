@@ -324,6 +324,12 @@ void emu_touch(const void *p, size_t size, int write)
 	access_memory(p, size, write, true);
 }
 
+void emu_aligned(const void *p, size_t size)
+{
+	if (emu.self && (uintptr_t)p % size)
+		emu_fail("a misaligned vector of %zu bytes at %p", size, p);
+}
+
 uint64_t emu_atomic(enum emu_atomic op, void *p, unsigned size, uint64_t value, uint64_t old)
 {
 	uint64_t was = 0, is;

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Does the emulation, over the cases, see a wrong order? Each mutant is one expression of a
 # kernel changed: operands, inputs, lanes, random numbers, ties, tiles or entries in another
-# order; or a message that lies is believed; or, of launch.c, a block too few is launched.
+# order; or a message that lies is believed; or, of launch*.c, a block too few is launched, or
+# vectors are read where they do not lie.
 # (Barriers and fences left out: emu_mutants.c.) Runs in the build folder.
 set -u
 src=${srcdir:-$(dirname "$0")/..}
@@ -56,9 +57,45 @@ false
 sparse.cu sparse
 min(entries, a.count)
 min(entries, (uint64_t)1)
+sparse.cu sparse
+at <= load_any<uint16_t>
+at < load_any<uint16_t>
+sparse.cu sparse
+bad |= at >= c.n;
+bad |= false;
+sparse.cu sparse
+bad |= c.n - i * 32 < 32 && bits >> (c.n - i * 32);
+bad |= false;
+sparse.cu sparse
+__reduce_add_sync(~0u, seen) > c.entries
+false
+sparse.cu sparse
+entry >> 56 ||
+false ||
+sparse.cu sparse
+|| (!c.entries && c.kind)
+|| false
+sparse.cu sparse
+number == 0 && at != cx_sparse_bodies(count)
+false
+sparse.cu sparse
+load_any<uint16_t>(p + 6) != 0
+false
+sparse.cu sparse
+if (cx_float_bits(y))
+if (true)
 launch.c codec
 n % CX_TILE != 0
 n % CX_TILE > 1
+launch.c codec
+is_aligned(a->wire) && is_aligned(a->src)
+is_aligned(a->src)
+launch.c fold
+a.aligned = a.aligned && is_aligned(in[i])
+a.aligned = a.aligned
+launch_sparse.c topk
+a.residual_aligned = is_aligned(a.residual)
+a.residual_aligned = 1
 END
 }
 
@@ -67,7 +104,7 @@ unit_of() {
 	case $1 in
 	order.cuh) echo topk ;;
 	*.cuh) echo codec ;;
-	launch.c) ;;
+	launch*.c) ;;
 	*) echo "${1%.cu}" ;;
 	esac
 }

@@ -8,6 +8,7 @@
 #include "gpu.h"
 #include "gpu_cases.h"
 #include "gpu_codecs.h"
+#include "lies.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/element.h"
 #include "kernels/topk.h"
@@ -180,7 +181,7 @@ static void set_up(struct topk *t, uint64_t *seed, size_t most)
 	if (next(seed) % 3) {
 		c->residual = numbers(n, COLLX_FLOAT32, seed);
 		t->residual = room(n * 4);
-		g->residual = gpu_make(c->residual, n * 4, offset(seed) & ~3u);
+		g->residual = gpu_make(c->residual, n * 4, offset(seed));
 	}
 	t->bound = cx_sparse_bound(n, c->k, g->value_type);
 	t->msg = room(t->bound);
@@ -318,7 +319,7 @@ static int add_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	size_t len, whole;
 	unsigned char *msg = message(n, floats[next(seed) % CX_FLOATS], seed, &len);
 	float *dst = numbers(n, COLLX_FLOAT32, seed);
-	void *there = gpu_make(dst, n * 4, offset(seed) & ~3u);
+	void *there = gpu_make(dst, n * 4, offset(seed));
 	void *info = gpu_make(NULL, sizeof(collx_topk_info), 0);
 	unsigned char *in = room(len + 200);
 	void *work = gpu_make(NULL, cx_cuda_sparse_work(n), 0), *in_there;
@@ -385,12 +386,48 @@ static int merge_case(uint64_t i, size_t n, uint64_t *seed, char *why)
 	return compare(why, "sparse merge", i, out, right, right_len);
 }
 
+/* A message that is sound but for one thing, or for none, to numbers of which some are -0. */
+static int lie_case(uint64_t i, unsigned lie, uint64_t *seed, char *why)
+{
+	float *dst = numbers(LIE_COUNT, COLLX_FLOAT32, seed);
+	struct verdict right = {COLLX_ERR_CORRUPT, 0, 0};
+	unsigned char *msg = room(LIE_ROOM);
+	const char *what;
+	size_t len = lie_make(msg, lie, &what);
+	void *info = gpu_make(NULL, sizeof(collx_topk_info), 0), *there, *in_there;
+	void *work = gpu_make(NULL, cx_cuda_sparse_work(LIE_COUNT), 0);
+
+	for (size_t k = next(seed) % 2; k < LIE_COUNT; k += 2)
+		dst[k] = -0.0f;
+	there = gpu_make(dst, LIE_COUNT * sizeof(*dst), offset(seed));
+	in_there = gpu_make(msg, len, offset(seed));
+	if (lie >= LIES) {
+		right = (struct verdict){0, len, entries_of(msg)};
+		cx_sparse_add(dst, msg);
+	}
+	GPU_LAUNCH(cx_cuda_sparse_add(there, LIE_COUNT, in_there, len, work, info, gpu_stream()));
+	if (gpu_wrong())
+		return 0;
+	if (same_info(info, &right, what, i, why))
+		return -1;
+	return compare(why, what, i, there, dst, LIE_COUNT * sizeof(*dst));
+}
+
+/* One in eight goes through all lies. */
 int gpu_sparse_case(uint64_t i, size_t most, char why[GPU_WHY])
 {
 	uint64_t seed = i + 99;
 	size_t n = length(&seed, most);
-	int rc = i % 2 ? add_case(i, n, &seed, why) : merge_case(i, n, &seed, why);
+	int rc = 0;
 
+	if (i % 8 == 7) {
+		for (unsigned lie = 0; !rc && !gpu_wrong() && lie <= LIES; lie++) {
+			rc = lie_case(i, lie, &seed, why);
+			done();
+		}
+		return rc;
+	}
+	rc = i % 2 ? add_case(i, n, &seed, why) : merge_case(i, n, &seed, why);
 	done();
 	return rc;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels/element.h"
+#include "kernels/kernel.h"
 #include "kernels/topk.h"
 #include "tests/codec_cases.h"
 
@@ -130,10 +131,28 @@ static uint64_t sum_message(const struct cx_codecs *c, unsigned kind, uint64_t s
 	return codec_sum(codec_sum(sum, g, sizeof(g)), merged, len);
 }
 
+/* Every variant can be asked for by its name, and reductions then, too. */
+static int check_names(void)
+{
+	for (size_t v = 0; cx_codec_variants[v]; v++) {
+		const struct cx_codecs *c = cx_codec_variants[v];
+
+		if (!c->usable() || (cx_codecs_pick(c->name) == c && cx_kernels_pick(c->name) &&
+				     strstr(cx_kernels_why("").text, c->name)))
+			continue;
+		printf("COLLX_KERNEL=%s is refused: %s\n", c->name, cx_kernels_why(c->name).text);
+		return -1;
+	}
+	if (cx_codecs_pick("vector"))
+		return 0;
+	puts("there is no vector, which collx_env(7) has everywhere");
+	return -1;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t cases = argc > 1 ? strtoull(argv[1], NULL, 10) : CODEC_CASES;
-	int bad = 0;
+	int bad = check_names();
 
 	for (size_t v = 0; cx_codec_variants[v]; v++) {
 		uint64_t sum = 0;

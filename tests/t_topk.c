@@ -11,6 +11,7 @@
 #include "kernels/element.h"
 #include "kernels/layout.h"
 #include "kernels/topk.h"
+#include "lies.h"
 
 enum { MOST = 100000 };
 static float g[MOST], e[MOST], left[MOST], sum[MOST], out[MOST];
@@ -337,6 +338,28 @@ Test(topk, every_lie_of_the_table_is_seen)
 	memcpy(bad, msg, len); /* two indices the same */
 	memcpy(bad + cx_sparse_bodies(n) + 2, bad + cx_sparse_bodies(n), 2);
 	cr_assert_eq(collx_sparse_add(out, n, bad, len, NULL, NULL), COLLX_ERR_CORRUPT);
+}
+
+/* Each with a message that is sound but for it. A dense chunk's elements that are no entries stay
+ * as they are, -0 too. */
+Test(topk, every_lie_is_refused)
+{
+	_Alignas(8) static unsigned char lie[LIE_ROOM];
+
+	for (unsigned k = 0; k <= LIES; k++) {
+		const char *what;
+		size_t len = lie_make(lie, k, &what);
+
+		cr_assert(len, "%s", what);
+		for (size_t i = 0; i < LIE_COUNT; i++)
+			sum[i] = out[i] = -0.0f;
+		cr_assert_eq(collx_sparse_add(out, LIE_COUNT, lie, len, NULL, NULL),
+			     k < LIES ? COLLX_ERR_CORRUPT : COLLX_OK, "%s", what);
+		if (k == LIES) /* the 6th of the 78 is no entry */
+			cr_assert(out[100] == 1 && signbit(out[LIE_COUNT - 73]));
+		else
+			cr_assert_eq(memcmp(out, sum, LIE_COUNT * sizeof(*out)), 0, "%s", what);
+	}
 }
 
 /* A length that reaches beyond the end of memory hides no overlap: neither first, nor second. */
