@@ -608,8 +608,8 @@ static int nobody_more(const struct meet *t)
 	say_loopback(t, local, sizeof(local));
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
 		       "creation: %s of %d did not come to %s before the deadline%s%s%s%s",
-		       ranks, t->t->ranks, t->m->place.name, local, ended, strangers[PLACE],
-		       strangers[LOCAL]);
+		       ranks, t->t->ranks, t->m->place.name, ended, strangers[PLACE],
+		       strangers[LOCAL], local);
 }
 
 /* The word of a rank that did not reach rank 0. */
