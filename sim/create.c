@@ -76,8 +76,6 @@ static int exchange(struct sim_player *p, struct sim_stay *at, int round, uint64
 		rc = bell < 0 ? cx_fail_errno(-bell, "a bell") : 0;
 		p->gift = bell < 0 ? NULL : sim_fd_get(p->proc, bell);
 	}
-	if (!rc && round == s->exchanges && sim_rogue_is_early(p))
-		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->lib.boot)->up, len);
 	if (!rc)
 		rc = cx_boot_exchange(at->lib.boot, mine, len, bell, all, gifts ? fds : NULL,
 				      deadline_ns);
@@ -230,6 +228,21 @@ static int introduce(struct sim_player *p, struct sim_stay *at, const struct cx_
 	return rc;
 }
 
+static int end_together(struct sim_player *p, struct sim_stay *at, uint64_t deadline_ns)
+{
+	struct sim_comm *c = at->comm;
+	int rc;
+
+	c->came |= (uint64_t)1 << sim_comm_seat(c, p->rank);
+	if (sim_rogue_is_early(p))
+		sim_rogue_record(p, (struct cx_wire *)&cx_boot_tree(at->lib.boot)->up);
+	rc = cx_boot_barrier(at->lib.boot, deadline_ns);
+	if (!rc && c->came + 1 != (uint64_t)1 << c->ranks &&
+	    !sim_schedule_find(sim_job.plan, SIM_ROGUE, -1))
+		sim_broken("rank %d has a communicator, and not all have come so far", p->rank);
+	return rc;
+}
+
 static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meeting *m)
 {
 	const struct sim_schedule *s = sim_job.plan;
@@ -242,7 +255,7 @@ static int connect_all(struct sim_player *p, struct sim_stay *at, struct cx_meet
 		rc = exchange(p, at, i, m->deadline_ns);
 	if (!rc && (first ? s->mesh : s->lanes))
 		rc = connect_lanes(p, at, m);
-	return rc ? rc : exchange(p, at, s->exchanges, m->deadline_ns);
+	return rc ? rc : end_together(p, at, m->deadline_ns);
 }
 
 static int fail_to_create(struct sim_stay *at, int rc)

@@ -36,6 +36,7 @@ struct sim_comm {
 	int ranks, member[SIM_RANKS]; /* [rank in it]: rank in the job */
 	int origin[SIM_RANKS];      /* [rank in it]: what it is to say of that */
 	uint64_t have;              /* ranks of the job, whose part of it was made */
+	uint64_t came;              /* ranks of it, to creation's last step */
 	struct cx_motion decided[SIM_DECISIONS]; /* [number]; of kind 0: not known */
 	uint32_t kind[SIM_RANKS];   /* [rank in it]: of its last vote */
 	uint64_t flags[SIM_RANKS], exclude[SIM_RANKS];
@@ -170,7 +171,7 @@ int sim_uniform_call(struct sim_player *p, uint64_t seq);
 void sim_strangers_start(void);
 void sim_rogue_speak(struct sim_player *p, struct cx_wire *up, uint64_t how);
 bool sim_rogue_is_early(const struct sim_player *p);
-void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len);
+void sim_rogue_record(struct sim_player *p, struct cx_wire *up);
 /* judge.c */
 /* The text of what went wrong, until the next one. */
 const char *sim_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -328,11 +328,26 @@ static bool is_roguery(const struct sim_player *p, int by)
 	       names(p, p->text, by);
 }
 
+/* Its end is seen when no host is cut off any more. */
+static uint64_t end_seen_ns(int rank)
+{
+	uint64_t at_ns = sim_job.player[rank].proc->ended_ns;
+
+	for (int i = 0; i < sim_job.plan->nfaults; i++) {
+		const struct sim_fault *f = &sim_job.plan->fault[i];
+
+		if (f->kind == SIM_CUT && f->for_ns != UINT64_MAX &&
+		    SIM_BEGINNING + f->at_ns < at_ns)
+			at_ns = cx_max(at_ns, SIM_BEGINNING + f->at_ns + f->for_ns);
+	}
+	return at_ns;
+}
+
 /* Who met and ended has 1 s to come again, which is soon, and long enough for a restart. */
 static bool is_named_late(const struct sim_player *p, int rank)
 {
 	return strstr(p->text, "had come, and its process ended") &&
-	       p->error_ns > sim_job.player[rank].proc->ended_ns + 1500 * SIM_MS;
+	       p->error_ns > end_seen_ns(rank) + 1500 * SIM_MS;
 }
 
 static bool is_out_of_time(const struct sim_player *p, const struct sim_fault *jump)

@@ -214,12 +214,11 @@ bool sim_rogue_is_early(const struct sim_player *p)
 	return f && f->n >= 48;
 }
 
-/* Another rank's record, while the ranks exchange theirs. */
-void sim_rogue_record(struct sim_player *p, struct cx_wire *up, size_t len)
+/* Says for another rank that it is through. */
+void sim_rogue_record(struct sim_player *p, struct cx_wire *up)
 {
 	const struct sim_fault *f = sim_schedule_find(sim_job.plan, SIM_ROGUE, p->rank);
-	unsigned char lie[SIM_RECORD] = "a lie";
 
 	sim_trace(p->proc, "GIVES ANOTHER RANK'S RECORD");
-	cx_wire_send(up, CX_FRAME_RECORD, someone_else(p, f->n), lie, len, -1, 0);
+	cx_wire_send(up, CX_FRAME_RECORD, someone_else(p, f->n), NULL, 0, -1, 0);
 }

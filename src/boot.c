@@ -162,7 +162,7 @@ int cx_boot_heard(struct cx_boot *b)
 
 /* ---- exchange ---- */
 
-/* Up the tree go the records of the ranks below, each once; down go all. */
+/* Up the tree go the records of the ranks below, each once; down go all, or the first one. */
 enum have { FROM_BELOW = 1, SENT_UP = 2, FROM_ABOVE = 4, NOT_HEARD = 8 };
 enum { HEAR_MS = 100 };
 
@@ -170,6 +170,7 @@ struct exchange {
 	char *all;
 	int *fds;
 	size_t len;
+	int down;           /* so many records, from rank 0's on */
 	uint64_t deadline_ns;
 	unsigned char side; /* from where records come now */
 	int missing;        /* records that will still come from there */
@@ -190,7 +191,8 @@ static int take_record(struct cx_boot *b, struct exchange *x, int from)
 		return set_fault(b, COLLX_ERR_VERSION,
 				 "the ranks exchange records of different form: "
 				 "use one version of libcollx on all ranks");
-	memcpy(x->all + (size_t)who * x->len, w->body, x->len);
+	if (x->len)
+		memcpy(x->all + (size_t)who * x->len, w->body, x->len);
 	if (x->fds && x->fds[who] < 0) {
 		x->fds[who] = w->passed_fd;
 		w->passed_fd = -1;
@@ -282,21 +284,21 @@ static int give(struct cx_boot *b, const struct exchange *x, int to, const char 
 
 /*
  * Gives records to a rank, several in one system call: up those that were not given
- * yet, down all. It takes none meanwhile: no ring of ranks waits for each other, as
- * above takes while below gives up, and gives down when it has taken all. A rank that
- * takes nothing holds this one until the deadline, as it would in the next exchange, or
- * until another one tells an error.
+ * yet, down what all are to have. It takes none meanwhile: no ring of ranks waits for
+ * each other, as above takes while below gives up, and gives down when it has taken
+ * all. A rank that takes nothing holds this one until the deadline, as it would in the
+ * next exchange, or until another one tells an error.
  */
 static int give_records(struct cx_boot *b, const struct exchange *x, int to)
 {
 	struct cx_tree *t = &b->tree;
 	struct cx_wire *w = cx_tree_wire(t, to);
 	char batch[16 * (CX_FRAME_MAX + sizeof(struct cx_frame_head))];
+	int rc = 0, end = to == t->above ? t->ranks : x->down;
 	size_t n = 0, more;
-	int rc = 0;
 
-	for (int r = 0; !rc && w && r < t->ranks; r++) {
-		const char *record = x->all + (size_t)r * x->len;
+	for (int r = 0; !rc && w && r < end; r++) {
+		const char *record = x->len ? x->all + (size_t)r * x->len : NULL;
 		int fd = fd_for(t, x, to, r);
 
 		if (to == t->above && (b->have[r] & ~NOT_HEARD) != FROM_BELOW)
@@ -425,13 +427,15 @@ static int exchange_all(struct cx_boot *b, struct exchange *x)
 	struct cx_tree *t = &b->tree;
 	int below = 0, rc;
 
+	if (b->fault)
+		return cx_fail(b->fault, "%s", b->text);
 	for (int r = 0; r < t->ranks; r++) {
 		b->have[r] = r == t->rank ? FROM_BELOW : 0;
 		below += cx_tree_towards(t, r) >= 0;
 	}
 	rc = gather(b, x, FROM_BELOW, below);
 	if (!rc && t->rank)
-		rc = gather(b, x, FROM_ABOVE, t->ranks);
+		rc = gather(b, x, FROM_ABOVE, x->down);
 	for (int r = 0; !rc && t->down && r < t->ranks; r++)
 		if (t->down[r].fd >= 0)
 			rc = give_records(b, x, r);
@@ -441,7 +445,8 @@ static int exchange_all(struct cx_boot *b, struct exchange *x)
 int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
 		     uint64_t deadline_ns)
 {
-	struct exchange x = { .all = all, .fds = fds, .len = len, .deadline_ns = deadline_ns };
+	struct exchange x = { .all = all, .fds = fds, .len = len, .down = b->tree.ranks,
+			      .deadline_ns = deadline_ns };
 	int rank = b->tree.rank, rc;
 
 	memcpy(x.all + (size_t)rank * len, mine, len);
@@ -452,13 +457,20 @@ int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, vo
 		if (fds[rank] < 0)
 			return cx_fail_errno(-fds[rank], "duplicating a descriptor");
 	}
-	rc = b->fault ? cx_fail(b->fault, "%s", b->text) : exchange_all(b, &x);
+	rc = exchange_all(b, &x);
 	for (int r = 0; rc && fds && r < b->tree.ranks; r++) {
 		if (fds[r] >= 0)
 			cx_sys->close(fds[r]);
 		fds[r] = -1;
 	}
 	return rc;
+}
+
+int cx_boot_barrier(struct cx_boot *b, uint64_t deadline_ns)
+{
+	struct exchange x = { .down = 1, .deadline_ns = deadline_ns };
+
+	return exchange_all(b, &x);
 }
 
 /* ---- life ---- */

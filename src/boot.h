@@ -64,6 +64,13 @@ void cx_boot_finish(struct cx_boot *b, struct cx_tree *out);
 int cx_boot_exchange(struct cx_boot *b, const void *mine, size_t len, int fd, void *all, int *fds,
 		     uint64_t deadline_ns);
 
+/*
+ * Returns when all have called it. The word that they have is one short frame, for which
+ * there is room wherever the ranks have exchanged something before: a rank that stopped
+ * reading holds nobody else up, who would be missed by those that are through.
+ */
+int cx_boot_barrier(struct cx_boot *b, uint64_t deadline_ns);
+
 /* Between exchanges: the first error that any rank told or that the tree itself shows,
  * always the same from then on. Records wait for the exchange that takes them. */
 int cx_boot_heard(struct cx_boot *b);

@@ -475,18 +475,6 @@ static int connect_ranks(struct collx_comm *c, const struct cx_meeting *m,
 	return rc;
 }
 
-/* The last step: nobody returns a communicator before all have one. */
-static int all_ready(struct collx_comm *c, uint64_t deadline_ns)
-{
-	uint32_t mine = 1, *all = cx_alloc((size_t)c->size, sizeof(*all));
-	int rc = COLLX_ERR_NOMEM;
-
-	if (all)
-		rc = cx_boot_exchange(c->boot, &mine, sizeof(mine), -1, all, NULL, deadline_ns);
-	cx_free(all);
-	return rc;
-}
-
 /* As the first of its line; who makes a next one of it says otherwise. */
 static int number_ranks(struct collx_comm *c)
 {
@@ -519,7 +507,7 @@ static int build(struct collx_comm *c, struct cx_meeting *m)
 	if (!rc)
 		rc = number_ranks(c);
 	if (!rc)
-		rc = all_ready(c, m->deadline_ns);
+		rc = cx_boot_barrier(c->boot, m->deadline_ns); /* all have one, or nobody */
 	if (rc && c->boot)
 		cx_boot_tell(c->boot, rc, cx_error_text());
 	if (rc) {

@@ -43,6 +43,7 @@ void cx_ward_adopt(struct cx_ward *w, const struct cx_cause *cause)
 	if (!atomic_compare_exchange_strong(&w->verdict, &none, 1))
 		return;
 	w->cause = *cause;
+	cx_line_clean(w->cause.text);
 	w->cause.known_ns = cx_now_ns();
 	cx_ward_lower_last(w, 0); /* before: who knows the verdict finds that no call may begin */
 	/* Pairs with the acquire in verdict() and cx_guard_verdict: the cause is there; and

@@ -94,9 +94,13 @@ uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns)
 	if (now_ns < w->above_by_ns)
 		return w->above_by_ns;
 	w->above_by_ns = UINT64_MAX;
-	if (cx_ward_up(w))
+	if (cx_ward_up(w) && w->ringed) {
+		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_SILENT, w->tree.above, NULL, 0, now_ns);
+		cx_ward_doubt_above(w, NULL, now_ns);
+	} else if (cx_ward_up(w)) {
 		cx_ward_give_up_above(w, now_ns);
-	return UINT64_MAX;
+	}
+	return w->above_by_ns;
 }
 
 uint64_t cx_ward_ask_for_late(struct cx_ward *w, uint64_t now_ns)

@@ -51,7 +51,7 @@ struct guest *invite(struct party *p, int rank, int ranks, int host)
 
 static struct cx_sys fated;
 static struct guest *me;
-static bool here, in_mesh;
+static bool here, in_mesh, in_barrier;
 static int held;
 
 /* Linked with --wrap. */
@@ -127,11 +127,14 @@ static bool is_clogged(int fd, const struct msghdr *msg)
 
 static long fated_sendmsg(int fd, const struct msghdr *msg)
 {
-	int rc = step();
+	long rc = step();
 
 	if (!rc && is_clogged(fd, msg))
 		return -EAGAIN;
-	return rc ? rc : cx_sys_real.sendmsg(fd, msg);
+	rc = rc ? rc : cx_sys_real.sendmsg(fd, msg);
+	if (in_barrier && rc > 0)
+		me->last += (size_t)rc;
+	return rc;
 }
 
 static long fated_recvmsg(int fd, struct msghdr *msg)
@@ -267,7 +270,22 @@ static int make_lanes(struct cx_boot *b, const struct cx_meeting *m)
 	return rc;
 }
 
-static int stay(struct guest *g, struct cx_boot *b, const struct cx_meeting *m)
+static int stop_at_barrier(struct party *p, const struct guest *g, struct cx_boot *b,
+			   const struct cx_meeting *m)
+{
+	int rc;
+
+	nap_ms((unsigned)g->rank * 10);
+	__atomic_fetch_add(&p->at_barrier, 1, __ATOMIC_SEQ_CST);
+	in_barrier = true;
+	rc = cx_boot_barrier(b, m->deadline_ns);
+	in_barrier = false;
+	EXPECT(rc || __atomic_load_n(&p->at_barrier, __ATOMIC_SEQ_CST) == g->barrier,
+	       "rank %d did not wait for all", g->rank);
+	return rc;
+}
+
+static int stay(struct party *p, struct guest *g, struct cx_boot *b, const struct cx_meeting *m)
 {
 	struct cx_tree tree;
 	int rc = 0;
@@ -281,6 +299,8 @@ static int stay(struct guest *g, struct cx_boot *b, const struct cx_meeting *m)
 		rc = make_lanes(b, m);
 	if (!rc && g->lanes) /* nobody goes before all have theirs */
 		rc = exchange(b, m, 0);
+	if (!rc && g->barrier)
+		rc = stop_at_barrier(p, g, b, m);
 	if (rc) {
 		cx_boot_tell(b, rc, cx_error_text());
 		snprintf(g->text, sizeof(g->text), "%s", cx_error_text());
@@ -310,7 +330,7 @@ static int abort_soon(void *ctx)
 	return since && now_ms() > since + 300 ? cx_fail(COLLX_ERR_ABORTED, "aborted") : 0;
 }
 
-static int come(const struct party *p, struct guest *g)
+static int come(struct party *p, struct guest *g)
 {
 	struct cx_meeting m = { .rank = g->rank, .ranks = g->ranks };
 	unsigned char key[CX_SECRET_BYTES];
@@ -329,7 +349,7 @@ static int come(const struct party *p, struct guest *g)
 		EXPECT(!cx_place_parse(&m.local, local), "%s", cx_error_text());
 	rc = cx_boot_open(&b, &m);
 	snprintf(g->text, sizeof(g->text), "%s", rc ? cx_error_text() : "");
-	return rc ? rc : stay(g, b, &m);
+	return rc ? rc : stay(p, g, b, &m);
 }
 
 /* Have those come, and gone, whom this one comes after? */

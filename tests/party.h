@@ -30,6 +30,7 @@ struct guest {
 	bool clogs;          /* whom it gives records to first takes none */
 	bool aborts;         /* 0.3 s after all have met */
 	bool lanes;          /* makes a mesh, too */
+	int barrier;         /* ends with one, of so many guests */
 	int lanes_fail;      /* errno of its accept or bind while it does */
 	/* what became of it */
 	int code, ms, steps;
@@ -38,6 +39,7 @@ struct guest {
 	int above, down;
 	int leader[GUESTS];
 	bool met;            /* was in the tree */
+	size_t last;         /* bytes it sent in the barrier */
 	unsigned opened;     /* places it listened at for its lanes */
 	uint64_t ended_ms;
 };
@@ -46,6 +48,7 @@ struct party {
 	char base[64];
 	char address[64];
 	int here, n;         /* guests whose processes run; all */
+	int at_barrier;      /* guests who have come to it */
 	pid_t pids[GUESTS];
 	struct guest guests[GUESTS];
 };

@@ -17,6 +17,7 @@ sim --seeds $seeds
 sim --seeds $((seeds / 4)) --uniform
 sim --seeds $((seeds / 4)) --grow
 sim --seed 60259 --grow # joiners hear of rank 0's exclusion, which is not theirs
+sim --seed 32802 # that a leader left its neighbour heard, and rank 0, cut from it, did not
 sim --seeds 2 --ranks 3 --kill-everywhere
 sim --seed 3 --ranks 3 --kill-everywhere # calls that are uniform
 [ $seeds = 300 ] || sim --seed 12 --ranks 3 --kill-everywhere # and a joiner

@@ -208,6 +208,10 @@ meet: nobody hears who is gone | meet.c | 3000
 s/tell\(&tree->up, CX_FRAME_GONE, child\) : 0/0 : 0/
 boot: a record of any origin | boot.c | 3000
 s/\(side == FROM_BELOW && cx_tree_towards\(t, who\) != from\) \|\|//
+boot: nobody waits at the barrier | boot.c | 1000
+/^int cx_boot_barrier/,/^}/s/return exchange_all.*/return b->fault + 0 * (int)x.len;/
+boot: the barrier ends before those below came | boot.c | 1000
+s/rc = gather\(b, x, FROM_BELOW, below\);/rc = x->len ? gather(b, x, FROM_BELOW, below) : 0;/
 boot: an error is not passed on | boot.c | 2000
 /^static int set_fault/,/^}/s/cx_meet_send_fault\(&t->down\[r\].*/;/
 door: another user may speak | door.c | 3000

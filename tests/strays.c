@@ -105,6 +105,18 @@ static void leave(struct strays *s, struct conn *c)
 	c->fd = -1;
 }
 
+/* Where nobody listens at a port that the kernel gives out, too, a socket may meet itself. */
+static int unless_itself(int fd, const struct sockaddr_in *to)
+{
+	struct sockaddr_in own;
+	socklen_t len = sizeof(own);
+
+	if (!getsockname(fd, (struct sockaddr *)&own, &len) && own.sin_port != to->sin_port)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 static int knock(const struct sockaddr_in *to)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err = 0;
@@ -116,7 +128,7 @@ static int knock(const struct sockaddr_in *to)
 	if (!connect(fd, (const struct sockaddr *)to, sizeof(*to)) ||
 	    (errno == EINPROGRESS && poll(&p, 1, CONNECT_MS) > 0 &&
 	     !getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) && !err))
-		return fd;
+		return unless_itself(fd, to);
 	close(fd);
 	return -1;
 }

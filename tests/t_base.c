@@ -26,6 +26,10 @@ Test(err, line_and_code)
 	cx_fail(COLLX_ERR_LINK, "%s", longer);
 	cr_assert_gt(strlen(cx_error_text()), 300);
 	cr_assert_lt(strlen(cx_error_text()), 1000);
+	cx_fail(COLLX_ERR_LINK, "host %s", "a\nb\033[2J\177\303\244");
+	cr_assert_str_eq(cx_error_text(), "host a?b?[2J?\303\244");
+	cx_fail_errno(EPERM, "file %s", "\r");
+	cr_assert_str_eq(cx_error_text(), "file ?: Operation not permitted");
 }
 
 Test(err, errno_picks_the_code)

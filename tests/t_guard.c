@@ -812,6 +812,20 @@ Test(trees, of_a_verdict_every_word_is_looked_at)
 	}
 }
 
+Test(trees, what_another_rank_says_is_one_line_of_text)
+{
+	struct grove g;
+
+	grove_open(&g, 6, shapes[4].leader, 1);
+	grove_begin(&g, 3, 8, 1);
+	grove_post(&g, 3, COLLX_ERR_NOMEM, false, "a\nb\033[2J");
+	grove_settle(&g, 1000);
+	for (int r = 0; r < 6; r++)
+		cr_expect(strstr(grove_text(&g, r), "a?b?[2J"), "rank %d: %s", r,
+			  grove_text(&g, r));
+	grove_close(&g);
+}
+
 /* Random bytes down and up every wire: nothing breaks but the wire. */
 Test(trees, noise)
 {

@@ -479,6 +479,23 @@ Test(records, that_nobody_takes_hold_no_error_back, .timeout = 120)
 	cr_assert_eq(expect_failures(), 0);
 }
 
+/* For longer words there might be no room where a rank takes none, and those behind it would be
+ * held up when others are through. */
+Test(records, and_the_word_that_all_are_through_is_short, .timeout = 60)
+{
+	struct party *p = party_make();
+
+	for (int r = 0; r < 6; r++)
+		invite(p, r, 6, r / 3)->barrier = 6;
+	cr_assert_eq(party_hold(p), 0);
+	for (int r = 0; r < 6; r++)
+		EXPECT(!p->guests[r].code, "rank %d: %s", r, p->guests[r].text);
+	EXPECT(p->guests[0].last == 3 * sizeof(struct cx_frame_head), "%zu bytes to 3 below",
+	       p->guests[0].last);
+	cr_assert_eq(party_end(p), 0);
+	cr_assert_eq(expect_failures(), 0);
+}
+
 /* ---- other jobs, other times ---- */
 
 Test(jobs, the_same_id_at_the_same_time, .timeout = 60)

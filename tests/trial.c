@@ -573,6 +573,13 @@ int worker_until_error(struct worker *w)
 	return rc;
 }
 
+/* With it a process takes long to end, and no rank waits longer than 50 ms for another death. */
+#ifdef __SANITIZE_ADDRESS__
+static const bool ends_slowly = true;
+#else
+static const bool ends_slowly = false;
+#endif
+
 /* Nobody is blamed without a reason; of those who died together, all are. Where a leader
  * died with a rank that hung on it, the other host cannot know of both. */
 static void expect_blame(const struct worker *w, const collx_error *e, unsigned blamed)
@@ -584,7 +591,7 @@ static void expect_blame(const struct worker *w, const collx_error *e, unsigned 
 	EXPECT((e->nranks ? e->rank == e->ranks[0] : e->rank == -1) && !(listed & ~blamed) &&
 	       __builtin_popcount(listed) == e->nranks, "rank %d blames %#x of %#x: %s", w->me,
 	       listed, blamed, e->text);
-	if (w->t->together && w->t->path != PATH_MIXED)
+	if (w->t->together && w->t->path != PATH_MIXED && !ends_slowly)
 		EXPECT(listed == w->t->victims, "rank %d blames %#x, not %#x: %s", w->me, listed,
 		       w->t->victims, e->text);
 }

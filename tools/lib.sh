@@ -127,15 +127,18 @@ totals() {
 # lines RESULT LOG...: the tests with that result, as `make check` printed them.
 lines() { grep -hE "^($1): " "${@:2}" | sed 's/^/      /'; }
 
-# reasons LOG...: what the programs wrote in which those tests failed.
+# reasons LOG...: what the programs wrote in which those tests failed; there or, where they
+# have no log of their own, before that line.
 reasons() {
-	local log program
+	local log program own
 	for log in "$@"; do
 		sed -nE 's/^(FAIL|ERROR|XPASS): ([^ ]+).*/\2/p' "$log" | uniq |
 		while read -r program; do
 			echo "      $program:"
-			grep -vE '^(ok |PASS: |#$)' "$(dirname "$log")/${program%.sh}.log" |
-				tail -n 30 | sed 's/^/        /'
+			own=$(dirname "$log")/${program%.sh}.log
+			{ cat "$own" 2>/dev/null ||
+				grep -B 30 -E "^[A-Z]+: $program( |\$)" "$log"; } |
+				grep -vE '^(ok |PASS: |#$)' | tail -n 30 | sed 's/^/        /'
 		done
 	done
 }

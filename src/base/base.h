@@ -28,6 +28,8 @@ int cx_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3))
 int cx_fail_errno(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The calling thread's last line, "" if none. */
 const char *cx_error_text(void);
+/* What others said, and names, may hold anything: one line it is, and no terminal's command. */
+void cx_line_clean(char *text);
 /* The system call's errno that the line is about; 0: none. */
 int cx_error_errno(void);
 void cx_error_clear(void);

@@ -47,6 +47,13 @@ const char *collx_strerror(collx_result code)
 	return names[-(int)code];
 }
 
+void cx_line_clean(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c; c++)
+		if (*c < ' ' || *c == 0x7f)
+			*c = '?';
+}
+
 int cx_fail(int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -54,6 +61,7 @@ int cx_fail(int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	cx_line_clean(line);
 	line_errno = 0;
 	return code;
 }
@@ -73,6 +81,7 @@ int cx_fail_errno(int err, const char *fmt, ...)
 	va_end(ap);
 	used = strlen(line);
 	snprintf(line + used, sizeof(line) - used, "%s%s", n >= (int)room ? "..." : "", reason);
+	cx_line_clean(line);
 	line_errno = err;
 	if (err == EMFILE || err == ENFILE)
 		return COLLX_ERR_NOFILES;
