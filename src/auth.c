@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,7 +19,8 @@ enum {
 	PROOF_JOB = 8,
 	PROOF_CLAIM = PROOF_JOB + CX_JOB_BYTES,
 	PROOF_NONCE = PROOF_CLAIM + 20,
-	PROOF_MAC = PROOF_NONCE + NONCE_BYTES
+	PROOF_MAC = PROOF_NONCE + NONCE_BYTES,
+	PATH_SHOWN = 200
 };
 _Static_assert(PROOF_MAC + MAC_BYTES == CX_PROOF_BYTES, "proof layout");
 
@@ -151,6 +153,17 @@ int cx_secret_from_hex(struct cx_secret *s, const char *digits)
 	return rc;
 }
 
+/* Of a long path the middle is left out, so that the line has room for the reason. */
+static void shorten(const char *path, char out[PATH_SHOWN])
+{
+	const size_t part = PATH_SHOWN / 2 - 2, len = strlen(path);
+
+	if (len < PATH_SHOWN)
+		strcpy(out, path);
+	else
+		snprintf(out, PATH_SHOWN, "%.*s...%s", (int)part, path, path + len - part);
+}
+
 static int check_secret_file(int fd, const char *path)
 {
 	struct stat st;
@@ -169,15 +182,15 @@ static int check_secret_file(int fd, const char *path)
 
 int cx_secret_read(struct cx_secret *s, const char *path)
 {
-	char text[2 * CX_SECRET_BYTES] = { 0 };
+	char text[2 * CX_SECRET_BYTES] = { 0 }, shown[PATH_SHOWN];
 	unsigned char key[CX_SECRET_BYTES];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), rc = errno;
 	ssize_t n = 0;
-	int rc;
 
+	shorten(path, shown);
 	if (fd < 0)
-		return cx_fail_errno(errno, "secret file %s", path);
-	rc = check_secret_file(fd, path);
+		return cx_fail_errno(rc, "secret file %s", shown);
+	rc = check_secret_file(fd, shown);
 	if (!rc)
 		n = pread(fd, text, sizeof(text), 0);
 	close(fd);
@@ -185,7 +198,7 @@ int cx_secret_read(struct cx_secret *s, const char *path)
 		return rc;
 	if (n != (ssize_t)sizeof(text) || parse_hex_key(text, key))
 		rc = cx_fail(COLLX_ERR_INVALID, "secret file %s does not begin with %d hex digits",
-			     path, 2 * CX_SECRET_BYTES);
+			     shown, 2 * CX_SECRET_BYTES);
 	else
 		rc = cx_secret_init(s, key);
 	OPENSSL_cleanse(text, sizeof(text));

@@ -27,6 +27,7 @@ struct cx_meeting {
 	struct cx_place place; /* rank 0's: tcp:..., or unix:... where all are of one host */
 	struct cx_place local; /* unix:..., where ranks of this host meet; no name: nowhere */
 	int rank, ranks;
+	char several[96]; /* which variables say that there are other hosts; "": none does */
 	uint64_t deadline_ns;
 	int (*stop)(void *ctx); /* a code and its line once creation is to end; NULL: never */
 	void *stop_ctx;

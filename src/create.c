@@ -140,6 +140,15 @@ static int is_crowded(const struct hello *all, int ranks)
 	return crowded;
 }
 
+/* What joins ranks that are connected. */
+static enum cx_span span_of(const struct hello *all, int ranks)
+{
+	for (int r = 1; r < ranks; r++)
+		if (all[r].home != all[0].home)
+			return CX_SPAN_NETWORK;
+	return CX_SPAN_LOOPBACK;
+}
+
 /* Takes over what rank 0 decided, and finds what the facts of all ranks say. */
 static int settle(struct collx_comm *c, const struct hello *all)
 {
@@ -153,6 +162,7 @@ static int settle(struct collx_comm *c, const struct hello *all)
 		return rc;
 	c->agreed = all[0].agreed;
 	c->agreed.crowded = (uint8_t)rc;
+	c->agreed.span = (uint8_t)span_of(all, c->size);
 	c->nonce = all[0].nonce;
 	c->terms.heartbeat_ms = all[0].heartbeat_ms;
 	c->terms.silence_ms = all[0].silence_ms;
@@ -328,6 +338,8 @@ static int sort_out(struct collx_comm *c, const struct cx_transport *forced, str
 		find_pairs(c, way);
 	else
 		way->far_pairs = c->size > 1;
+	if (!way->far_pairs)
+		c->agreed.span = CX_SPAN_MEMORY;
 	return 0;
 }
 

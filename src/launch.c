@@ -268,7 +268,8 @@ static int secret_given(struct cx_meeting *m)
 
 	if (file && text)
 		return cx_fail(COLLX_ERR_INVALID,
-			       "COLLX_SECRET contradicts COLLX_SECRET_FILE=%s: set one of them",
+			       "COLLX_SECRET contradicts COLLX_SECRET_FILE=%.100s: set one of "
+			       "them",
 			       file);
 	if (!file && !text)
 		return 0;
@@ -481,6 +482,25 @@ static int no_place(const struct cx_launch *l)
 		       "tcp:HOST:PORT of rank 0");
 }
 
+/* At a loopback that is what a rank has to know that meets nobody. */
+static void say_several(const struct cx_launch *l, char *text, size_t len)
+{
+	const struct cx_launcher *by = l->by;
+	long n = 0;
+
+	text[0] = '\0';
+	if (l->local && l->local < l->ranks && by->local_ranks != NONE)
+		snprintf(text, len, "%s=%d and %s=%d", name_of(by->ranks), l->ranks,
+			 name_of(by->local_ranks), l->local);
+	else if (l->local && l->local < l->ranks)
+		snprintf(text, len, "PMIx (%d of %d ranks are here)", l->local, l->ranks);
+	else if (int_of(by->hosts, 1, &n) > 0 && n > 1)
+		snprintf(text, len, "%s=%ld", name_of(by->hosts), n);
+	else if (int_of(by->local_rank, 0, &n) > 0 && n < l->rank)
+		snprintf(text, len, "%s=%d and %s=%ld", name_of(by->rank), l->rank,
+			 name_of(by->local_rank), n);
+}
+
 /* Names are looked up, which may take long, by those who have a secret. */
 static int meet_elsewhere(const struct cx_launch *l, struct cx_meeting *m, const char *where,
 			  bool given)
@@ -507,6 +527,7 @@ static int meet_elsewhere(const struct cx_launch *l, struct cx_meeting *m, const
 	cx_secret_wipe(&own);
 	if (rc)
 		return rc;
+	say_several(l, m->several, sizeof(m->several));
 	m->local.name[0] = '\0';
 	return cx_uid_local(m);
 }

@@ -578,10 +578,25 @@ static int look_for_ended(struct meet *t)
 			       (int)(again_ns / 1000000000));
 }
 
+/* That the place is no way between hosts, where it is none. */
+static void say_loopback(const struct meet *t, char *text, size_t len)
+{
+	const struct cx_meeting *m = t->m;
+
+	text[0] = '\0';
+	if (is_unix(&m->place) || !cx_place_is_local(&m->place))
+		return;
+	if (m->several[0])
+		snprintf(text, len, "; an address of this host alone, and by %s there are others: "
+			 "give one at which they reach rank 0", m->several);
+	else
+		snprintf(text, len, "; an address of this host alone: no other host reaches it");
+}
+
 /* Rank 0's word at the deadline. */
 static int nobody_more(const struct meet *t)
 {
-	char ranks[96], strangers[2][160] = { "" }, ended[64] = "";
+	char ranks[96], strangers[2][160] = { "" }, ended[64] = "", local[200];
 	int gone = ended_before(t, UINT64_MAX);
 
 	cx_meet_missing(has_come, t->t, t->t->ranks, ranks, sizeof(ranks));
@@ -590,22 +605,26 @@ static int nobody_more(const struct meet *t)
 			cx_door_strangers(t->doors[way], strangers[way], sizeof(strangers[way]));
 	if (gone >= 0)
 		snprintf(ended, sizeof(ended), "; rank %d had come, and its process ended", gone);
+	say_loopback(t, local, sizeof(local));
 	return cx_fail(COLLX_ERR_INIT_TIMEOUT,
-		       "creation: %s of %d did not come to %s before the deadline%s%s%s",
+		       "creation: %s of %d did not come to %s before the deadline%s%s%s%s",
 		       ranks, t->t->ranks, t->m->place.name, ended, strangers[PLACE],
-		       strangers[LOCAL]);
+		       strangers[LOCAL], local);
 }
 
 /* The word of a rank that did not reach rank 0. */
 static int nobody_there(const struct meet *t)
 {
 	const struct cx_visit *v = &t->visits[t->visits[PLACE].place ? PLACE : LOCAL];
-	char why[CX_FAULT_TEXT_MAX];
+	char why[CX_FAULT_TEXT_MAX], local[200];
 
 	cx_visit_why(v, why, sizeof(why));
+	say_loopback(t, local, v->refusals ? 1 : sizeof(local)); /* somebody judged us */
 	/* A late rank 0 and a job that is over look alike. */
-	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s%s", why,
-		       v->absent && !v->refusals ? "; did it not start, or is this job over?" : "");
+	return cx_fail(COLLX_ERR_INIT_TIMEOUT, "creation: rank 0 did not open its door: %s%s%s",
+		       why,
+		       v->absent && !v->refusals ? "; did it not start, or is this job over?" : "",
+		       local);
 }
 
 static int overdue(struct meet *t)

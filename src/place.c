@@ -50,6 +50,8 @@ static int split(const char *text, struct lookup *l)
 		if (!end || end[1] != ':')
 			return COLLX_ERR_INVALID;
 		len = (size_t)(end++ - host);
+	} else if (strchr(text, ':') != end) {
+		return COLLX_ERR_INVALID;
 	}
 	if (!len || !end[1] || strspn(end + 1, "0123456789") != strlen(end + 1) ||
 	    strlen(end + 1) >= sizeof(l->port) || strtol(end + 1, NULL, 10) > 65535)
@@ -58,6 +60,32 @@ static int split(const char *text, struct lookup *l)
 	l->host[len] = '\0';
 	strcpy(l->port, end + 1);
 	return 0;
+}
+
+static bool is_v6(const char *text)
+{
+	struct in6_addr addr;
+
+	return inet_pton(AF_INET6, text, &addr) == 1;
+}
+
+/* Without brackets nobody knows where an IPv6 address ends and a port begins. */
+static int not_split(const char *text)
+{
+	const char *end = strrchr(text, ':'), *port = end && end[1] ? end + 1 : "PORT";
+	char host[CX_MEET_MAX];
+
+	snprintf(host, sizeof(host), "%.*s", end ? (int)(end - text) : 0, text);
+	if (!is_v6(host) && is_v6(text)) {
+		snprintf(host, sizeof(host), "%s", text);
+		port = "PORT";
+	}
+	if (is_v6(host))
+		return cx_fail(COLLX_ERR_INVALID,
+			       "meeting point tcp:%s is ambiguous: an IPv6 address stands in "
+			       "brackets, tcp:[%s]:%s", text, host, port);
+	return cx_fail(COLLX_ERR_INVALID,
+		       "meeting point tcp:%s is not tcp:HOST:PORT or tcp:[ADDRESS]:PORT", text);
 }
 
 static void lookup_run(struct cx_aside *a)
@@ -220,9 +248,7 @@ static int parse_tcp(struct cx_place *p, const char *text, const struct patience
 	*l = (struct lookup){ .aside = { .run = lookup_run, .drop = lookup_drop },
 			      .flags = AI_NUMERICHOST };
 	if (split(text, l))
-		rc = cx_fail(COLLX_ERR_INVALID,
-			     "meeting point tcp:%s is not tcp:HOST:PORT or tcp:[ADDRESS]:PORT",
-			     text);
+		rc = not_split(text);
 	if (!rc)
 		lookup_run(&l->aside);
 	if (!rc && l->rc == EAI_NONAME && patience) {

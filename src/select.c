@@ -9,6 +9,7 @@
 enum { ANY = 2, MANY = 1 << 30 };
 #define K *1024u
 #define REST SIZE_MAX
+#define EACH(bytes) { bytes, bytes, bytes }
 
 struct row {
 	enum cx_coll coll;
@@ -16,39 +17,44 @@ struct row {
 	int max_ranks;
 	size_t max_bytes;
 	const char *algo;
-	size_t block_bytes;
+	size_t block_bytes[CX_SPANS]; /* by shared memory, a network, the loopback */
 };
 
 /* Rows by measurement on 2 cores (doc/PERFORMANCE) and by the step counts of
  * doc/DESIGN section 5: latency grows with log P beyond a handful of ranks. */
 static const struct row table[] = {
-	{ CX_ALLREDUCE, 0, 4, 1 K, "flat", 64 K },
-	{ CX_ALLREDUCE, 1, 8, 256, "flat", 64 K },
-	{ CX_ALLREDUCE, ANY, MANY, 12 K, "rdbl", 64 K },
-	{ CX_ALLREDUCE, ANY, MANY, 128 K, "rhalving", 64 K },
-	{ CX_ALLREDUCE, ANY, 32, REST, "ring", 64 K },
-	{ CX_ALLREDUCE, ANY, MANY, 1024 K, "rhalving", 64 K },
-	{ CX_ALLREDUCE, ANY, MANY, REST, "tree", 128 K },
+	{ CX_ALLREDUCE, 0, 4, 1 K, "flat", EACH(64 K) },
+	{ CX_ALLREDUCE, 1, 8, 256, "flat", EACH(64 K) },
+	{ CX_ALLREDUCE, ANY, MANY, 12 K, "rdbl", EACH(64 K) },
+	{ CX_ALLREDUCE, ANY, MANY, 128 K, "rhalving", EACH(64 K) },
+	{ CX_ALLREDUCE, ANY, 2, REST, "ring", { 64 K, 128 K, 512 K } },
+	{ CX_ALLREDUCE, ANY, 4, REST, "ring", { 64 K, 64 K, 256 K } },
+	{ CX_ALLREDUCE, ANY, 32, REST, "ring", EACH(64 K) },
+	{ CX_ALLREDUCE, ANY, MANY, 1024 K, "rhalving", EACH(64 K) },
+	{ CX_ALLREDUCE, ANY, MANY, REST, "tree", EACH(128 K) },
 
-	{ CX_REDUCE_SCATTER, ANY, 8, 8 K, "direct", 64 K },
-	{ CX_REDUCE_SCATTER, ANY, 4, REST, "ring", 64 K },
-	{ CX_REDUCE_SCATTER, ANY, MANY, 512 K, "rhalving", 64 K },
-	{ CX_REDUCE_SCATTER, ANY, MANY, REST, "ring", 64 K },
+	{ CX_REDUCE_SCATTER, ANY, 8, 8 K, "direct", EACH(64 K) },
+	{ CX_REDUCE_SCATTER, ANY, 4, REST, "ring", { 64 K, 64 K, 512 K } },
+	{ CX_REDUCE_SCATTER, ANY, MANY, 512 K, "rhalving", EACH(64 K) },
+	{ CX_REDUCE_SCATTER, ANY, MANY, REST, "ring", EACH(64 K) },
 
-	{ CX_ALLGATHER, ANY, 4, 2 K, "direct", 64 K },
-	{ CX_ALLGATHER, ANY, MANY, 512 K, "rdbl", 64 K },
-	{ CX_ALLGATHER, ANY, MANY, REST, "ring", 64 K },
+	{ CX_ALLGATHER, ANY, 4, 2 K, "direct", EACH(64 K) },
+	{ CX_ALLGATHER, ANY, MANY, 512 K, "rdbl", EACH(64 K) },
+	{ CX_ALLGATHER, ANY, 4, REST, "ring", { 64 K, 64 K, 512 K } },
+	{ CX_ALLGATHER, ANY, MANY, REST, "ring", EACH(64 K) },
 
-	{ CX_BROADCAST, ANY, 8, 2 K, "flat", 64 K },
-	{ CX_BROADCAST, ANY, MANY, 32 K, "binomial", 64 K },
-	{ CX_BROADCAST, ANY, MANY, REST, "tree", 64 K },
+	{ CX_BROADCAST, ANY, 8, 2 K, "flat", EACH(64 K) },
+	{ CX_BROADCAST, ANY, MANY, 32 K, "binomial", EACH(64 K) },
+	{ CX_BROADCAST, ANY, 4, REST, "tree", { 64 K, 64 K, 256 K } },
+	{ CX_BROADCAST, ANY, MANY, REST, "tree", EACH(64 K) },
 
-	{ CX_REDUCE, ANY, 8, 512, "flat", 64 K },
-	{ CX_REDUCE, ANY, MANY, 32 K, "binomial", 64 K },
-	{ CX_REDUCE, ANY, MANY, REST, "tree", 64 K },
+	{ CX_REDUCE, ANY, 8, 512, "flat", EACH(64 K) },
+	{ CX_REDUCE, ANY, MANY, 32 K, "binomial", EACH(64 K) },
+	{ CX_REDUCE, ANY, 4, REST, "tree", { 64 K, 64 K, 256 K } },
+	{ CX_REDUCE, ANY, MANY, REST, "tree", EACH(64 K) },
 
-	{ CX_BARRIER, 1, 4, REST, "flat", 64 K },
-	{ CX_BARRIER, ANY, MANY, REST, "dissemination", 64 K },
+	{ CX_BARRIER, 1, 4, REST, "flat", EACH(64 K) },
+	{ CX_BARRIER, ANY, MANY, REST, "dissemination", EACH(64 K) },
 };
 enum { ROWS = sizeof(table) / sizeof(table[0]) };
 
@@ -83,7 +89,7 @@ struct cx_choice cx_select(const struct cx_select_agreed *a, enum cx_coll coll, 
 	for (int i = 0; i < ROWS; i++)
 		if (table[i].coll == coll && fits(&table[i], a, ranks, bytes)) {
 			c.algo = algo_of(i);
-			c.block_bytes = table[i].block_bytes;
+			c.block_bytes = table[i].block_bytes[a->span];
 			break;
 		}
 	return c;
@@ -120,6 +126,7 @@ int cx_select_decide(struct cx_select_agreed *a)
 
 	memset(a->forced, -1, sizeof(a->forced));
 	a->crowded = 0;
+	a->span = CX_SPAN_MEMORY;
 	if (!text)
 		return 0;
 	if (strlen(text) >= sizeof(copy))
@@ -151,8 +158,8 @@ void cx_select_print(FILE *to, enum cx_coll coll, int ranks)
 {
 	static const char *const crowds[] = { "no", "yes", "any" };
 
-	fprintf(to, "%-15s %-9s %-9s %-12s %-14s %s\n", "collective", "crowded", "ranks to",
-		"bytes to", "algorithm", "block");
+	fprintf(to, "%-15s %-9s %-9s %-12s %-14s %-8s %-8s %s\n", "collective", "crowded",
+		"ranks to", "bytes to", "algorithm", "block", "network", "loopback");
 	for (int i = 0; i < ROWS; i++) {
 		const struct row *r = &table[i];
 		char most[24] = "any", bytes[24] = "any";
@@ -163,7 +170,9 @@ void cx_select_print(FILE *to, enum cx_coll coll, int ranks)
 			snprintf(most, sizeof(most), "%d", r->max_ranks);
 		if (r->max_bytes != REST)
 			snprintf(bytes, sizeof(bytes), "%zu", r->max_bytes);
-		fprintf(to, "%-15s %-9s %-9s %-12s %-14s %zu\n", cx_coll_name(r->coll),
-			crowds[r->crowded], most, bytes, r->algo, r->block_bytes);
+		fprintf(to, "%-15s %-9s %-9s %-12s %-14s %-8zu %-8zu %zu\n",
+			cx_coll_name(r->coll), crowds[r->crowded], most, bytes, r->algo,
+			r->block_bytes[CX_SPAN_MEMORY], r->block_bytes[CX_SPAN_NETWORK],
+			r->block_bytes[CX_SPAN_LOOPBACK]);
 	}
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Which algorithm runs: one table, a pure function of what all ranks know. What
- * varies (forced algorithms, more ranks than cores) is decided by rank 0 at
- * creation and taken over by everybody.
+ * varies (forced algorithms) is decided by rank 0 at creation and taken over by everybody,
+ * or found by all from the same facts (more ranks than cores, the way between them).
  */
 #ifndef CX_SELECT_H
 #define CX_SELECT_H
@@ -13,10 +13,15 @@
 
 #include "plan.h"
 
+/* The longest way between two ranks: shared memory alone; TCP over a network; TCP between
+ * ranks that all are of one host. */
+enum cx_span { CX_SPAN_MEMORY, CX_SPAN_NETWORK, CX_SPAN_LOOPBACK, CX_SPANS };
+
 /* What rank 0 decides; travels in the creation's first exchange. */
 struct cx_select_agreed {
 	int8_t forced[CX_NCOLL]; /* index in cx_algos, or -1 */
-	uint8_t crowded;         /* more ranks than cores; found by all from the same facts */
+	uint8_t crowded;         /* more ranks than cores; found by all from the same facts, */
+	uint8_t span;            /* as is this */
 };
 
 struct cx_choice {
@@ -24,7 +29,7 @@ struct cx_choice {
 	size_t block_bytes; /* of a segment's block */
 };
 
-/* Reads COLLX_ALGO; not crowded. */
+/* Reads COLLX_ALGO; not crowded, by shared memory. */
 int cx_select_decide(struct cx_select_agreed *a);
 
 /* Rank 0's word is checked before it is taken: 0 or COLLX_ERR_CORRUPT. */

@@ -73,6 +73,23 @@ for coll in allreduce reduce_scatter allgather broadcast reduce barrier p2p; do
 	done
 done
 
+# The loopback as rank 0's address: every rank says that it is no way between hosts.
+export WORLD_SIZE=4 LOCAL_WORLD_SIZE=2 MASTER_ADDR=localhost MASTER_PORT=29500
+for rank in 0 1 2 3; do
+	ns=$a
+	[ $rank -lt 2 ] || ns=$b
+	(unset COLLX_SIZE COLLX_ADDR
+	COLLX_CREATE_TIMEOUT_MS=2000 RANK=$rank LOCAL_RANK=$((rank % 2)) ip netns exec $ns \
+		timeout 60 examples/allreduce >"$dir/out.$rank" 2>&1) &
+	pids[rank]=$!
+done
+for rank in 0 1 2 3; do
+	wait "${pids[$rank]}" && wrong "MASTER_ADDR=localhost: rank $rank: no error"
+	grep -q 'this host alone, and by WORLD_SIZE=4 and LOCAL_WORLD_SIZE=2' "$dir/out.$rank" ||
+		wrong "MASTER_ADDR=localhost: rank $rank does not say why"
+done
+unset WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+
 # by_list COMMAND...: the same job by collx-run, which asks the first host for an address.
 by_list() {
 	(unset COLLX_SIZE COLLX_SECRET_FILE COLLX_ADDR

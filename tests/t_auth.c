@@ -260,3 +260,29 @@ Test(secret, file)
 	cr_assert_eq(cx_secret_read(&s, "/nonexistent/secret"), COLLX_ERR_SYSTEM);
 	cr_assert_not_null(strstr(cx_error_text(), "/nonexistent/secret"));
 }
+
+/* What is wrong is told, and both ends of the name. */
+Test(secret, file_with_a_long_name)
+{
+	static const char *const names[] = { "none", "wide", "short" };
+	static const char *const said[] = { ": No such file or directory", "chmod 600 it",
+					    "does not begin with 64 hex digits" };
+	char folder[] = "/tmp/collx-t-secret-XXXXXX", path[900], dots[800] = "";
+	struct cx_secret s;
+
+	cr_assert_not_null(mkdtemp(folder));
+	while (strlen(dots) < sizeof(dots) - 3)
+		strcat(dots, "./");
+	for (size_t i = 0; i < 3; i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/%s%s", folder, dots, names[i]);
+		fd = i ? open(path, O_CREAT | O_WRONLY, i == 1 ? 0644 : 0600) : -1;
+		cr_assert_neq(cx_secret_read(&s, path), 0);
+		cr_expect(strstr(cx_error_text(), said[i]) && strstr(cx_error_text(), names[i]) &&
+			  strstr(cx_error_text(), folder), "%s", cx_error_text());
+		if (i)
+			cr_assert(fd >= 0 && !close(fd) && !unlink(path));
+	}
+	cr_assert_eq(rmdir(folder), 0);
+}

@@ -41,6 +41,25 @@ Test(err, errno_picks_the_code)
 	cr_assert_eq(cx_fail_errno(ENOMEM, "x"), COLLX_ERR_NOMEM);
 }
 
+/* Whatever a line is about, its end is the reason. */
+Test(err, a_long_line_keeps_the_reason)
+{
+	char name[600];
+
+	memset(name, 'x', sizeof(name));
+	for (size_t len = 440; len < sizeof(name); len++) {
+		const char *text, *dots, *end;
+
+		cx_fail_errno(EACCES, "file %.*s", (int)len, name);
+		text = cx_error_text();
+		dots = strstr(text, "...");
+		end = strstr(text, ": Permission denied");
+		cr_assert(end && !end[19] && strlen(text) < 512, "%zu: %s", len, text);
+		cr_assert(dots ? dots + 3 == end : end == text + 5 + len, "%zu: %s", len, text);
+	}
+	cr_assert_not_null(strstr(cx_error_text(), "..."));
+}
+
 Test(err, every_code_has_its_name)
 {
 	cr_assert_str_eq(collx_strerror(COLLX_OK), "COLLX_OK");

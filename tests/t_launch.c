@@ -310,6 +310,65 @@ Test(insecure, is_allowed_by_one_variable_and_said_once, .timeout = 120)
 	close(fd);
 }
 
+/* A loopback is rank 0's place on its own host alone: whoever waits in vain is told so, and
+ * by which variables there are other hosts. */
+Test(places, of_the_loopback_are_called_so, .timeout = 120)
+{
+	static const char *const local = "an address of this host alone";
+	static const struct {
+		const char *set[VARS];
+		const char *line, *others; /* rank 0's, rank 1's where it differs; NULL: no word */
+	} jobs[] = {
+		{ { "RANK", "%d", "WORLD_SIZE", "3", "LOCAL_WORLD_SIZE", "2", "MASTER_ADDR",
+		    "localhost" }, "by WORLD_SIZE=3 and LOCAL_WORLD_SIZE=2 there are others",
+		  NULL },
+		{ { "RANK", "%d", "WORLD_SIZE", "3", "LOCAL_WORLD_SIZE", "2", "MASTER_ADDR",
+		    "::1" }, "by WORLD_SIZE=3 and LOCAL_WORLD_SIZE=2 there are others", NULL },
+		{ { "OMPI_COMM_WORLD_RANK", "%d", "OMPI_COMM_WORLD_SIZE", "2",
+		    "OMPI_COMM_WORLD_LOCAL_SIZE", "1", "COLLX_ADDR", "tcp:127.0.0.1:%s" },
+		  "by OMPI_COMM_WORLD_SIZE=2 and OMPI_COMM_WORLD_LOCAL_SIZE=1 there are", NULL },
+		{ { "SLURM_PROCID", "%d", "SLURM_NTASKS", "2", "SLURM_STEP_NUM_NODES", "2",
+		    "COLLX_ADDR", "tcp:[::1]:%s" }, "by SLURM_STEP_NUM_NODES=2 there are others",
+		  NULL },
+		{ { "COLLX_RANK", "%d", "COLLX_SIZE", "2", "COLLX_LOCAL_RANK", "0", "COLLX_ADDR",
+		    "tcp:127.0.0.2:%s" }, "host alone: no other host reaches it",
+		  "by COLLX_RANK=1 and COLLX_LOCAL_RANK=0 there are others" },
+		{ { "COLLX_RANK", "%d", "COLLX_SIZE", "2", "COLLX_ADDR", "tcp:127.0.0.1:%s" },
+		  "host alone: no other host reaches it", NULL },
+		{ { "COLLX_RANK", "%d", "COLLX_SIZE", "2", "COLLX_ADDR", "tcp:10.66.0.1:%s" },
+		  NULL, NULL },
+	};
+
+	for (int i = 0; i < 14; i++) {
+		char base[64], line[512], port[16], addr[64];
+		const char *others = jobs[i / 2].others;
+		const char *want = i % 2 && others ? others : jobs[i / 2].line;
+		pid_t pid;
+
+		cr_assert_eq(folder_make(base), 0);
+		close(hold_port(port));
+		pid = rank_fork();
+		if (pid == 0) {
+			int rank = i % 2, rc;
+
+			set_all(jobs[i / 2].set, rank);
+			if (getenv("COLLX_ADDR")) {
+				snprintf(addr, sizeof(addr), getenv("COLLX_ADDR"), port);
+				setenv("COLLX_ADDR", addr, 1);
+			}
+			setenv("MASTER_PORT", port, 1);
+			setenv("COLLX_SECRET", DIGITS, 1);
+			rc = come(500, 2, line, sizeof(line));
+			EXPECT(rc == (rank || want ? COLLX_ERR_INIT_TIMEOUT : COLLX_ERR_INVALID) &&
+			       (want ? strstr(line, local) && strstr(line, want)
+				     : !strstr(line, local)), "%d: %d: %s", i, rc, line);
+			rank_exit();
+		}
+		cr_expect_eq(ranks_wait(&pid, 1, 0, 30), 0, "%d", i);
+		cr_expect_eq(folder_gone(base), 0);
+	}
+}
+
 /* A place without an answer: the address, rank 0 and the cause, within the deadline. */
 Test(places, that_do_not_answer_are_named, .timeout = 60)
 {

@@ -41,6 +41,29 @@ Test(select, always_an_algorithm_of_that_collective)
 	}
 }
 
+/* What few ranks say to each other over TCP they say in large messages; over shared memory a
+ * block stays in the cache, and the algorithm is the same. */
+Test(select, blocks_are_larger_over_tcp)
+{
+	struct cx_select_agreed a = agreed(NULL, 0);
+	static const size_t want[CX_SPANS] = { 65536, 131072, 524288 };
+
+	for (int span = 0; span < CX_SPANS; span++)
+		for (int coll = 0; coll < CX_NCOLL; coll++)
+			for (int ranks = 2; ranks <= 64; ranks *= 2) {
+				struct cx_choice near, far;
+
+				a.span = CX_SPAN_MEMORY;
+				near = cx_select(&a, (enum cx_coll)coll, ranks, 1 << 20);
+				a.span = (uint8_t)span;
+				far = cx_select(&a, (enum cx_coll)coll, ranks, 1 << 20);
+				cr_expect_eq(near.algo, far.algo);
+				cr_expect_geq(far.block_bytes, near.block_bytes);
+				if (coll == CX_ALLREDUCE && ranks == 2)
+					cr_expect_eq(far.block_bytes, want[span]);
+			}
+}
+
 Test(select, allreduce_of_8_uses_several)
 {
 	for (int crowded = 0; crowded < 2; crowded++) {

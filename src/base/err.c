@@ -68,17 +68,19 @@ int cx_fail(int code, const char *fmt, ...)
 
 int cx_fail_errno(int err, const char *fmt, ...)
 {
-	char text[96];
+	char text[96], reason[160];
+	size_t room, used;
 	va_list ap;
 	int n;
 
+	snprintf(reason, sizeof(reason), ": %s%s", strerror_r(err, text, sizeof(text)),
+		 err == EMFILE ? ": raise the limit of open files (ulimit -n)" : "");
+	room = sizeof(line) - strlen(reason) - strlen("...");
 	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof(line), fmt, ap);
+	n = vsnprintf(line, room, fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(line))
-		snprintf(line + n, sizeof(line) - (size_t)n, ": %s%s",
-			 strerror_r(err, text, sizeof(text)),
-			 err == EMFILE ? ": raise the limit of open files (ulimit -n)" : "");
+	used = strlen(line);
+	snprintf(line + used, sizeof(line) - used, "%s%s", n >= (int)room ? "..." : "", reason);
 	cx_line_clean(line);
 	line_errno = err;
 	if (err == EMFILE || err == ENFILE)
