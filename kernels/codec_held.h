@@ -49,6 +49,7 @@ ALWAYS void take_held(enum cx_format f, struct held *h, const char *src, __m128i
 	vu32 key[HELD];
 	__m128i all, most;
 
+	look_ahead_once(src, HELD_BYTES);
 	for (unsigned v = 0; v < HELD * NV; v++)
 		h->x[v] = load_float(src + v * VEC);
 	for (unsigned b = 0; b < HELD; b++)
