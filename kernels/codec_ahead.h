@@ -233,18 +233,3 @@ ALWAYS void encode_groups(enum cx_format f, collx_type type, unsigned char *wire
 		end_tile(f, type, wire, src, now, around);
 	}
 }
-
-/* Returns how many tiles it took. */
-ALWAYS size_t encode_ahead(enum cx_format f, collx_type type, unsigned char *wire,
-			   const char *src, size_t tiles, bool around)
-{
-	if (f == CX_BF16 || !tiles)
-		return 0;
-	if (!around)
-		encode_groups(f, type, wire, src, tiles, false);
-	else if (type == COLLX_FLOAT32)
-		encode_held(f, wire, src, tiles);
-	else
-		encode_groups(f, type, wire, src, tiles, true);
-	return tiles;
-}

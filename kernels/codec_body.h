@@ -95,18 +95,6 @@ ALWAYS void look_ahead_l2(const void *p, size_t len)
 		__builtin_prefetch((const void *)((uintptr_t)p + AHEAD + i), 0, 2);
 }
 
-/*
- * A single stream that is read once, from memory, while results go around the caches: so far
- * ahead, and not into the L2 (Zen 5: half of it gains half as much, and the L2 nothing).
- */
-enum { FAR_AHEAD = 8192 };
-
-ALWAYS void look_ahead_once(const void *p, size_t len)
-{
-	for (size_t i = 0; i < len; i += CACHE_LINE)
-		__builtin_prefetch((const void *)((uintptr_t)p + FAR_AHEAD + i), 0, 0);
-}
-
 /* Several streams at once need requests farther away than the L1 has room for (4 inputs of
  * q8: 0.58 to 0.74 of what memory permits, Zen 4). */
 ALWAYS void look_far_ahead(const void *p)
@@ -453,42 +441,34 @@ ALWAYS void put_scales(unsigned char *wire, const uint16_t scales[BLOCKS], bool 
 		put((char *)wire + i, *(const mem *)((const char *)scales + i), around);
 }
 
-/* Writes blocks of a tile that lie in memory, from the first one on, two at once: a cache line
- * of q8. */
-ALWAYS void write_blocks(enum cx_format f, unsigned char *wire, collx_type type, const char *x,
-			 const struct blocks *b, unsigned first, unsigned count, float *residual,
-			 const uint16_t *random, bool around)
+/* Writes a whole tile that lies in memory, two blocks at once: a cache line of q8. */
+ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, const char *x,
+		       const struct blocks *b, float *residual, const uint16_t *random,
+		       bool around)
 {
 	const size_t payload = cx_wire_block(f);
 
-	for (unsigned k = 0; k < count; k += 2) {
+	for (unsigned k = 0; k < BLOCKS; k += 2) {
 		vi32 q[PAIR] = {0};
 
 		for (unsigned i = k; i < k + 2; i++) {
 			vi32 *mine = &q[(i - k) * NV];
 			vf32 e[NV];
 
-			if (b->poisoned && b->wire[first + i] == CX_POISON)
+			if (b->poisoned && b->wire[i] == CX_POISON)
 				continue;
 			for (unsigned v = 0; v < NV; v++)
 				e[v] = load_as(type, x, i * CX_BLOCK + v * L);
-			quantize(f, mine, e, b->inverse[first + i], random ? random + i * CX_BLOCK : NULL);
+			quantize(f, mine, e, b->inverse[i], random ? random + i * CX_BLOCK : NULL);
 			if (residual)
-				leave(f, residual + i * CX_BLOCK, e, mine, b->scale[first + i]);
+				leave(f, residual + i * CX_BLOCK, e, mine, b->scale[i]);
 		}
 		if (f == CX_Q8)
 			pack8(wire + k * payload, q, around);
 		else
 			pack4(wire + k * payload, q, around);
 	}
-}
-
-ALWAYS void write_tile(enum cx_format f, unsigned char *wire, collx_type type, const char *x,
-		       const struct blocks *b, float *residual, const uint16_t *random,
-		       bool around)
-{
-	write_blocks(f, wire, type, x, b, 0, BLOCKS, residual, random, around);
-	put_scales(wire + BLOCKS * cx_wire_block(f), b->wire, around);
+	put_scales(wire + BLOCKS * payload, b->wire, around);
 }
 
 /* Of a type: what is encoded are the elements at src; NULL: what is made, as floats. */
@@ -631,6 +611,21 @@ MAKE(sum_bf16_left, make_sum(CX_BF16, x, t, block); feed_back(x, t, block))
 #include "kernels/codec_held.h"
 #include "kernels/codec_short.h"
 #include "kernels/codec_ahead.h"
+
+/* Whole tiles to q8 or q4, to nearest. Returns how many it took. */
+ALWAYS size_t encode_ahead(enum cx_format f, collx_type type, unsigned char *wire,
+			   const char *src, size_t tiles, bool around)
+{
+	if (f == CX_BF16 || !tiles)
+		return 0;
+	if (!around)
+		encode_groups(f, type, wire, src, tiles, false);
+	else if (type == COLLX_FLOAT32)
+		encode_held(f, wire, src, tiles);
+	else
+		encode_groups(f, type, wire, src, tiles, true);
+	return tiles;
+}
 #else
 struct exact {
 	unsigned char *wire;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Short floats to q8 and q4, to nearest, for AVX-512: what codec_ahead.h needs of them. A block
- * is a vector. Of the four pipes of a Zen 4 two shift, shuffle and pack, and were what others waited
- * for. So BFLOAT16 at even and odd places is told apart by a shift and an "and", and two quanta
- * become a word by an addition.
+ * is a vector. Of the four pipes of a Zen 4 two shift, shuffle and pack, and were what others
+ * waited for. So BFLOAT16 at even and odd places is told apart by a shift and an "and", and two
+ * quanta become a word by an addition.
  */
 
 /* The larger words of two vectors, in turn one, two or four of each. */
