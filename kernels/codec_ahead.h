@@ -29,6 +29,14 @@ struct keys {
 	__m512i most, sign;
 };
 
+/* What is computed, loaded and stored before this is so for a compiler, too: left alone, clang puts
+ * all that is measured after all that is written. */
+ALWAYS __m512i now(__m512i v)
+{
+	__asm__ volatile("" : "+v"(v) : : "memory");
+	return v;
+}
+
 /* Measures a unit; keeps it at `room` unless that is NULL. */
 ALWAYS __m512i measure_unit(enum cx_format f, collx_type type, struct units *from, char *room)
 {
@@ -42,11 +50,11 @@ ALWAYS __m512i measure_unit(enum cx_format f, collx_type type, struct units *fro
 	for (size_t i = 0; room && i < len; i += VEC)
 		*(mem *)(room + i) = *(const mem *)(src + i);
 	if (type != COLLX_FLOAT32)
-		return measure_words(f, src);
+		return now(measure_words(f, src));
 	for (unsigned b = 0; b < UNIT; b++, src += NV * VEC)
 		key[b] = larger_unsigned(key_of(f, load_float(src)),
 					 key_of(f, load_float(src + VEC)));
-	return max_of_four(key);
+	return now(max_of_four(key));
 }
 
 ALWAYS struct keys fold_floats(enum cx_format f, const __m512i unit[UNITS])
@@ -88,7 +96,7 @@ ALWAYS __m512i scale_group(enum cx_format f, struct keys k)
 	s = _mm512_min_epi32(_mm512_and_si512(s, upper), top);
 	if (f == CX_Q4) /* s or not sign, of the upper bit */
 		s = _mm512_ternarylogic_epi32(s, k.sign, _mm512_set1_epi32(INT32_MIN), 0xf2);
-	return _mm512_maskz_mov_epi32(live, s);
+	return now(_mm512_maskz_mov_epi32(live, s));
 }
 
 static __attribute__((noinline)) void note_poison(enum cx_format f, struct blocks *to,
@@ -109,7 +117,7 @@ ALWAYS void note_group(enum cx_format f, struct blocks *to, unsigned block, stru
 		to->poisoned = false;
 	_mm512_store_ps(to->inverse + block, inverse);
 	_mm256_store_si256((__m256i *)(to->wire + block),
-			   _mm512_cvtepi32_epi16(_mm512_srli_epi32(scale, 16)));
+			   narrowed(_mm512_cvtepi32_epi16(_mm512_srli_epi32(scale, 16))));
 	if (poisoned)
 		note_poison(f, to, block, k);
 }
@@ -221,15 +229,15 @@ ALWAYS void encode_groups(enum cx_format f, collx_type type, unsigned char *wire
 
 	first_group(f, type, &from, unit, &b[0], room, around);
 	for (size_t t = 0; t < tiles; t++, src += 2 * in, wire += cx_wire_bytes(f, CX_TILE)) {
-		struct blocks *now = &b[t % 2];
+		struct blocks *this = &b[t % 2];
 
 		for (unsigned h = 0; h < 2; h++) {
 			char *half[2] = { room + h * in, room + !h * in };
 			struct group g = { wire + h * out, around ? half[0] : src + h * in,
-					   now->inverse + h * L, h * L };
+					   this->inverse + h * L, h * L };
 
-			step_group(f, type, &g, &from, unit, h ? &b[!(t % 2)] : now, half, around);
+			step_group(f, type, &g, &from, unit, h ? &b[!(t % 2)] : this, half, around);
 		}
-		end_tile(f, type, wire, src, now, around);
+		end_tile(f, type, wire, src, this, around);
 	}
 }
