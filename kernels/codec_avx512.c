@@ -119,6 +119,14 @@ ALWAYS void pack8(void *p, const vi32 q[2 * NV], bool around)
 		_mm512_storeu_si512(p, to_bytes(q));
 }
 
+/* Narrowed where it stands: clang goes on with it elsewhere, and then floats to q4 have 0.94 of
+ * what memory permits in place of 1.1 (Zen 5). */
+ALWAYS __m256i narrowed(__m256i v)
+{
+	__asm__("" : "+v"(v));
+	return v;
+}
+
 /* Bytes of two blocks as q4. */
 ALWAYS void put_nibbles(void *p, __m512i bytes, bool around)
 {
@@ -127,7 +135,7 @@ ALWAYS void put_nibbles(void *p, __m512i bytes, bool around)
 
 	v = _mm512_and_si512(v, _mm512_set1_epi8(15));
 	v = _mm512_maddubs_epi16(v, _mm512_set1_epi16(0x1001));
-	out = _mm512_cvtepi16_epi8(v);
+	out = narrowed(_mm512_cvtepi16_epi8(v));
 	if (around)
 		_mm256_stream_si256(p, out);
 	else

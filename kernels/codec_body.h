@@ -610,18 +610,20 @@ MAKE(sum_bf16_left, make_sum(CX_BF16, x, t, block); feed_back(x, t, block))
 #include "kernels/codec_exact.h"
 #include "kernels/codec_held.h"
 #include "kernels/codec_short.h"
+#include "kernels/codec_ahead.h"
 
-/* Whole tiles to q8 or q4, to nearest, with the scales of what comes next found while this is
- * written. Returns how many it took. */
+/* Whole tiles to q8 or q4, to nearest. Returns how many it took. */
 ALWAYS size_t encode_ahead(enum cx_format f, collx_type type, unsigned char *wire,
 			   const char *src, size_t tiles, bool around)
 {
-	if (f == CX_BF16 || !tiles || (type == COLLX_FLOAT32 && !around))
+	if (f == CX_BF16 || !tiles)
 		return 0;
-	if (type == COLLX_FLOAT32)
+	if (!around)
+		encode_groups(f, type, wire, src, tiles, false);
+	else if (type == COLLX_FLOAT32)
 		encode_held(f, wire, src, tiles);
 	else
-		encode_shorts(f, type, wire, src, tiles, around);
+		encode_groups(f, type, wire, src, tiles, true);
 	return tiles;
 }
 #else

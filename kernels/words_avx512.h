@@ -69,9 +69,14 @@ ALWAYS void stream(void *p, mem v)
 	_mm512_stream_si512(p, (__m512i)v);
 }
 
+/* In this order: clang puts halves of cache lines apart, and then floats to bf16 have 0.19 of what
+ * memory permits in place of 0.85 (Zen 5). */
 ALWAYS void stream_half(void *p, mem_half v)
 {
-	_mm256_stream_si256(p, (__m256i)v);
+	__m256i half = (__m256i)v;
+
+	__asm__ volatile("" : "+v"(half) : : "memory");
+	_mm256_stream_si256(p, half);
 }
 
 ALWAYS void stream_end(void)

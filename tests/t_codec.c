@@ -66,6 +66,57 @@ Test(codec, names)
 	cr_assert_eq(encode_by_name("vector"), 0, "%s", cx_error_text());
 }
 
+/* ---- some tiles, one block of which may be poisoned ---- */
+
+enum { TILES = 5, SOME = TILES * CX_TILE + CX_BLOCK + 1 };
+
+/* Encodes n elements that begin and are put anywhere, and compares. */
+static void check_tiles(const struct cx_codecs *c, int slot, const void *x, size_t n)
+{
+	static unsigned char right[SOME + 1024], mine[SOME + 1024];
+
+	for (int f = CX_Q8; f <= CX_Q4; f++) {
+		size_t len = cx_wire_bytes((enum cx_format)f, n);
+
+		memset(mine, 0x5a, sizeof(mine));
+		cx_codec_variants[0]->encode[f][slot](right, x, n, NULL);
+		c->encode[f][slot](mine + n % 3, x, n, NULL);
+		cr_assert(!memcmp(right, mine + n % 3, len), "%s: %d %d, %zu", c->name, f, slot, n);
+		cr_assert_eq(mine[len + n % 3], 0x5a, "%s: %d %d, %zu", c->name, f, slot, n);
+	}
+}
+
+/* Elements 1 to n of x, and with a NaN in each block in turn. */
+static void check_poison(const struct cx_codecs *c, int slot, const float *x, size_t n)
+{
+	static float wide[SOME + 1];
+	uint16_t *shorts = (uint16_t *)wide;
+
+	for (size_t at = 0; at <= n; at += CX_BLOCK + 1) {
+		for (size_t i = 1; i <= n; i++)
+			if (slot == 0)
+				wide[i] = at && i == at ? NAN : x[i];
+			else if (slot == 1)
+				shorts[i] = cx_f16_from_f32(at && i == at ? INFINITY : x[i]);
+			else
+				shorts[i] = cx_bf16_from_f32(at && i == at ? -NAN : x[i]);
+		check_tiles(c, slot, slot ? (void *)(shorts + 1) : wide + 1, n);
+	}
+}
+
+Test(codec, poison_in_any_block_of_some_tiles, .timeout = 600)
+{
+	static float x[SOME + 1];
+
+	for (size_t i = 1; i <= SOME; i++) /* each block another scale, some of them zero */
+		x[i] = ldexpf((float)((int32_t)(codec_mix(i) % 2001) - 1000),
+			      (int)(codec_mix(i / CX_BLOCK) % 20) - 20) * (float)(i / 64 % 5 != 0);
+	for (size_t v = 1; cx_codec_variants[v]; v++)
+		for (int slot = 0; slot < CX_FLOATS && cx_codec_variants[v]->usable(); slot++)
+			for (size_t n = CX_TILE; n <= SOME; n += n % CX_TILE ? CX_TILE - 33 : 33)
+				check_poison(cx_codec_variants[v], slot, x, n);
+}
+
 /* ---- arrays so large that they are written around the caches ---- */
 
 #ifdef __SANITIZE_ADDRESS__ /* floats at least are as large */
