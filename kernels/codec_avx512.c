@@ -205,3 +205,14 @@ ALWAYS void keep(uint32_t *bits, uint32_t *index, vu32 a, uint32_t first, unsign
 #define CODECS cx_codecs_avx512
 #define CODECS_NAME "avx512"
 #include "kernels/codec_body.h"
+
+#ifdef CX_HAVE_AVX512BF16
+#include "kernels/codec_dots.h"
+
+static int machine_has_dots(void)
+{
+	return machine_usable() && __builtin_cpu_supports("avx512bf16");
+}
+
+CODEC_TABLE(cx_codecs_avx512bf16, "avx512bf16", machine_has_dots, fuse_q4_dots);
+#endif
