@@ -182,11 +182,6 @@ ALWAYS mem upper_halves(vu32 a, vu32 b)
 	return (mem)_mm512_permutex2var_epi16((__m512i)a, odd, (__m512i)b);
 }
 
-ALWAYS mem join_short(vshort a, vshort b)
-{
-	return (mem)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)a), (__m256i)b, 1);
-}
-
 ALWAYS unsigned lanes_of(vi32 mask)
 {
 	return _mm512_movepi32_mask((__m512i)mask);

@@ -61,8 +61,10 @@ static uint16_t near_scale(uint64_t r, unsigned least, unsigned spread)
 			  (r >> 40 & (r >> 60 & 1 ? 0 : 0x7f)) | (r >> 50 & 1) << 15);
 }
 
-/* An input of NEAR_N elements; few: quanta that are often the same but for their signs. */
-static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least, unsigned spread)
+/* An input of NEAR_N elements; few: quanta that are often the same but for their signs. Silent: all
+ * are 0, so that of large scales nothing is left but what was not exact. */
+static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least, unsigned spread,
+		       int silent, int positive)
 {
 	static const unsigned char few[] = { 0x00, 0x88, 0x77, 0x98, 0x89, 0x97, 0x11, 0xff };
 	const size_t len = cx_wire_bytes((enum cx_format)f, NEAR_N);
@@ -70,7 +72,7 @@ static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least
 	for (size_t i = 0; i < len; i++) {
 		uint64_t r = codec_mix(seed + i);
 
-		wire[i] = seed % 3 ? (unsigned char)r : few[r % 8];
+		wire[i] = silent ? 0 : seed % 5 ? (unsigned char)r : few[r % 8];
 	}
 	for (size_t at = 0; at < NEAR_N; at += CX_TILE) {
 		size_t n = NEAR_N - at < CX_TILE ? NEAR_N - at : CX_TILE;
@@ -80,8 +82,23 @@ static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least
 		for (size_t b = 0; b < (n + CX_BLOCK - 1) / CX_BLOCK; b++) {
 			uint16_t h = near_scale(codec_mix(seed * 7 + at + b), least, spread);
 
+			h &= positive ? 0x7fff : 0xffff;
 			memcpy(s + b * 2, &h, 2);
 		}
+	}
+}
+
+/* The opposite of an input: a sum grows with half of the inputs, and is gone with their opposites. */
+static void near_opposite(unsigned char *wire, const unsigned char *of, int f)
+{
+	memcpy(wire, of, cx_wire_bytes((enum cx_format)f, NEAR_N));
+	for (size_t at = 0; at < NEAR_N; at += CX_TILE) {
+		size_t n = NEAR_N - at < CX_TILE ? NEAR_N - at : CX_TILE;
+		unsigned char *s = wire + cx_wire_bytes((enum cx_format)f, at) +
+				   cx_wire_scales((enum cx_format)f, n);
+
+		for (size_t b = 0; b < (n + CX_BLOCK - 1) / CX_BLOCK; b++)
+			s[b * 2 + 1] ^= 0x80;
 	}
 }
 
@@ -91,7 +108,8 @@ static void check_near(const struct cx_codecs *c, int f, unsigned count, uint64_
 	static const unsigned leasts[] = { 1, 26, 27, 28, 100, 127, 220, 223, 227, 249 };
 	static unsigned char wires[CX_INPUTS][NEAR_LEN], mine[NEAR_LEN], right[NEAR_LEN];
 	static const uint32_t divisors[] = { 1, 1, 2, 3, 4, 8, 16, 32 };
-	const unsigned least = leasts[seed % 10], spread = (unsigned)(seed / 10 % 8);
+	const unsigned kind = seed % 3, least = leasts[seed % 10], spread = (unsigned)(seed / 10 % 16);
+	const unsigned half = (count - 1) / 2;
 	const size_t len = cx_wire_bytes((enum cx_format)f, NEAR_N), off = seed % 5;
 	const void *in[CX_INPUTS];
 	struct cx_fuse u = { .inputs = in, .count = count, .own = count,
@@ -99,7 +117,11 @@ static void check_near(const struct cx_codecs *c, int f, unsigned count, uint64_
 
 	for (unsigned k = 0; k < count; k++) {
 		in[k] = wires[k] + (k + off) % 7;
-		near_input(wires[k] + (k + off) % 7, f, seed * CX_INPUTS + k, least, spread);
+		if (kind == 1 && k >= half && k < 2 * half)
+			near_opposite(wires[k] + (k + off) % 7, in[k - half], f);
+		else
+			near_input(wires[k] + (k + off) % 7, f, seed * CX_INPUTS + k, least,
+				   spread, kind == 2 && k + 1 < count, kind == 1);
 	}
 	memset(mine, 0x5a, sizeof(mine));
 	memset(right, 0x5a, sizeof(right));
