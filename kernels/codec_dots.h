@@ -164,8 +164,8 @@ ALWAYS __m512 fold_dots(const __m512 m[4])
 			 (__m512)_mm512_unpackhi_pd((__m512d)a, (__m512d)b));
 }
 
-/* As scales_of and note_scales, for opposites of sums: no poison comes of them, nor a scale that is
- * too large. */
+/* As scales_of and note_scales, for opposites of sums: no poison comes of them, nor a scale that
+ * is too large. */
 ALWAYS __m512i scales_of_dots(__m512 most, __m512 share, __m512 *inverse)
 {
 	const __m512i sign = _mm512_set1_epi32(INT32_MIN), rest = _mm512_set1_epi32(0x7fff0000);
@@ -181,9 +181,9 @@ ALWAYS __m512i scales_of_dots(__m512 most, __m512 share, __m512 *inverse)
 
 ALWAYS void note_dots(struct dots *x, __m512i *scale, __m512 inverse[2])
 {
-	const __m512i by_line = _mm512_set_epi16(31, 23, 15, 7, 30, 22, 14, 6, 29, 21, 13, 5, 28, 20,
-						 12, 4, 27, 19, 11, 3, 26, 18, 10, 2, 25, 17, 9, 1,
-						 24, 16, 8, 0);
+	const __m512i by_line = _mm512_set_epi16(31, 23, 15, 7, 30, 22, 14, 6, 29, 21, 13, 5, 28,
+						 20, 12, 4, 27, 19, 11, 3, 26, 18, 10, 2, 25, 17,
+						 9, 1, 24, 16, 8, 0);
 	__m512i first = scales_of_dots(fold_dots(x->most), x->share, &inverse[0]);
 	__m512i second = scales_of_dots(fold_dots(x->most + 4), x->share, &inverse[1]);
 
@@ -278,8 +278,8 @@ DOTS bool dots_next(struct dots *x, unsigned char *wire, const struct tile *t, b
 }
 
 /* As fuse. */
-static __attribute__((target("avx512bf16"))) void fuse_q4_dots(void *dst, const struct cx_fuse *f,
-								size_t n)
+__attribute__((target("avx512bf16")))
+static void fuse_q4_dots(void *dst, const struct cx_fuse *f, size_t n)
 {
 	struct tile t = { .residual = f->residual, .decay = f->decay, .fuse = f,
 			  .rounding = f->rounding };

@@ -48,7 +48,7 @@ Test(codec, avx512bf16_is_portable, .timeout = 600)
 
 enum { NEAR_N = 3 * CX_TILE + 33, NEAR_LEN = NEAR_N * 2 };
 
-/* A scale for a block: mostly within 2^spread above 2^(least - 127), at times nothing of the kind. */
+/* A scale for a block: mostly within 2^spread above 2^(least - 127), at times anything else. */
 static uint16_t near_scale(uint64_t r, unsigned least, unsigned spread)
 {
 	static const uint16_t odd[] = { 0, 0x8000, 1, 0x807f, 0x0080, 0x7fc0, 0x7f80, 0xff7f };
@@ -61,8 +61,8 @@ static uint16_t near_scale(uint64_t r, unsigned least, unsigned spread)
 			  (r >> 40 & (r >> 60 & 1 ? 0 : 0x7f)) | (r >> 50 & 1) << 15);
 }
 
-/* An input of NEAR_N elements; few: quanta that are often the same but for their signs. Silent: all
- * are 0, so that of large scales nothing is left but what was not exact. */
+/* An input of NEAR_N elements; few: quanta that are often the same but for their signs. Silent:
+ * all are 0, so that of large scales nothing is left but what was not exact. */
 static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least, unsigned spread,
 		       int silent, int positive)
 {
@@ -88,7 +88,7 @@ static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least
 	}
 }
 
-/* The opposite of an input: a sum grows with half of the inputs, and is gone with their opposites. */
+/* The opposite of an input: a sum grows with half of the inputs and shrinks with the others. */
 static void near_opposite(unsigned char *wire, const unsigned char *of, int f)
 {
 	memcpy(wire, of, cx_wire_bytes((enum cx_format)f, NEAR_N));
@@ -108,7 +108,8 @@ static void check_near(const struct cx_codecs *c, int f, unsigned count, uint64_
 	static const unsigned leasts[] = { 1, 26, 27, 28, 100, 127, 220, 223, 227, 249 };
 	static unsigned char wires[CX_INPUTS][NEAR_LEN], mine[NEAR_LEN], right[NEAR_LEN];
 	static const uint32_t divisors[] = { 1, 1, 2, 3, 4, 8, 16, 32 };
-	const unsigned kind = seed % 3, least = leasts[seed % 10], spread = (unsigned)(seed / 10 % 16);
+	const unsigned kind = seed % 3, least = leasts[seed % 10];
+	const unsigned spread = (unsigned)(seed / 10 % 16);
 	const unsigned half = (count - 1) / 2;
 	const size_t len = cx_wire_bytes((enum cx_format)f, NEAR_N), off = seed % 5;
 	const void *in[CX_INPUTS];
