@@ -13,6 +13,9 @@ const struct cx_codecs *const cx_codec_variants[] = {
 #ifdef CX_HAVE_AVX512
 	&cx_codecs_avx512,
 #endif
+#ifdef CX_HAVE_AVX512BF16
+	&cx_codecs_avx512bf16,
+#endif
 	NULL,
 };
 

@@ -165,11 +165,6 @@ ALWAYS mem upper_halves(vu32 a, vu32 b)
 	return (mem)_mm256_permute4x64_epi64(lanes, 0xd8);
 }
 
-ALWAYS mem join_short(vshort a, vshort b)
-{
-	return (mem)_mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)a), (__m128i)b, 1);
-}
-
 ALWAYS unsigned lanes_of(vi32 mask)
 {
 	return (unsigned)_mm256_movemask_ps((__m256)mask);

@@ -190,11 +190,6 @@ ALWAYS mem upper_halves(vu32 a, vu32 b)
 	return (mem)_mm512_permutex2var_epi16((__m512i)a, odd, (__m512i)b);
 }
 
-ALWAYS mem join_short(vshort a, vshort b)
-{
-	return (mem)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)a), (__m256i)b, 1);
-}
-
 ALWAYS unsigned lanes_of(vi32 mask)
 {
 	return _mm512_movepi32_mask((__m512i)mask);
@@ -213,3 +208,14 @@ ALWAYS void keep(uint32_t *bits, uint32_t *index, vu32 a, uint32_t first, unsign
 #define CODECS cx_codecs_avx512
 #define CODECS_NAME "avx512"
 #include "kernels/codec_body.h"
+
+#ifdef CX_HAVE_AVX512BF16
+#include "kernels/codec_dots.h"
+
+static int machine_has_dots(void)
+{
+	return machine_usable() && __builtin_cpu_supports("avx512bf16");
+}
+
+CODEC_TABLE(cx_codecs_avx512bf16, "avx512bf16", machine_has_dots, fuse_q4_dots);
+#endif

@@ -18,7 +18,6 @@
  *   decode4                      a block of q4 times its scale, by one of these products
  *   interleave                   two vectors of 64-bit lanes, lane by lane, to memory
  *   upper_halves                 of the lanes of two vectors, in one
- *   join_short                   two halves of a vector
  *   lanes_of                     a bit for each lane of a mask
  *   keep                         selected lanes of a vector, and their indices, to memory;
  *                                room for L is there

@@ -12,5 +12,6 @@ extern const struct cx_codecs cx_codecs_portable;
 extern const struct cx_codecs cx_codecs_vector;
 extern const struct cx_codecs cx_codecs_avx2;
 extern const struct cx_codecs cx_codecs_avx512;
+extern const struct cx_codecs cx_codecs_avx512bf16; /* the same but for a few functions */
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * The functions and the table of a variant of the codecs, made of encode, decode,
  * accumulate, feedback, fuse, sum and choose by giving them constants. CODECS and
- * CODECS_NAME are the table and its name.
+ * CODECS_NAME are the table and its name; CODEC_TABLE makes a second one with another sum.
  */
 #define OF_TYPE(t, type) \
 	OF_BOTH(q8_##t, CX_Q8, type) OF_BOTH(q4_##t, CX_Q4, type) OF_BOTH(bf16_##t, CX_BF16, type) \
@@ -39,14 +39,13 @@ OF_FORMAT(bf16, CX_BF16)
 #define ROW(verb, format) {verb##_##format##_f32, verb##_##format##_f16, verb##_##format##_bf16}
 #define ROWS(verb) {ROW(verb, q8), ROW(verb, q4), ROW(verb, bf16)}
 
-const struct cx_codecs CODECS = {
-	.name = CODECS_NAME,
-	.usable = machine_usable,
-	.encode = ROWS(encode),
-	.decode = ROWS(decode),
-	.accumulate = {accumulate_q8, accumulate_q4, accumulate_bf16},
-	.feedback = ROWS(feedback),
-	.fuse = {fuse_q8, fuse_q4, fuse_bf16},
-	.sum = ROWS(sum),
-	.select = {choose_f32, choose_f16, choose_bf16},
-};
+#define CHOOSE {choose_f32, choose_f16, choose_bf16}
+#define CODEC_TABLE(table, its_name, is_usable, fused_q4) \
+	const struct cx_codecs table = { \
+		.name = its_name, .usable = is_usable, .encode = ROWS(encode), \
+		.decode = ROWS(decode), .feedback = ROWS(feedback), .sum = ROWS(sum), \
+		.accumulate = {accumulate_q8, accumulate_q4, accumulate_bf16}, \
+		.fuse = {fuse_q8, fused_q4, fuse_bf16}, .select = CHOOSE, \
+	}
+
+CODEC_TABLE(CODECS, CODECS_NAME, machine_usable, fuse_q4);

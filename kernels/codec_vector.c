@@ -140,15 +140,6 @@ ALWAYS void interleave(void *p, vu64 a, vu64 b)
 	}
 }
 
-ALWAYS mem join_short(vshort a, vshort b)
-{
-	vshort both[2] = { a, b };
-	mem m;
-
-	memcpy(&m, both, sizeof(m));
-	return m;
-}
-
 ALWAYS mem upper_halves(vu32 a, vu32 b)
 {
 	return join_short(narrow_short(a >> 16), narrow_short(b >> 16));

@@ -38,12 +38,24 @@ collx_type cx_acc_type(collx_type type, collx_op op)
 	return op == COLLX_MIN || op == COLLX_MAX ? type : COLLX_FLOAT32;
 }
 
+/* Variants of the codecs that have no reductions of their own, and those they go with. */
+static const char *goes_with(const char *name)
+{
+	if (!strcmp(name, "vector"))
+		return cx_kernels_portable.name;
+#ifdef CX_HAVE_AVX512BF16
+	if (!strcmp(name, "avx512bf16") && __builtin_cpu_supports("avx512bf16"))
+		return cx_kernels_avx512.name;
+#endif
+	return name;
+}
+
 const struct cx_kernels *cx_kernels_pick(const char *name)
 {
 	const struct cx_kernels *best = NULL;
 
-	if (name && !strcmp(name, "vector"))
-		name = cx_kernels_portable.name;
+	if (name)
+		name = goes_with(name);
 	for (size_t i = 0; cx_kernel_variants[i]; i++) {
 		const struct cx_kernels *k = cx_kernel_variants[i];
 
@@ -55,7 +67,8 @@ const struct cx_kernels *cx_kernels_pick(const char *name)
 
 struct cx_kernels_why cx_kernels_why(const char *name)
 {
-	static const char *const known[] = {"portable", "vector", "avx2", "avx512"};
+	static const char *const known[] = {"portable", "vector", "avx2", "avx512",
+					    "avx512bf16"};
 	struct cx_kernels_why why;
 	const char *between = ": ";
 	bool is_known = false;

@@ -165,12 +165,10 @@ ALWAYS void step_f16_pair(void *dst, const void *a, const void *b, collx_op op, 
 		x[1] = load_f16((const char *)a + VEC / 2);
 	}
 	combine_pair(x, y, op, d);
-	if (wide & CX_WIDE_DST) {
+	if (wide & CX_WIDE_DST) /* else in one: who reads all of it would wait for two stores */
 		memcpy(dst, x, sizeof(x));
-	} else {
-		*(mem_short *)dst = narrow_f16(x[0]);
-		*(mem_short *)((char *)dst + VEC / 2) = narrow_f16(x[1]);
-	}
+	else
+		*(mem *)dst = join_short(narrow_f16(x[0]), narrow_f16(x[1]));
 }
 
 ALWAYS void step_bf16_pair(void *dst, const void *a, const void *b, collx_op op, unsigned wide,

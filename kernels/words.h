@@ -10,6 +10,7 @@
  *   divider_init                        prepared for lanes of so many bits
  *   load_short, narrow_short            VEC / 4 elements of 16 bits to and from 32
  *   load_f16, narrow_f16                and from FLOAT16 to and from float
+ *   join_short                          two such halves of a vector
  *   load_far                            a vector from memory rather than from a cache
  *   stream, stream_half, stream_end     stores around the caches, to aligned
  *                                       addresses, and what orders them

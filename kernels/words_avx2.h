@@ -54,6 +54,11 @@ ALWAYS vshort narrow_f16(vf32 v)
 	return (vshort)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 }
 
+ALWAYS mem join_short(vshort a, vshort b)
+{
+	return (mem)_mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)a), (__m128i)b, 1);
+}
+
 ALWAYS mem load_far(const void *p)
 {
 	return *(const mem *)p;

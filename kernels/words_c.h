@@ -74,6 +74,15 @@ ALWAYS vshort narrow_f16(vf32 v)
 	return narrow_short((vu32)(sign | h));
 }
 
+ALWAYS mem join_short(vshort a, vshort b)
+{
+	vshort both[2] = { a, b };
+	mem m;
+
+	memcpy(&m, both, sizeof(m));
+	return m;
+}
+
 ALWAYS mem load_far(const void *p)
 {
 	return *(const mem *)p;

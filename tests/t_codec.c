@@ -39,6 +39,111 @@ Test(codec, avx512_is_portable, .timeout = 600)
 	compare_all(cx_codecs_pick("avx512"));
 }
 
+Test(codec, avx512bf16_is_portable, .timeout = 600)
+{
+	compare_all(cx_codecs_pick("avx512bf16"));
+}
+
+/* ---- sums whose scales are near each other, where shortcuts are taken ---- */
+
+enum { NEAR_N = 3 * CX_TILE + 33, NEAR_LEN = NEAR_N * 2 };
+
+/* A scale for a block: mostly within 2^spread above 2^(least - 127), at times anything else. */
+static uint16_t near_scale(uint64_t r, unsigned least, unsigned spread)
+{
+	static const uint16_t odd[] = { 0, 0x8000, 1, 0x807f, 0x0080, 0x7fc0, 0x7f80, 0xff7f };
+
+	if (spread > 3 && r % 997 == 0)
+		return odd[r / 997 % 8];
+	if (r % 41 == 0)
+		return (uint16_t)(r / 41 % 2 << 15); /* 0 is near all */
+	return (uint16_t)(((least + r / 64 % (spread + 1)) << 7 & 0x7f80) |
+			  (r >> 40 & (r >> 60 & 1 ? 0 : 0x7f)) | (r >> 50 & 1) << 15);
+}
+
+/* An input of NEAR_N elements; few: quanta that are often the same but for their signs. Silent:
+ * all are 0, so that of large scales nothing is left but what was not exact. */
+static void near_input(unsigned char *wire, int f, uint64_t seed, unsigned least, unsigned spread,
+		       int silent, int positive)
+{
+	static const unsigned char few[] = { 0x00, 0x88, 0x77, 0x98, 0x89, 0x97, 0x11, 0xff };
+	const size_t len = cx_wire_bytes((enum cx_format)f, NEAR_N);
+
+	for (size_t i = 0; i < len; i++) {
+		uint64_t r = codec_mix(seed + i);
+
+		wire[i] = silent ? 0 : seed % 5 ? (unsigned char)r : few[r % 8];
+	}
+	for (size_t at = 0; at < NEAR_N; at += CX_TILE) {
+		size_t n = NEAR_N - at < CX_TILE ? NEAR_N - at : CX_TILE;
+		unsigned char *s = wire + cx_wire_bytes((enum cx_format)f, at) +
+				   cx_wire_scales((enum cx_format)f, n);
+
+		for (size_t b = 0; b < (n + CX_BLOCK - 1) / CX_BLOCK; b++) {
+			uint16_t h = near_scale(codec_mix(seed * 7 + at + b), least, spread);
+
+			h &= positive ? 0x7fff : 0xffff;
+			memcpy(s + b * 2, &h, 2);
+		}
+	}
+}
+
+/* The opposite of an input: a sum grows with half of the inputs and shrinks with the others. */
+static void near_opposite(unsigned char *wire, const unsigned char *of, int f)
+{
+	memcpy(wire, of, cx_wire_bytes((enum cx_format)f, NEAR_N));
+	for (size_t at = 0; at < NEAR_N; at += CX_TILE) {
+		size_t n = NEAR_N - at < CX_TILE ? NEAR_N - at : CX_TILE;
+		unsigned char *s = wire + cx_wire_bytes((enum cx_format)f, at) +
+				   cx_wire_scales((enum cx_format)f, n);
+
+		for (size_t b = 0; b < (n + CX_BLOCK - 1) / CX_BLOCK; b++)
+			s[b * 2 + 1] ^= 0x80;
+	}
+}
+
+/* Sums of `count` inputs by a variant and the portable one. */
+static void check_near(const struct cx_codecs *c, int f, unsigned count, uint64_t seed)
+{
+	static const unsigned leasts[] = { 1, 26, 27, 28, 100, 127, 220, 223, 227, 249 };
+	static unsigned char wires[CX_INPUTS][NEAR_LEN], mine[NEAR_LEN], right[NEAR_LEN];
+	static const uint32_t divisors[] = { 1, 1, 2, 3, 4, 8, 16, 32 };
+	const unsigned kind = seed % 3, least = leasts[seed % 10];
+	const unsigned spread = (unsigned)(seed / 10 % 16);
+	const unsigned half = (count - 1) / 2;
+	const size_t len = cx_wire_bytes((enum cx_format)f, NEAR_N), off = seed % 5;
+	const void *in[CX_INPUTS];
+	struct cx_fuse u = { .inputs = in, .count = count, .own = count,
+			     .divisor = divisors[codec_mix(seed) % 8] };
+
+	for (unsigned k = 0; k < count; k++) {
+		in[k] = wires[k] + (k + off) % 7;
+		if (kind == 1 && k >= half && k < 2 * half)
+			near_opposite(wires[k] + (k + off) % 7, in[k - half], f);
+		else
+			near_input(wires[k] + (k + off) % 7, f, seed * CX_INPUTS + k, least,
+				   spread, kind == 2 && k + 1 < count, kind == 1);
+	}
+	memset(mine, 0x5a, sizeof(mine));
+	memset(right, 0x5a, sizeof(right));
+	cx_codec_variants[0]->fuse[f](right + off, &u, NEAR_N);
+	c->fuse[f](mine + off, &u, NEAR_N);
+	for (size_t i = 0; i < sizeof(mine); i++)
+		cr_assert_eq(mine[i], right[i], "%s: format %d, %u inputs, seed %d: byte %zu of "
+			     "%zu is %02x, not %02x", c->name, f, count, (int)seed, i - off, len,
+			     mine[i], right[i]);
+}
+
+Test(codec, sums_of_near_scales, .timeout = 600)
+{
+	for (size_t v = 1; cx_codec_variants[v]; v++)
+		for (uint64_t seed = 0; seed < 160 && cx_codec_variants[v]->usable(); seed++)
+			for (unsigned count = 1; count <= CX_INPUTS; count++) {
+				check_near(cx_codec_variants[v], CX_Q8, count, seed);
+				check_near(cx_codec_variants[v], CX_Q4, count, seed);
+			}
+}
+
 /* ---- by name ---- */
 
 static int encode_by_name(const char *name)

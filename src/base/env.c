@@ -52,7 +52,8 @@ static const struct cx_env_entry entries[CX_ENV_COUNT] = {
 			       "shm between ranks of a host, else tcp",
 			       "Forces one transport for all: shm or tcp. Rank 0's value counts." },
 	[CX_ENV_KERNEL] = { "COLLX_KERNEL", "text", "best of this processor",
-			    "Forces the arithmetic: portable, vector, avx2 or avx512." },
+			    "Forces the arithmetic: portable, vector, avx2, avx512 or "
+			    "avx512bf16." },
 	[CX_ENV_SPIN_US] = { "COLLX_SPIN_US", "integer", "by cores and local ranks",
 			     "Microseconds that a waiting rank spins before it yields." },
 	[CX_ENV_RUNTIME_DIR] = { "COLLX_RUNTIME_DIR", "path", "/tmp/collx-UID",
