@@ -77,22 +77,17 @@ static const struct cx_algo *algo_of(int i)
 	return algo;
 }
 
+/* A forced one has the blocks that it has in the table, where it is there for so many ranks. */
 struct cx_choice cx_select(const struct cx_select_agreed *a, enum cx_coll coll, int ranks,
 			   size_t bytes)
 {
-	struct cx_choice c = { NULL, 64 K };
+	const struct cx_algo *forced = a->forced[coll] < 0 ? NULL : cx_algos[a->forced[coll]];
 
-	if (a->forced[coll] >= 0) {
-		c.algo = cx_algos[a->forced[coll]];
-		return c;
-	}
 	for (int i = 0; i < ROWS; i++)
-		if (table[i].coll == coll && fits(&table[i], a, ranks, bytes)) {
-			c.algo = algo_of(i);
-			c.block_bytes = table[i].block_bytes[a->span];
-			break;
-		}
-	return c;
+		if (table[i].coll == coll && fits(&table[i], a, ranks, forced ? 0 : bytes) &&
+		    (!forced || algo_of(i) == forced))
+			return (struct cx_choice){ algo_of(i), table[i].block_bytes[a->span] };
+	return (struct cx_choice){ forced, 64 K };
 }
 
 /* One "COLL:NAME" of COLLX_ALGO. */

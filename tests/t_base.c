@@ -32,6 +32,34 @@ Test(err, line_and_code)
 	cr_assert_str_eq(cx_error_text(), "file ?: Operation not permitted");
 }
 
+/* Nor has it a control of UTF-8 or of an old terminal, or a piece of a character. */
+Test(err, is_text)
+{
+	static const char *const lines[][2] = {
+		{ "\302\2332J", "??2J" }, { "\2332J", "?2J" }, { "\302\240", "\302\240" },
+		{ "\342\202\254!", "\342\202\254!" }, { "\342\202", "??" }, { "\303", "?" },
+		{ "\360\237\230\200", "\360\237\230\200" }, { "\360\237\230", "???" },
+		{ "\300\212", "??" }, { "\340\200\212", "???" }, { "\355\240\200", "???" },
+		{ "\364\220\200\200", "????" }, { "\303\303\244", "?\303\244" },
+		{ "\377\376x", "??x" }, { "\342\nx", "??x" },
+	};
+	char name[700];
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		cx_fail(COLLX_ERR_LINK, "%s", lines[i][0]);
+		cr_assert_str_eq(cx_error_text(), lines[i][1], "line %zu: %s", i, cx_error_text());
+	}
+	for (size_t i = 0; i < sizeof(name) - 1; i += 2)
+		memcpy(name + i, "\303\244", 3);
+	for (int before = 0; before < 2; before++) {
+		const char *cut;
+
+		cx_fail_errno(EACCES, "%.*s%s", before, "x", name);
+		cut = strstr(cx_error_text(), "...: Permission denied");
+		cr_assert(cut && (cut[-1] == '?' || cut[-1] == '\244'), "%s", cx_error_text());
+	}
+}
+
 Test(err, errno_picks_the_code)
 {
 	cr_assert_eq(cx_fail_errno(EPERM, "door %d", 3), COLLX_ERR_SYSTEM);

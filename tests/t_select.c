@@ -64,6 +64,33 @@ Test(select, blocks_are_larger_over_tcp)
 			}
 }
 
+/* Who forces what is chosen anyway gets the same, and algorithms can be compared. */
+Test(select, a_forced_algorithm_has_its_blocks)
+{
+	struct cx_select_agreed a = agreed(NULL, 0);
+
+	for (a.span = 0; a.span < CX_SPANS; a.span++)
+		for (int coll = 0; coll < CX_NCOLL; coll++)
+			for (int ranks = 1; ranks <= 64; ranks++) {
+				struct cx_choice own, c;
+				int i = 0;
+
+				a.forced[coll] = -1;
+				own = cx_select(&a, (enum cx_coll)coll, ranks, 64 << 20);
+				while (cx_algos[i] != own.algo)
+					i++;
+				a.forced[coll] = (int8_t)i;
+				for (size_t n = 1; n <= 64 << 20; n *= 4) {
+					c = cx_select(&a, (enum cx_coll)coll, ranks, n);
+					cr_assert_eq(c.algo, own.algo);
+					cr_assert_eq(c.block_bytes, own.block_bytes,
+						     "%s of %d: %zu", own.algo->name, ranks,
+						     c.block_bytes);
+				}
+				a.forced[coll] = -1;
+			}
+}
+
 Test(select, allreduce_of_8_uses_several)
 {
 	for (int crowded = 0; crowded < 2; crowded++) {

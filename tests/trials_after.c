@@ -525,6 +525,23 @@ static void *repair_with_everybody(void *arg)
 	return NULL;
 }
 
+/* The next one works, or an abort that came as it was decided on has ended it. */
+static int use_next(struct worker *w, collx_comm_t next)
+{
+	int rc = 0;
+
+	worker_until_error(w);
+	EXPECT(collx_barrier(w->c, NULL) == COLLX_ERR_ABORTED, "rank %d: %s", w->me,
+	       collx_last_error(w->c));
+	collx_comm_destroy(w->c);
+	w->c = next;
+	w->epoch++;
+	w->op = 0;
+	for (int i = 0; !rc && i < 4; i++)
+		rc = worker_call(w);
+	return rc;
+}
+
 /* Everybody is alive; somebody aborts what is just being shrunk. */
 static void shrink_in_health(struct trial *t, int rank)
 {
@@ -533,42 +550,28 @@ static void shrink_in_health(struct trial *t, int rank)
 	pthread_t thread;
 	int rc;
 
-	if (worker_open(&w, t, rank))
+	if (worker_open_with_all(&w, t, rank))
 		return;
 	if (rank == t->actor)
 		pthread_create(&thread, NULL, repair_with_everybody, &w);
 	rc = collx_comm_shrink(w.c, NULL, 0, &next, NULL);
-	t->note[rank].code = rc;
 	if (rank == t->actor)
 		pthread_join(thread, NULL);
-	if (rc == COLLX_ERR_ABORTED) {
-		worker_close(&w);
-		worker_step(&w, 9);
-		return;
-	}
-	EXPECT(rc == 0 && next && collx_comm_size(next) == t->ranks, "rank %d: %s: %s", rank,
-	       collx_strerror(rc), collx_last_error(NULL));
-	if (!next)
-		return;
-	worker_until_error(&w);
-	EXPECT(collx_barrier(w.c, NULL) == COLLX_ERR_ABORTED, "rank %d: %s", rank,
-	       collx_last_error(w.c));
-	collx_comm_destroy(w.c);
-	w.c = next;
-	w.epoch++;
-	w.op = 0;
-	for (int i = 0; i < 4; i++)
-		EXPECT(!worker_call(&w), "rank %d: %s", rank, collx_last_error(w.c));
+	EXPECT(rc == COLLX_ERR_ABORTED || (rc == 0 && next && collx_comm_size(next) == t->ranks),
+	       "rank %d: %s: %s", rank, collx_strerror(rc), collx_last_error(NULL));
+	t->note[rank].code = next ? use_next(&w, next) : rc;
 	worker_close(&w);
 	worker_step(&w, 9);
 }
 
+/* All go on, or nobody does. */
 static int all_shrank_or_none(struct trial *t)
 {
 	if (trial_await(t, trial_all(t), 9))
 		return 1;
-	for (int r = 1; r < t->ranks; r++)
-		if (t->note[r].code != t->note[0].code) {
+	for (int r = 0; r < t->ranks; r++)
+		if (t->note[r].code != t->note[0].code ||
+		    (t->note[r].code && t->note[r].code != COLLX_ERR_ABORTED)) {
 			fprintf(stderr, "rank %d: %d, rank 0: %d\n", r, t->note[r].code,
 				t->note[0].code);
 			return 1;

@@ -47,11 +47,32 @@ const char *collx_strerror(collx_result code)
 	return names[-(int)code];
 }
 
+/* The bytes of a character of UTF-8 that is no control; 0: there is none. */
+static int printable(const unsigned char *c)
+{
+	int more = *c < 0xe0 ? 1 : *c < 0xf0 ? 2 : 3;
+
+	if (*c < 0x80)
+		return *c >= ' ' && *c != 0x7f;
+	if (*c < 0xc2 || *c > 0xf4 || (*c == 0xc2 && c[1] < 0xa0) || (*c == 0xe0 && c[1] < 0xa0) ||
+	    (*c == 0xed && c[1] > 0x9f) || (*c == 0xf0 && c[1] < 0x90) ||
+	    (*c == 0xf4 && c[1] > 0x8f))
+		return 0;
+	for (int i = 1; i <= more; i++)
+		if (c[i] >> 6 != 2)
+			return 0;
+	return more + 1;
+}
+
 void cx_line_clean(char *text)
 {
-	for (unsigned char *c = (unsigned char *)text; *c; c++)
-		if (*c < ' ' || *c == 0x7f)
+	unsigned char *c = (unsigned char *)text;
+
+	for (int n; *c; c += cx_max(n, 1)) {
+		n = printable(c);
+		if (!n)
 			*c = '?';
+	}
 }
 
 int cx_fail(int code, const char *fmt, ...)
