@@ -14,20 +14,33 @@ ALWAYS vu32 rounded_half(vf32 x)
 	return u + 0x7fff + (u >> 16 & 1);
 }
 
-/* As many elements as a vector of bf16 has, of all inputs from byte `at` on. */
+/* Adds a vector of bf16. */
+ALWAYS void add_pairs(vf32 x[2], const char *p)
+{
+	vu32 u = (vu32)*(const mem *)p;
+
+	x[0] += (vf32)(u << 16);
+	x[1] += (vf32)(u & 0xffff0000);
+}
+
+/*
+ * As many elements as a vector of bf16 has, of all inputs from byte `at` on. Of up to OWN inputs
+ * each is read, and asked for, by instructions of its own: the processor's own prefetching goes by
+ * these. With one for all inputs sums had 0.37 of what memory permits where inputs lay at
+ * different places of their pages, with their own 0.92 (Zen 5).
+ */
 ALWAYS vu32 sum_pairs(const struct cx_fuse *f, size_t at)
 {
+	enum { OWN = 8 };
 	vf32 x[2] = {splat(0), splat(0)};
 
-	for (unsigned k = 0; k < f->count; k++) {
-		const char *p = (const char *)f->inputs[k] + at;
-		vu32 u = (vu32)*(const mem *)p;
-
+	for (unsigned k = 0; k < OWN && k < f->count; k++) {
 		if (at % CACHE_LINE == 0)
-			look_far_ahead(p);
-		x[0] += (vf32)(u << 16);
-		x[1] += (vf32)(u & 0xffff0000);
+			look_ahead_streams((const char *)f->inputs[k] + at);
+		add_pairs(x, (const char *)f->inputs[k] + at);
 	}
+	for (unsigned k = OWN; k < f->count; k++)
+		add_pairs(x, (const char *)f->inputs[k] + at);
 	divide(x, 2, f->divisor);
 	return rounded_half(x[0]) >> 16 | (rounded_half(x[1]) & 0xffff0000);
 }

@@ -58,6 +58,16 @@ typedef uint16_t vshort __attribute__((vector_size(VEC / 2)));
  * would find them in memory anyway. */
 enum { CX_STREAM_BYTES = 8 << 20 };
 
+/*
+ * Of several inputs in short floats, asks for the line that comes 2.5 KiB later (Zen 5, 4 inputs:
+ * 1 KiB ahead 0.74 to 0.84 of what memory permits, 2 KiB 0.93, 2.5 KiB 0.93 to 0.97, 3 KiB 0.89 to
+ * 0.98, 8 KiB 0.85 to 0.95).
+ */
+ALWAYS void look_ahead_streams(const void *p)
+{
+	__builtin_prefetch((const void *)((uintptr_t)p + 2560));
+}
+
 /* x where the mask, a comparison's result, is true, y elsewhere. */
 #define PICK(mask, x, y) ((__typeof__(x))pick((vu8)(mask), (vu8)(x), (vu8)(y)))
 
