@@ -254,7 +254,8 @@ size_t cx_wire_pack(void *buf, size_t room, enum cx_frame_kind kind, int arg, co
 	if (room < sizeof(head) + len)
 		return 0;
 	memcpy(buf, &head, sizeof(head));
-	memcpy((char *)buf + sizeof(head), body, len);
+	if (len)
+		memcpy((char *)buf + sizeof(head), body, len);
 	return sizeof(head) + len;
 }
 

@@ -43,7 +43,7 @@ Test(err, is_text)
 		{ "\364\220\200\200", "????" }, { "\303\303\244", "?\303\244" },
 		{ "\377\376x", "??x" }, { "\342\nx", "??x" },
 	};
-	char name[700];
+	char name[701];
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
 		cx_fail(COLLX_ERR_LINK, "%s", lines[i][0]);
