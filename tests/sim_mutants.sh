@@ -152,7 +152,7 @@ ward: an abort is not passed up | ward.c | 10000
 /^static bool pass_abort/,/^}/s/if \(cx_ward_up\(w\) && cx_ward_up\(w\) != from\)/if (0)/
 ward: an abort behind a verdict is none | ward.c | 10000
 /^static bool pass_abort/,/^}/s/if \(w->aborted\)/if (w->aborted || cx_ward_code(w))/
-council: an abort is forgotten | council.c | 10000
+council: an abort is forgotten | council.c | 20000
 /^static bool be_aborted/,/^}/s/tell_abort\(c, .*/;/
 ward: a council is not called together | ward.c | 10000
 /^static void convene/,/^}/s/tell_below\(.*/;/
