@@ -513,7 +513,10 @@ Test(transport_shm, killed, .timeout = 60)
 	cr_assert_eq(send(sock[0], "x", 1, 0), 1);
 	waitpid(pid[1], &status, 0);
 	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "survivor: %#x", status);
-	cr_assert_eq(count_proc("../../dev/shm"), names);
+	/* Others of this machine have names there, too, which come and go. */
+	for (int i = 0; i < 200 && count_proc("../../dev/shm") > names; i++)
+		usleep(10000);
+	cr_assert_leq(count_proc("../../dev/shm"), names);
 	cr_assert_eq(count_proc("fd"), fds);
 }
 
