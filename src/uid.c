@@ -281,9 +281,8 @@ void cx_uid_put_failure(collx_unique_id *id, int code)
 /* It may be an id, whose secret is to be nowhere else. */
 int cx_uid_failure(const collx_unique_id *id, int rank)
 {
-	const unsigned char *line = id->bytes + offsetof(struct failure, line);
-	char text[sizeof(((struct failure *)0)->line)];
-	size_t len = 0;
+	const char *line = (const char *)id->bytes + offsetof(struct failure, line);
+	const int most = sizeof(((struct failure *)0)->line) - 1;
 	struct {
 		uint16_t version, none;
 		int32_t code;
@@ -294,10 +293,7 @@ int cx_uid_failure(const collx_unique_id *id, int rank)
 		return 0;
 	if (head.code < COLLX_ERR_INTERNAL)
 		return cx_fail(COLLX_ERR_CORRUPT, "rank %d: its unique id is damaged", rank);
-	for (; len < sizeof(text) - 1 && line[len]; len++)
-		text[len] = line[len] < ' ' || line[len] == 0x7f ? '?' : (char)line[len];
-	text[len] = '\0';
-	return cx_fail(head.code, "rank %d: %s", rank, text);
+	return cx_fail(head.code, "rank %d: %.*s", rank, most, line);
 }
 
 /* ---- reading ---- */

@@ -302,17 +302,23 @@ static void blame_leaver(const struct cx_ward *w, struct cx_report *m)
 	}
 }
 
-/* The caller's report. That a rank left may have been heard since it was posted. */
-static void consider_mine(struct cx_ward *w, uint64_t now_ns)
+/* The caller's report. That a rank left may have been heard since it was posted; and of what an
+ * abort ended the caller knows less, as others may have left over it. */
+static struct cx_report mine_by_now(const struct cx_ward *w, uint64_t now_ns)
 {
 	int by = atomic_load_explicit(&w->aborter, memory_order_relaxed);
 	struct cx_report r = w->mine;
 
-	/* Of what an abort ended its caller knows less, and others may have left over it. */
 	if (by)
-		r = report_of_abort(by - 1, now_ns);
-	else
-		blame_leaver(w, &r);
+		return report_of_abort(by - 1, now_ns);
+	blame_leaver(w, &r);
+	return r;
+}
+
+static void consider_mine(struct cx_ward *w, uint64_t now_ns)
+{
+	const struct cx_report r = mine_by_now(w, now_ns);
+
 	consider(w, &r, now_ns);
 }
 
@@ -766,14 +772,8 @@ void cx_ward_post(struct cx_ward *w, const struct cx_report *r)
 /* No verdict came: the report must do. A lane that closed is no proof of a death. */
 static void give_up(struct cx_ward *w, uint64_t now_ns)
 {
-	int by = atomic_load_explicit(&w->aborter, memory_order_relaxed);
-	struct cx_report r = w->mine;
+	struct cx_report r = mine_by_now(w, now_ns);
 
-	/* Of what an abort ended its caller knows less, and others may have left over it. */
-	if (by)
-		r = report_of_abort(by - 1, now_ns);
-	else
-		blame_leaver(w, &r);
 	if (r.hearsay && r.code == COLLX_ERR_PEER_DEAD) {
 		r.code = COLLX_ERR_LINK;
 		snprintf(r.text, sizeof(r.text),

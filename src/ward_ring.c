@@ -94,7 +94,7 @@ uint64_t cx_ward_await_above(struct cx_ward *w, uint64_t now_ns)
 	if (now_ns < w->above_by_ns)
 		return w->above_by_ns;
 	w->above_by_ns = UINT64_MAX;
-	if (cx_ward_up(w) && w->ringed) {
+	if (cx_ward_up(w) && w->ringed) { /* it may owe no answer, and lives */
 		cx_ward_tell(w, cx_ward_up(w), CX_FRAME_SILENT, w->tree.above, NULL, 0, now_ns);
 		cx_ward_doubt_above(w, NULL, now_ns);
 	} else if (cx_ward_up(w)) {
