@@ -66,6 +66,8 @@ int expect_failures(void);
 uint64_t now_ms(void);
 void nap_ms(unsigned ms);
 int open_fds(void);
+/* An address of the loopback that no other process has, so that nobody else is at its ports. */
+void own_loopback(char address[16]);
 /* Are as many open again? Those that serve the ranks below one that left may close
  * some seconds later. */
 int fds_return(int before);
