@@ -230,6 +230,10 @@ static int cannot_bind(const struct cx_place *p, int rc, const struct ports *wan
 		return cx_fail(COLLX_ERR_SYSTEM,
 			       "COLLX_PORT_RANGE=%ld-%ld: no port of the range is free at %s",
 			       want->first, want->last, p->name);
+	if (rc == -EADDRINUSE && cx_place_port(p) == 0)
+		return cx_fail(COLLX_ERR_SYSTEM,
+			       "no port is free at %s: connections, or what is left of them for a "
+			       "minute, have all of net.ipv4.ip_local_port_range", p->name);
 	if (rc == -EADDRINUSE && p->ports > 1)
 		return cx_fail(COLLX_ERR_INVALID,
 			       "rank 0 is taken, or its ports: others listen at %s and at the next "

@@ -458,7 +458,8 @@ Test(aside, ends_or_is_left_behind)
 		nap_ms(10);
 }
 
-/* ---- a host with several interfaces ---- */
+
+/* ---- a host with few ports ---- */
 
 static int ip(const char *args)
 {
@@ -467,6 +468,43 @@ static int ip(const char *args)
 	snprintf(line, sizeof(line), "ip %s", args);
 	return system(line);
 }
+
+/* In a child: a namespace is for good. */
+static void take_all_ports(void)
+{
+	struct cx_place p;
+	int fds[5], n = 0;
+
+	if (!EXPECT(!unshare(CLONE_NEWNET) && !ip("link set lo up") &&
+		    !system("echo 40000 40003 >/proc/sys/net/ipv4/ip_local_port_range"),
+		    "no network namespace"))
+		rank_exit();
+	do {
+		EXPECT(!cx_place_parse(&p, "tcp:127.0.0.1:0"), "%s", cx_error_text());
+		fds[n] = cx_place_listen(&p);
+	} while (fds[n] >= 0 && ++n < 5);
+	EXPECT(n == 4 && fds[n] == COLLX_ERR_SYSTEM &&
+	       strstr(cx_error_text(), "no port is free at tcp:127.0.0.1:0"), "%d: %s", n,
+	       cx_error_text());
+	while (n)
+		close(fds[--n]);
+	rank_exit();
+}
+
+Test(ports, that_are_all_taken_are_not_said_to_be_rank_0s)
+{
+	pid_t pid;
+
+	if (geteuid())
+		cr_skip_test("network namespaces need root");
+	clear();
+	pid = rank_fork();
+	if (pid == 0)
+		take_all_ports();
+	cr_assert_eq(ranks_wait(&pid, 1, 0, 60), 0);
+}
+
+/* ---- a host with several interfaces ---- */
 
 /* 10.1.0.1 towards rank 0's network, 10.2.0.1 and fd77::1 elsewhere, one down. */
 static int make_interfaces(void)
